@@ -1,0 +1,1 @@
+"""Text -> pieces -> rows -> masked rows. Imports neither spaCy nor the other layers."""

@@ -1,0 +1,143 @@
+"""Documents -> rows: takes a store and ranges of its pieces, gives batches of rows in an endless shuffled order.
+
+The place in the data is one number, the global row; everything else follows from it and the seed.
+
+Legend: B rows, T slots a row, S stretches of the batch, P pieces of the batch.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spacy_electra.data.order import order_keys, shuffled
+from spacy_electra.data.plan import SPECIAL_SLOTS, make_plan
+from spacy_electra.data.randomness import row_keys
+from spacy_electra.data.rows import Rows
+from spacy_electra.data.shards import PLANS
+from spacy_electra.data.store import Store
+
+logger = logging.getLogger(__name__)
+
+MIN_WINDOW = 8
+_DEV_MOST, _DEV_LEAST = 500, 10  # documents
+_ONE_DOCUMENT_STRETCH = 512  # pieces
+_BEFORE_THE_FIRST = -1  # the epoch whose order chooses the dev documents
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ranges of pieces, in the order of the store."""
+
+    train: np.ndarray  # (N, 2) int64 start and stop of each document
+    dev: np.ndarray  # (M, 2) int64, disjoint from train
+
+
+def split_documents(store: Store, *, seed: int) -> Split:
+    """Hold out one document in a hundred, 10 to 500 but no more than one in ten (at least one), chosen by the seed.
+
+    A store of one document is cut into stretches, with a warning. ValueError where there is too little even for that.
+    """
+    ranges = np.stack([store.starts[:-1], store.starts[1:]], axis=1)
+    ranges = ranges[ranges[:, 1] > ranges[:, 0]]
+    if len(ranges) == 1:
+        logger.warning(
+            "%s holds one document: its dev set is stretches of that document, so dev scores flatter the model. "
+            "Give the corpus as many documents, or name another corpus as dev.",
+            store.directory,
+        )
+        ranges = _cut(*ranges[0].tolist())
+    total = len(ranges)
+    if total < 2:
+        raise ValueError(f"{store.directory} holds {store.pieces} pieces in all, too few to hold some out as dev.")
+    count = min(_DEV_MOST, max(total // 100, min(_DEV_LEAST, max(1, total // 10))))
+    epoch = torch.full((count,), _BEFORE_THE_FIRST)
+    chosen = shuffled(torch.arange(count), total, keys=order_keys(seed, epoch=epoch)).numpy()
+    is_dev = np.zeros(total, dtype=bool)
+    is_dev[chosen] = True
+    return Split(train=ranges[~is_dev], dev=ranges[is_dev])
+
+
+def _cut(start: int, stop: int) -> np.ndarray:
+    """Ranges (N, 2) of a paragraph's length that cover start..stop."""
+    size = max(1, min(_ONE_DOCUMENT_STRETCH, (stop - start) // 10))
+    edges = np.append(np.arange(start, stop, size), stop)
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+class Packing:
+    """Rows of `window` slots from some documents of a store, shuffled anew each epoch, without end."""
+
+    def __init__(self, store: Store, ranges: np.ndarray, *, window: int, seed: int) -> None:
+        """ranges: (N, 2) int64 start and stop of each document, as in `Split`; empty ones are left out.
+
+        The plan of the rows is kept beside the store where that can be written. ValueError for a window below
+        MIN_WINDOW, ranges outside the store, or no piece in any of them.
+        """
+        if window < MIN_WINDOW:
+            raise ValueError(f"window must be at least {MIN_WINDOW} slots, but got {window}: no text fits into less.")
+        _check_ranges(store, ranges)
+        self._store = store
+        self._plan = make_plan(ranges, window=window, fingerprint=store.fingerprint, directory=store.directory / PLANS)
+        self.window = window
+        self.seed = seed
+        self.rows = self._plan.rows  # in an epoch
+        self.epoch_pieces = int((ranges[:, 1] - ranges[:, 0]).sum())  # of text, [CLS] and [SEP] not counted
+
+    def batch(self, first_row: int, count: int) -> Rows:
+        """Rows first_row..first_row+count-1 of the endless run (B = count); each epoch has every row once.
+
+        Rows.keys come from the seed, the epoch and the row's number in the plan.
+        """
+        if first_row < 0 or count < 1:
+            raise ValueError(f"a batch begins at row 0 or later and has a row, but got first_row={first_row}, {count=}")
+        run = torch.arange(first_row, first_row + count)
+        epoch = run // self.rows
+        row = shuffled(run % self.rows, self.rows, keys=order_keys(self.seed, epoch=epoch))
+        return self._fill(row.numpy(), row_keys(self.seed, epoch=epoch, row=row))
+
+    def _fill(self, row: np.ndarray, keys: Tensor) -> Rows:
+        """The rows (B,) of the plan as arrays over all slots B * T, filled stretch by stretch."""
+        special = self._store.manifest.special
+        first, count = self._plan.stretches(row)
+        number = _counted(count)  # (S,) of the stretch in its row
+        stretch = np.repeat(first, count) + number
+        start, length = self._plan.starts[stretch], self._plan.lengths[stretch].astype(np.int64)
+        begin = _begins(np.repeat(np.arange(len(row)), count), number, length + SPECIAL_SLOTS, self.window)
+        ids = np.full(len(row) * self.window, special.pad)
+        positions, segments = np.zeros_like(ids), np.zeros_like(ids)
+        piece = _counted(length)  # (P,) of the piece in its stretch
+        ids[np.repeat(begin + 1, length) + piece] = self._store.gather(np.repeat(start, length) + piece)
+        ids[begin] = special.cls
+        ids[begin + length + 1] = special.sep
+        slot = _counted(length + SPECIAL_SLOTS)
+        place = np.repeat(begin, length + SPECIAL_SLOTS) + slot
+        positions[place] = slot
+        segments[place] = np.repeat(number + 1, length + SPECIAL_SLOTS)
+        flat = (ids, np.zeros_like(ids), segments, positions)
+        ids, types, segments, positions = (array.reshape(len(row), self.window) for array in flat)
+        return Rows(*map(torch.from_numpy, (ids, types, segments, positions)), keys)
+
+
+def _counted(lengths: np.ndarray) -> np.ndarray:
+    """0..n-1 for each n of lengths, one after the other."""
+    before: np.ndarray = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) - np.repeat(before, lengths)
+
+
+def _begins(row: np.ndarray, number: np.ndarray, slots: np.ndarray, window: int) -> np.ndarray:
+    """(S,) the slot, counted over all rows, of each stretch's [CLS]: stretches follow each other from the left."""
+    before: np.ndarray = np.cumsum(slots) - slots
+    return row * window + before - before[number == 0][row]
+
+
+def _check_ranges(store: Store, ranges: np.ndarray) -> None:
+    if ranges.ndim != 2 or ranges.shape[1] != 2 or not np.issubdtype(ranges.dtype, np.integer):
+        raise ValueError(f"ranges must be (N, 2) whole numbers, but got {ranges.dtype} of shape {ranges.shape}.")
+    start, stop = ranges.T
+    if not (stop > start).any():
+        raise ValueError(f"there is nothing to pack: none of the {len(ranges)} ranges has a piece.")
+    if (start < 0).any() or (stop < start).any() or (stop > store.pieces).any():
+        raise ValueError(f"ranges must lie within the {store.pieces} pieces of {store.directory}, start before stop.")

@@ -1,0 +1,148 @@
+"""Which pieces stand in which row: takes document ranges, gives stretches. Made in one pass, kept as memory maps.
+
+A row is filled from the left with stretches `[CLS] pieces [SEP]`, documents in order. A document that does not fit
+goes on in the next row; the next document begins in the same row while MIN_STRETCH slots are left.
+
+Legend: N ranges, S stretches, R rows.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+MIN_STRETCH = 16  # slots; in fewer a document would begin with next to no context
+SPECIAL_SLOTS = 2  # [CLS] and [SEP]
+_RANGES_AT_ONCE = 1 << 18
+_VERSION = 1
+_COLUMNS = {"starts": "<i8", "lengths": "<i4", "first": "<i8"}
+
+Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of an epoch in the order of the text."""
+
+    starts: np.ndarray  # (S,) place of a stretch's first piece in the store
+    lengths: np.ndarray  # (S,) its pieces, special ones not counted
+    first: np.ndarray  # (R,) number of a row's first stretch
+
+    @property
+    def rows(self) -> int:
+        return len(self.first)
+
+    def stretches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First stretch (B,) of each of the rows (B,) and how many it has (B,)."""
+        first = self.first[rows]
+        is_last = rows == self.rows - 1
+        following = self.first[np.where(is_last, rows, rows + 1)]
+        return first, np.where(is_last, len(self.starts), following) - first
+
+
+def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: Path | None) -> Plan:
+    """Plan the rows of `window` slots for ranges (N, 2) of pieces, or map the plan that was made before.
+
+    fingerprint: of the store. directory: where plans are kept; None keeps this one in memory, as does a directory
+    that cannot be written.
+    """
+    chunks = _chunks(ranges, window)
+    if directory is None:
+        return _in_memory(chunks)
+    kept = directory / _key(ranges, window, fingerprint)
+    try:
+        if not kept.exists():
+            _write(chunks, kept)
+        return Plan(**{name: _map(kept / name, dtype) for name, dtype in _COLUMNS.items()})
+    except OSError as fault:
+        logger.info("The plan of the rows stays in memory: %s cannot be used (%s).", kept, fault)
+        return _in_memory(_chunks(ranges, window))
+
+
+def _chunks(ranges: np.ndarray, window: int) -> Iterator[Chunk]:
+    """Columns of the plan for one run of ranges after another."""
+    free, stretches = 0, 0
+    for begin in range(0, len(ranges), _RANGES_AT_ONCE):
+        start, stop = np.asarray(ranges[begin : begin + _RANGES_AT_ONCE], dtype=np.int64).T
+        has_text = stop > start
+        start, length = start[has_text], (stop - start)[has_text]
+        room, free = _rooms(length, window, free)
+        starts, lengths, opens_row = _stretches(start, length, room, window)
+        yield starts, lengths, np.flatnonzero(opens_row) + stretches
+        stretches += len(starts)
+
+
+def _rooms(lengths: np.ndarray, window: int, free: int) -> tuple[np.ndarray, int]:
+    """Pieces that fit into the row in which each document (N,) begins, and the slots left after the last one.
+
+    The only step that goes document by document: where one begins depends on where the one before it ended.
+    """
+    full, least = window - SPECIAL_SLOTS, min(MIN_STRETCH, window)
+    rooms = []
+    for length in lengths.tolist():
+        if free < least:
+            free = window
+        room = free - SPECIAL_SLOTS
+        rooms.append(room)
+        free = room - length if length <= room else full - 1 - (length - room - 1) % full
+    return np.array(rooms, dtype=np.int64), free
+
+
+def _stretches(start: np.ndarray, length: np.ndarray, room: np.ndarray, window: int) -> Chunk:
+    """Starts, lengths and whether it opens a row (S,) of the stretches that documents (N,) are cut into."""
+    full = window - SPECIAL_SLOTS
+    count = 1 + -(-np.maximum(length - room, 0) // full)
+    document = np.repeat(np.arange(len(count)), count)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(count) - count, count)
+    offset = np.where(number > 0, room[document] + (number - 1) * full, 0)
+    most = np.where(number > 0, full, room[document])
+    lengths = np.minimum(length[document] - offset, most)
+    return start[document] + offset, lengths, (number > 0) | (room[document] == full)
+
+
+def _in_memory(chunks: Iterator[Chunk]) -> Plan:
+    columns = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+    kept = zip(_COLUMNS.items(), columns, strict=True)
+    return Plan(**{name: column.astype(dtype) for (name, dtype), column in kept})
+
+
+def _write(chunks: Iterator[Chunk], kept: Path) -> None:
+    """Write the columns chunk by chunk; another process may do the same at once, and the first one is kept."""
+    partial = kept.with_name(f"{kept.name}.{uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context((partial / name).open("wb")) for name in _COLUMNS]
+            for chunk in chunks:
+                for file, column, dtype in zip(files, chunk, _COLUMNS.values(), strict=True):
+                    file.write(column.astype(dtype).tobytes())
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        if not kept.exists():
+            partial.rename(kept)
+    except OSError:
+        if not kept.exists():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _map(path: Path, dtype: str) -> np.ndarray:
+    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
+
+
+def _key(ranges: np.ndarray, window: int, fingerprint: str) -> str:
+    """A name that another store, choice of documents, window or layout does not have."""
+    answer = hashlib.sha256(f"{_VERSION} {fingerprint} {window} {MIN_STRETCH}".encode())
+    answer.update(np.ascontiguousarray(ranges, dtype="<i8").data)
+    return answer.hexdigest()[:32]

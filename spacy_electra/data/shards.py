@@ -1,0 +1,235 @@
+"""How a store lies on disk: its manifest, and the writing of one shard. Every file appears whole or not at all.
+
+manifest.json            what the store holds; written last, so a directory that has it is complete
+building.json            the same for a build under way; replaced after each shard
+shard-00000.bin          pieces, little-endian, in document order
+shard-00000.starts.npy   where the shard's documents begin; gone when the build ends
+starts.npy               where all documents begin, and where the last one ends
+tokenizer/               the vocabulary that made the pieces
+plans/                   which pieces stand in which row, kept by the packing
+"""
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from spacy_electra.data.rows import Special
+
+VERSION = 1
+MANIFEST = "manifest.json"
+BUILDING = "building.json"
+STARTS = "starts.npy"
+TOKENIZER = "tokenizer"
+PLANS = "plans"
+BUILDING_ONLY = (BUILDING, "shard-*.starts.npy", "*.partial")
+STORE_FILES = (MANIFEST, STARTS, "shard-*.bin", *BUILDING_ONLY)  # the manifest first: what lacks it is unfinished
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the manifest knows of one shard."""
+
+    name: str  # file name of the pieces
+    documents: int
+    pieces: int
+    sha256: str  # of the file
+    text: str  # fingerprint of the corpus's text up to the end of this shard
+
+    @property
+    def starts_name(self) -> str:
+        return Path(self.name).with_suffix(".starts.npy").name
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store holds; the same input gives the same manifest, byte for byte."""
+
+    dtype: str  # of a piece on disk: "<u2" or "<u4"
+    vocabulary: int  # number of pieces in the vocabulary
+    special: Special
+    tokenizer: str  # fingerprint of the vocabulary
+    shard_pieces: int  # a shard ends with the document that brings it to this many pieces
+    shards: tuple[Shard, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)  # documents that the reader left out, by reason
+    starts_sha256: str = ""
+    version: int = VERSION
+
+    @property
+    def documents(self) -> int:
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def pieces(self) -> int:
+        return sum(shard.pieces for shard in self.shards)
+
+    @property
+    def text(self) -> str:
+        """Fingerprint of the text of all documents, in order."""
+        return self.shards[-1].text if self.shards else TextFingerprint().value
+
+    @property
+    def fingerprint(self) -> str:
+        """Of text and vocabulary: stores that agree here hold the same documents as the same pieces."""
+        return hashlib.sha256(f"{self.version} {self.text} {self.tokenizer}".encode()).hexdigest()
+
+    def check_vocabulary(self, fingerprint: str, directory: Path) -> None:
+        """ValueError where the store in `directory`, whose manifest this is, was made with another vocabulary."""
+        if self.tokenizer != fingerprint:
+            raise ValueError(
+                f"{directory} was made with the vocabulary {self.tokenizer}, but got the vocabulary {fingerprint}: "
+                f"its pieces would mean other text. Use the one in {directory / TOKENIZER}, or tokenise again."
+            )
+
+    def _totals(self) -> dict[str, Any]:
+        names = ("documents", "pieces", "text", "fingerprint")
+        return {name: getattr(self, name) for name in names}
+
+    def write(self, path: Path) -> None:
+        """Replace `path` in one step."""
+        facts = asdict(self) | self._totals()
+        replace_file(path, json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read what `write` wrote; ValueError where it is no manifest of this version or contradicts itself."""
+        try:
+            facts: dict[str, Any] = json.loads(path.read_bytes())
+            if facts["version"] != VERSION:
+                raise ValueError(f"{path} has version {facts['version']}, expected {VERSION}. Build the store again.")
+            totals = {name: facts.pop(name) for name in ("documents", "pieces", "text", "fingerprint")}
+            shards = tuple(Shard(**shard) for shard in facts.pop("shards"))
+            manifest = cls(**facts | {"shards": shards, "special": Special(**facts["special"])})
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as fault:
+            raise ValueError(f"{path} is not the manifest of a store ({fault!r}). Build the store again.") from fault
+        if totals != manifest._totals():
+            raise ValueError(f"{path} was changed: its totals are not those of its shards. Build the store again.")
+        return manifest
+
+
+class TextFingerprint:
+    """Running sha256 over the text of documents; where one ends and the next begins counts."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        raw = text.encode("utf-8", "surrogatepass")
+        self._sum.update(len(raw).to_bytes(8, "little"))
+        self._sum.update(raw)
+
+    @property
+    def value(self) -> str:
+        return self._sum.hexdigest()
+
+
+class ShardWriter:
+    """Writes one shard under partial names; `close` gives the names. Left without `close`, only partial files stay."""
+
+    def __init__(self, directory: Path, *, number: int, dtype: str, first_piece: int) -> None:
+        """first_piece: the place of the shard's first piece among those of the whole store."""
+        self.pieces = 0
+        self._path = directory / f"shard-{number:05d}.bin"
+        self._dtype = np.dtype(dtype)
+        self._first_piece = first_piece
+        self._starts = array("q")
+        self._sum = hashlib.sha256()
+        self._file = partial_name(self._path).open("wb")
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def add(self, ids: np.ndarray) -> None:
+        """Append the pieces (N,) of one document."""
+        raw = ids.astype(self._dtype).tobytes()
+        self._starts.append(self._first_piece + self.pieces)
+        self.pieces += len(ids)
+        self._sum.update(raw)
+        self._file.write(raw)
+
+    def close(self, *, text: str) -> Shard:
+        """Sync and name both files; text: fingerprint of the corpus up to here."""
+        shard = Shard(self._path.name, len(self._starts), self.pieces, self._sum.hexdigest(), text)
+        starts = self._path.with_name(shard.starts_name)
+        with partial_name(starts).open("wb") as file:
+            np.save(file, np.array(self._starts, dtype="<i8"))
+            file.flush()
+            os.fsync(file.fileno())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        give_name(starts)
+        give_name(self._path)
+        return shard
+
+
+def join_starts(directory: Path, manifest: Manifest) -> str:
+    """Write where all documents begin (documents + 1,) as one file, shard by shard; its sha256."""
+    path = directory / STARTS
+    shape = (manifest.documents + 1,)
+    joined = np.lib.format.open_memmap(partial_name(path), mode="w+", dtype="<i8", shape=shape)
+    done = 0
+    for shard in manifest.shards:
+        joined[done : done + shard.documents] = np.load(directory / shard.starts_name)
+        done += shard.documents
+    joined[done] = manifest.pieces
+    joined.flush()
+    give_name(path)
+    return sha256_of(path)
+
+
+def is_whole(directory: Path, manifest: Manifest, shard: Shard) -> bool:
+    """Whether a build can go on after `shard`; not where only the corpus's end cut it short, as that may have grown."""
+    path, starts = directory / shard.name, directory / shard.starts_name
+    size = shard.pieces * np.dtype(manifest.dtype).itemsize
+    is_there = path.exists() and path.stat().st_size == size and starts.exists()
+    return is_there and shard.pieces >= manifest.shard_pieces
+
+
+def remove_files(directory: Path, patterns: tuple[str, ...]) -> None:
+    """Remove what `patterns` match in `directory`, in their order."""
+    for pattern in patterns:
+        for path in directory.glob(pattern):
+            path.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    answer = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            answer.update(block)
+    return answer.hexdigest()
+
+
+def partial_name(path: Path) -> Path:
+    """The name that `path` has until it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
+def give_name(path: Path) -> None:
+    """Turn the synced partial file into `path`, and sync the directory, which is where names are kept."""
+    os.replace(partial_name(path), path)
+    if os.name == "posix":
+        directory = os.open(path.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `path` so that a crash leaves the old content or the new, nothing between."""
+    with partial_name(path).open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    give_name(path)

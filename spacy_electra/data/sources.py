@@ -1,0 +1,186 @@
+"""Which files a corpus is, and their bytes: files, folders, globs and URLs -> decompressed streams."""
+
+import bz2
+import glob
+import gzip
+import io
+import logging
+import lzma
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Any, cast
+from urllib.parse import urlsplit
+
+import smart_open
+
+logger = logging.getLogger(__name__)
+
+FORMATS = (".txt", ".jsonl", ".json", ".parquet")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+READABLE = f"{', '.join(FORMATS)}, all but the last also with {', '.join(COMPRESSIONS)}"
+
+_BUFFER = 1 << 17  # bytes read at once
+_FALSE_DATA = (OSError, gzip.BadGzipFile)  # their subclasses are about disk and network; bz2 raises a bare OSError
+_ZSTD_INPUT = 1 << 14  # bytes decompressed at once; their output is held whole
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file of the corpus."""
+
+    name: str
+    stream: io.BufferedReader  # its bytes, decompressed
+    raw: IO[bytes]  # the file as it is stored; `raw.tell()` is how far reading has come
+
+
+def find_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Files and URLs to read, in the order of `paths`; the files of a folder or glob in the order of their names.
+
+    A folder stands for all readable files below it but hidden ones. A file found twice is read once, with a logged
+    warning. Raises FileNotFoundError for a path that is not there, ValueError where the suffix is none that can be read
+    or a folder or glob holds no such file.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: dict[str, str] = {}
+    for path in paths:
+        for name in _expand(os.path.expanduser(os.fspath(path))):
+            key = name if is_url(name) else os.path.realpath(name)
+            if key in found:
+                logger.warning("%s is named twice (first as %s) and is read once.", name, found[key])
+            found.setdefault(key, name)
+    if not found:
+        raise ValueError("no path of a corpus was given, expected files, folders, globs or URLs")
+    return list(found.values())
+
+
+def is_url(name: str) -> bool:
+    """True for `https://...`, `s3://...` and the like, which smart_open opens."""
+    return "://" in name
+
+
+def total_bytes(files: Iterable[str]) -> int | None:
+    """Size of the files as stored, for a progress bar; None where a URL is among them."""
+    names = list(files)
+    return None if any(is_url(name) for name in names) else sum(os.path.getsize(name) for name in names)
+
+
+def suffixes(name: str) -> tuple[str, str]:
+    """Format and compression, such as (".jsonl", ".gz"). Raises ValueError where the file cannot be read."""
+    parts = PurePosixPath((urlsplit(name).path if is_url(name) else name.replace(os.sep, "/")).lower()).suffixes
+    compression = parts.pop() if parts and parts[-1] in COMPRESSIONS else ""
+    kind = parts[-1] if parts else ""
+    if kind not in FORMATS or (kind == ".parquet" and compression):
+        raise ValueError(f"cannot read {name}: its suffix is none of {READABLE}. Convert it or rename it.")
+    return kind, compression
+
+
+def _is_readable(name: str) -> bool:
+    try:
+        return bool(suffixes(name))
+    except ValueError:
+        return False
+
+
+def _expand(path: str) -> list[str]:
+    if is_url(path) or os.path.isfile(path):
+        suffixes(path)
+        return [path]
+    if os.path.isdir(path):
+        return _at_least_one(_below(path), f"the folder {path} holds no file")
+    if glob.has_magic(path):
+        matches = sorted(glob.glob(path, recursive=True))
+        below = [name for match in matches for name in (_below(match) if os.path.isdir(match) else [match])]
+        return _at_least_one([name for name in dict.fromkeys(below) if _is_readable(name)], f"{path} matches no file")
+    raise FileNotFoundError(f"there is no {path}, expected a file, folder, glob or URL of the corpus: check the path")
+
+
+def _at_least_one(names: list[str], complaint: str) -> list[str]:
+    if not names:
+        raise ValueError(f"{complaint} that can be read. Readable are {READABLE}.")
+    return names
+
+
+def _below(folder: str) -> list[str]:
+    """Readable files below the folder, in the order of their paths; hidden files and folders are passed over."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(parent, name) for name in names if not name.startswith(".") and _is_readable(name)]
+    return sorted(found, key=lambda name: name.split(os.sep))
+
+
+@contextmanager
+def open_source(name: str) -> Iterator[Source]:
+    """Open a file or URL for reading. False or broken compression raises ValueError that names the file."""
+    _, compression = suffixes(name)
+    with smart_open.open(name, "rb", compression="disable") if is_url(name) else open(name, "rb") as raw:
+        try:
+            yield Source(name=name, stream=_decompressed(raw, compression), raw=raw)
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            if not compression or (isinstance(error, OSError) and type(error) not in _FALSE_DATA):
+                raise
+            raise ValueError(_what_broke(name, compression, error)) from error
+
+
+def _what_broke(name: str, compression: str, error: Exception) -> str:
+    kind = COMPRESSIONS[compression]
+    if isinstance(error, EOFError):
+        return f"{name} is truncated: its {kind} data ends too early. Download or copy it again."
+    return (
+        f"{name} cannot be decompressed: expected {kind} by its suffix {compression}, but it is something else or "
+        f"damaged ({error}). Correct the suffix, or download or copy it again."
+    )
+
+
+def _decompressed(raw: IO[bytes], compression: str) -> io.BufferedReader:
+    openers: dict[str, Any] = {"": lambda file: file, ".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+    if compression == ".zst":
+        return io.BufferedReader(_ZstdStream(raw), _BUFFER)
+    stream = openers[compression](fileobj=raw) if compression == ".gz" else openers[compression](raw)
+    return io.BufferedReader(cast(io.RawIOBase, stream), _BUFFER)
+
+
+class _ZstdStream(io.RawIOBase):
+    """Decompress frames one after the other; EOFError where the last one ends early, which `zstandard` keeps quiet."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        try:
+            import zstandard
+        except ImportError as error:
+            raise ImportError("reading .zst needs the package zstandard: pip install zstandard") from error
+        self._raw = raw
+        self._error = zstandard.ZstdError
+        self._new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
+        self._frame: Any = None
+        self._compressed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._compressed = self._compressed or self._raw.read(_ZSTD_INPUT)
+            if not self._compressed:
+                if self._frame is not None:
+                    raise EOFError("the last frame is incomplete")
+                return 0
+            self._ready = memoryview(self._decompress())
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def _decompress(self) -> bytes:
+        self._frame = self._frame or self._new_frame()
+        try:
+            answer: bytes = self._frame.decompress(self._compressed)
+        except self._error as error:
+            raise OSError(str(error)) from error
+        self._compressed = self._frame.unused_data if self._frame.eof else b""
+        self._frame = None if self._frame.eof else self._frame
+        return answer

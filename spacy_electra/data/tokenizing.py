@@ -1,0 +1,104 @@
+"""Documents -> documents with their pieces, by all cores, in order. Holds a few batches at a time, never the corpus."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import TypeVar
+
+import numpy as np
+
+from spacy_electra.data.corpus import Document
+from spacy_electra.data.wordpiece import WordPiece
+
+Progress = Callable[[int, int], None]  # called with the documents and the pieces done since the last call
+Encode = Callable[[list[str]], list[np.ndarray]]
+Item = TypeVar("Item")
+
+BATCH_CHARACTERS = 1 << 20  # encoded at once; the library needs about 30 bytes for each
+PART_CHARACTERS = 1 << 14  # longer texts are cut, so that one long document keeps all cores busy
+_BLANK = re.compile(r"[ \t\r\n]")  # what every BERT normaliser turns into a word boundary
+
+_worker: WordPiece  # of a worker process
+
+
+def tokenized(
+    documents: Iterable[Document], tokenizer: WordPiece, *, processes: int, progress: Progress | None = None
+) -> Generator[tuple[Document, np.ndarray], None, None]:
+    """Each document with its pieces (N,) int32, in order; reading goes on while earlier batches are encoded.
+
+    processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
+    """
+    pool, encode = _pool(tokenizer, processes)
+    waiting: deque[tuple[list[Document], Future[list[np.ndarray]]]] = deque()
+    with pool:
+        for batch in grouped(documents, size=lambda document: len(document.text), most=BATCH_CHARACTERS):
+            waiting.append((batch, pool.submit(encode, [document.text for document in batch])))
+            if len(waiting) > processes:
+                yield from _done(*waiting.popleft(), progress)
+        while waiting:
+            yield from _done(*waiting.popleft(), progress)
+
+
+def _done(
+    batch: list[Document], encoded: Future[list[np.ndarray]], progress: Progress | None
+) -> Iterator[tuple[Document, np.ndarray]]:
+    pieces = encoded.result()
+    yield from zip(batch, pieces, strict=True)
+    if progress is not None:
+        progress(len(batch), sum(map(len, pieces)))
+
+
+def _pool(tokenizer: WordPiece, processes: int) -> tuple[Executor, Encode]:
+    """Where to encode and how. Processes are spawned: a forked one would hang on the library's threads."""
+    if processes == 1:
+        return ThreadPoolExecutor(1), partial(encode_texts, tokenizer)
+    pool = ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(tokenizer.to_json(),)
+    )
+    return pool, _encode_in_worker
+
+
+def _start_worker(tokenizer: str) -> None:
+    global _worker
+    _worker = WordPiece.from_json(tokenizer)
+
+
+def _encode_in_worker(texts: list[str]) -> list[np.ndarray]:
+    return encode_texts(_worker, texts)
+
+
+def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]:
+    """The pieces (N,) int32 of each text; memory is bounded however long a text is."""
+    parts = ((number, part) for number, text in enumerate(texts) for part in cut(text))
+    found: list[list[np.ndarray]] = [[np.empty(0, dtype=np.int32)] for _ in texts]
+    for group in grouped(parts, size=lambda numbered: len(numbered[1]), most=BATCH_CHARACTERS):
+        encoded = tokenizer.encode([part for _, part in group])
+        for (number, _), pieces in zip(group, encoded, strict=True):
+            found[number].append(pieces.ids)
+    return [np.concatenate(ids) for ids in found]
+
+
+def cut(text: str) -> Iterator[str]:
+    """Parts of a text that give the same pieces as the whole: each ends before white space."""
+    start = 0
+    while blank := _BLANK.search(text, start + PART_CHARACTERS):
+        yield text[start : blank.start()]
+        start = blank.start()
+    yield text[start:]
+
+
+def grouped(items: Iterable[Item], *, size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Items in order, in lists that end with the item that brings their sizes to `most`."""
+    group: list[Item] = []
+    total = 0
+    for item in items:
+        group.append(item)
+        total += size(item)
+        if total >= most:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group

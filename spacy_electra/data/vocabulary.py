@@ -1,0 +1,138 @@
+"""Learn the pieces of a new WordPiece vocabulary from text: count words, choose an alphabet, merge. Takes texts, gives
+pieces in the order of their numbers; the same texts in the same order always give the same pieces.
+
+The merging is that of `tokenizers`' trainer (byte-pair merges by count, as Hugging Face trains BERT vocabularies). Left
+alone it numbers the letters in the order of a randomly seeded hash table and breaks ties by those numbers, so that two
+runs differ. Here the letters are counted first and handed over in a fixed order, which settles every tie.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+SPECIAL_PIECES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+CONTINUATION = "##"
+LONGEST_WORD = 100  # characters; BERT's WordPiece makes [UNK] of longer words, so they teach nothing
+
+_COVERED = 0.9999  # share of the text's characters after which rarer ones become [UNK] unless a limit is given
+_ESSENTIAL = 0.99  # share of the text's characters without which a vocabulary is refused as too small
+_FOLD_AT = 200_000  # distinct stretches between spaces held before they are split into words
+_MOST_WORDS = 4_000_000  # distinct words held; beyond, those seen once are forgotten
+_REPEATS = 10_000  # times that one line for the trainer says one word
+
+
+def learn_vocabulary(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    normalizer: normalizers.Normalizer,
+    limit_alphabet: int | None,
+    min_frequency: int,
+) -> list[str]:
+    """The pieces of a new vocabulary, `vocab_size` at most: the special ones, the alphabet, then merges by count.
+
+    limit_alphabet: the most characters to keep; None keeps the most frequent ones up to all but 1 in 10,000 of the
+    text's characters, while their pieces fill no more than half of the vocabulary (all that carry 99 % stay anyway).
+    min_frequency: times that a pair of pieces must be seen together to become one. Raises ValueError where the texts
+    hold no word or where special pieces and alphabet alone exceed `vocab_size`.
+    """
+    if limit_alphabet is not None and limit_alphabet < 1:
+        raise ValueError(
+            f"limit_alphabet={limit_alphabet}, expected at least 1 character, or None to choose by the text"
+        )
+    words = _count_words(texts, normalizer)
+    if not words:
+        raise ValueError("the texts hold no words, expected text to learn a vocabulary from: check the corpus")
+    alphabet = _choose_alphabet(words, vocab_size=vocab_size, limit=limit_alphabet)
+    letters = set(alphabet)
+    known = {word: count for word, count in words.items() if letters.issuperset(word)}
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[*SPECIAL_PIECES.values(), *_letter_pieces(alphabet, known)],
+        continuing_subword_prefix=CONTINUATION,
+        show_progress=False,
+    )
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_PIECES["unk"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.train_from_iterator(_repeated(known), trainer)
+    numbers = tokenizer.get_vocab()
+    return sorted(numbers, key=numbers.__getitem__)
+
+
+def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Counter[str]:
+    """How often each word occurs, as the tokenizer will see words: normalised, apart from punctuation.
+
+    Stretches between spaces are counted raw and normalised once each, which is several times faster than normalising
+    the text; they are folded in early because Chinese has few spaces.
+    """
+    words: Counter[str] = Counter()
+    stretches: Counter[str] = Counter()
+    for text in texts:
+        stretches.update(text.split())
+        if len(stretches) >= _FOLD_AT:
+            _fold(stretches, words, normalizer)
+    _fold(stretches, words, normalizer)
+    return words
+
+
+def _fold(stretches: Counter[str], words: Counter[str], normalizer: normalizers.Normalizer) -> None:
+    """Move the counts of `stretches` over to the words in them."""
+    splitter = pre_tokenizers.BertPreTokenizer()
+    for stretch, count in stretches.items():
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(stretch)):
+            if len(word) <= LONGEST_WORD:
+                words[word] += count
+    stretches.clear()
+    if len(words) > _MOST_WORDS:
+        for word in [word for word, count in words.items() if count == 1]:
+            del words[word]
+
+
+def _choose_alphabet(words: Counter[str], *, vocab_size: int, limit: int | None) -> list[str]:
+    """The characters to keep, most frequent first; see `learn_vocabulary`."""
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    continues = {character for word in words for character in word[1:]}
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    covered = list(accumulate(counts[character] for character in ranked))  # characters of the text
+    pieces = list(accumulate(1 + (character in continues) for character in ranked))  # entries of the vocabulary
+    essential = _first_reaching(covered, _ESSENTIAL * covered[-1])
+    if limit is None:
+        wanted = _first_reaching(covered, _COVERED * covered[-1])
+        kept = max(essential, min(wanted, sum(2 * total <= vocab_size for total in pieces)))
+    else:
+        kept = essential = min(limit, len(ranked))
+    least = len(SPECIAL_PIECES) + pieces[essential - 1]
+    if vocab_size < least:
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small, expected at least {least}: the special pieces and the "
+            f"{essential} most frequent characters of the text, alone and inside words, are that many. "
+            "Ask for more pieces, several thousand for real text."
+        )
+    return ranked[:kept]
+
+
+def _first_reaching(totals: Sequence[int], goal: float) -> int:
+    """How many entries it takes until the running total reaches the goal."""
+    return next(place for place, total in enumerate(totals, start=1) if total >= goal)
+
+
+def _letter_pieces(alphabet: Iterable[str], words: Iterable[str]) -> list[str]:
+    """Every character as a word's beginning, and those seen inside a word as continuation; in code point order."""
+    continues = {character for word in words for character in word[1:]}
+    ordered = sorted(alphabet)
+    return ordered + [CONTINUATION + character for character in ordered if character in continues]
+
+
+def _repeated(words: dict[str, int]) -> Iterator[str]:
+    """Each word as often as it was counted, in lines of bounded length, in alphabetic order."""
+    for word in sorted(words):
+        times, rest = divmod(words[word], _REPEATS)
+        for _ in range(times):
+            yield f"{word} " * _REPEATS
+        yield f"{word} " * rest

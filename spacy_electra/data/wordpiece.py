@@ -1,0 +1,186 @@
+"""The vocabulary: train, load, save (Hugging Face tokenizer files), and text -> pieces with their places in the text.
+
+Legend: N pieces of a text, V size of the vocabulary.
+"""
+
+import hashlib
+import logging
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models
+
+from spacy_electra.data.rows import Special
+from spacy_electra.data.tokenizer_files import (
+    assemble,
+    bert_normalizer,
+    check_special,
+    is_uncased,
+    parse_tokenizer,
+    read_tokenizer,
+    write_tokenizer,
+)
+from spacy_electra.data.vocabulary import SPECIAL_PIECES, learn_vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """One text's pieces, without [CLS] and [SEP]."""
+
+    ids: NDArray[np.int32]  # (N,) pieces
+    offsets: NDArray[np.int32]  # (N, 2) first character of each piece in the text, and one past the last
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class WordPiece:
+    """BERT's tokenizer: clean and normalise, split at spaces and punctuation, cut words into the longest known pieces.
+
+    Gives the pieces of Hugging Face's `ElectraTokenizerFast` on the same files, with one difference that is meant: a
+    literal "[MASK]" or "[SEP]" in a text is text (Hugging Face: `split_special_tokens=True`), because whoever wrote it
+    wrote about a mask and did not hide a word. Nothing changes after construction, so threads may share one object; it
+    pickles, and in a process that another started it works on one thread.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, source: str = "the tokenizer") -> None:
+        """Take over `tokenizer`; `source` names it in the ValueError raised where it cannot serve ELECTRA."""
+        if not isinstance(tokenizer.model, models.WordPiece):
+            raise ValueError(
+                f"{source} is a {type(tokenizer.model).__name__} tokenizer, expected WordPiece as in BERT and ELECTRA: "
+                "point to an ELECTRA or BERT tokenizer, or train one with `spacy electra train-tokenizer`."
+            )
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        numbers = tokenizer.get_vocab(with_added_tokens=True)
+        self._tokenizer = tokenizer
+        check_special(numbers, source)
+        self.special = Special(**{role: numbers[piece] for role, piece in SPECIAL_PIECES.items()})
+        self.vocabulary = sorted(numbers, key=numbers.__getitem__)  # (V,) pieces in the order of their numbers
+        self.size = len(numbers)
+        if numbers[self.vocabulary[-1]] != self.size - 1:
+            raise ValueError(
+                f"{source} has {self.size} pieces but numbers up to {numbers[self.vocabulary[-1]]}, expected the "
+                "numbers 0 to size - 1 once each: the vocabulary was edited; take the original."
+            )
+        self.cased = not is_uncased(tokenizer.normalizer)
+        self.fingerprint = hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> list[Pieces]:
+        """Pieces of each text with character offsets into it; a text of white space alone has none.
+
+        The texts are worked on in one call by all cores (environment variable TOKENIZERS_PARALLELISM of `tokenizers`).
+        Words of more than 100 characters are one [UNK], as in BERT. Raises ValueError for what is no Unicode text.
+        """
+        if multiprocessing.parent_process() is not None:  # a worker among several has one core, not all
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        except TypeError as error:
+            raise ValueError(_why_no_text(texts)) from error
+        return [_pieces(encoding.ids, encoding.offsets) for encoding in encodings]
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
+        """Text of the pieces, special ones included: words with a space between, not the original white space."""
+        text: str = self._tokenizer.decode([int(piece) for piece in ids], skip_special_tokens=False)
+        return text
+
+    def to_json(self) -> str:
+        """Everything, as the content of a Hugging Face `tokenizer.json`."""
+        text: str = self._tokenizer.to_str()
+        return text
+
+    @classmethod
+    def from_json(cls, text: str) -> "WordPiece":
+        """The object whose `to_json` gave the text. Raises ValueError where it is no tokenizer, or no WordPiece."""
+        source = "the tokenizer JSON"
+        return cls(parse_tokenizer(text, source=source), source=source)
+
+    def __reduce__(self) -> tuple[Callable[[str], "WordPiece"], tuple[str]]:
+        return WordPiece.from_json, (self.to_json(),)
+
+    def save(self, directory: str | Path, *, model_max_length: int = 512) -> None:
+        """Write the four files that Hugging Face's `ElectraTokenizer(Fast).from_pretrained` reads.
+
+        model_max_length: pieces, [CLS] and [SEP] included, that a model with this vocabulary can take at once.
+        """
+        write_tokenizer(self._tokenizer, self.vocabulary, Path(directory), model_max_length=model_max_length)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "WordPiece":
+        """Read a directory's `tokenizer.json`, or else `vocab.txt`, and `tokenizer_config.json` where there is one.
+
+        Raises FileNotFoundError where there is neither, ValueError where one cannot be used; both name the file.
+        """
+        tokenizer, source = read_tokenizer(Path(directory))
+        return cls(tokenizer, source=source)
+
+
+def train_wordpiece(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    cased: bool,
+    strip_accents: bool | None,
+    limit_alphabet: int | None = None,
+    min_frequency: int = 2,
+) -> WordPiece:
+    """Learn a vocabulary of `vocab_size` pieces; equal texts in equal order give an equal vocabulary.
+
+    strip_accents: None follows the case, as in BERT: uncased vocabularies lose accents. limit_alphabet: the most
+    characters to keep, None chooses by the text and `vocab_size`. min_frequency: times that two pieces must be seen
+    together to become one. The special pieces are numbers 0 to 4. Raises ValueError where `texts` hold no word or the
+    alphabet alone exceeds `vocab_size`; a text too small for `vocab_size` pieces gives fewer and a logged warning.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts is one str, expected several texts: its letters would count as texts; use [text].")
+    normalizer = bert_normalizer({"do_lower_case": not cased, "strip_accents": strip_accents})
+    vocabulary = learn_vocabulary(
+        texts,
+        vocab_size=vocab_size,
+        normalizer=normalizer,
+        limit_alphabet=limit_alphabet,
+        min_frequency=min_frequency,
+    )
+    if len(vocabulary) < vocab_size:
+        logger.warning(
+            "The text gave %d pieces of the %d asked for: it is too small for more pairs seen %d times. "
+            "Give more text or a smaller vocab_size.",
+            len(vocabulary),
+            vocab_size,
+            min_frequency,
+        )
+    numbers = {piece: number for number, piece in enumerate(vocabulary)}
+    return WordPiece(assemble(numbers, normalizer, source="the trained vocabulary"))
+
+
+def _pieces(ids: list[int], offsets: list[tuple[int, int]]) -> Pieces:
+    flat = np.fromiter(chain.from_iterable(offsets), dtype=np.int32, count=2 * len(offsets))
+    return Pieces(ids=np.array(ids, dtype=np.int32), offsets=flat.reshape(-1, 2))
+
+
+def _why_no_text(texts: Sequence[str]) -> str:
+    """What is wrong with texts that `tokenizers` refused."""
+    if isinstance(texts, str):
+        return "encode takes several texts, but got one str: use encode([text])."
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            return f"text {number} is a {type(text).__name__}, expected str."
+        lone = re.search("[\ud800-\udfff]", text)
+        if lone:
+            return (
+                f"text {number} holds half of a surrogate pair at character {lone.start()}, which is no Unicode text: "
+                "read the file with its right encoding."
+            )
+    return f"texts is a {type(texts).__name__}, expected a list of str."

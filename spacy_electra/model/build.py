@@ -1,0 +1,146 @@
+"""`spacy-electra.Electra.v1`: the numbers of a config become the thinc model that pretraining runs.
+
+Legend: B rows, T pieces a row, K chosen positions a row.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from thinc.api import Model
+from torch import Tensor
+
+from spacy_electra.data.masking import Masked
+from spacy_electra.data.rows import Rows
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.dropout import KeyedDropout
+from spacy_electra.model.electra import Electra, MaskedLanguageModel, Output
+from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.model.huggingface import load_electra
+from spacy_electra.model.initialization import Initialization, initialize
+from spacy_electra.model.shim import TorchShim
+
+logger = logging.getLogger("spacy_electra")
+
+Objective = Literal["electra", "mlm"]
+Network = Electra | MaskedLanguageModel
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass reads."""
+
+    rows: Rows
+    masked: Masked
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each sum of losses counts for in the loss that is lowered: its weight over its global count."""
+
+    generator: float
+    discriminator: float
+
+
+def build_electra(
+    *,
+    objective: Objective,
+    tokenizer: str,
+    window: int,
+    discriminator: dict[str, int],
+    generator: dict[str, int],
+    initialization: Initialization = "local",
+    init: str | None = None,
+    precision: str = "auto",
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Model[Batch, Output]:
+    """Make the pretraining model.
+
+    objective: "electra", or "mlm" for a masked language model of the discriminator's shape. tokenizer: directory of the
+    vocabulary. window: pieces a row, and positions that are trained. discriminator, generator: layers, width,
+    feed_forward, heads, and for the discriminator the width of the shared embedding. init: continue from these weights,
+    a run's model folder, a Hugging Face directory or a hub name; the shapes then come from there. dropout: everywhere.
+    Raises ValueError for shapes that do not fit, misspelt keys, and weights made with another vocabulary.
+    """
+    _check_choice("objective", objective, get_args(Objective))
+    _check_choice("initialization", initialization, get_args(Initialization))
+    pieces = WordPiece.load(Path(tokenizer))
+    big = read_shape("discriminator", discriminator, vocab=pieces.size, positions=window)
+    small = read_shape("generator", {**generator, "embedding": big.embedding}, vocab=pieces.size, positions=window)
+    network: Network
+    network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
+    initialize(network, kind=initialization, seed=seed)
+    if init is not None:
+        network = load_electra(init, network, tokenizer=pieces)
+        check_window(window, network.shape)
+    shim = TorchShim(network, forward=_run, precision=precision)
+    attrs = {"window": window, "dropout": dropout, "vocab_size": pieces.size, "special": pieces.special}
+    return Model("electra", _forward, shims=[shim], attrs=attrs)
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"[model] {key} must be one of {', '.join(choices)}, but got {value!r}.")
+
+
+def read_shape(part: str, numbers: Mapping[str, int], *, vocab: int, positions: int) -> EncoderShape:
+    """The shape in a config section `[model.part]`. Raises ValueError for unknown and missing keys."""
+    known = [f.name for f in fields(EncoderShape) if f.name not in ("vocab", "positions", "types")]
+    if part == "generator":
+        known_to_user = [name for name in known if name != "embedding"]
+    else:
+        known_to_user = known
+    if unknown := [name for name in numbers if name not in known]:
+        raise ValueError(f"[model.{part}] has an unknown key {unknown[0]!r}: valid are {', '.join(known_to_user)}.")
+    if missing := [name for name in known if name not in numbers]:
+        raise ValueError(f"[model.{part}] lacks the key {missing[0]!r}: valid are {', '.join(known_to_user)}.")
+    return EncoderShape(vocab=vocab, positions=positions, **numbers)
+
+
+def check_window(window: int, shape: EncoderShape) -> None:
+    """Raise ValueError where rows would be longer than the positions that the weights have."""
+    if window > shape.positions:
+        raise ValueError(
+            f"window={window} is longer than the {shape.positions} positions of the weights: pieces behind them would "
+            f"have no position. Set model.window to {shape.positions} or less."
+        )
+
+
+def _run(network: Network, inputs: tuple[Batch, int, float]) -> Output:
+    batch, vocab_size, dropout = inputs
+    keys = batch.rows.keys
+    drop = tuple(KeyedDropout(dropout, keys, number) if dropout else None for number in (0, 1))
+    return network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop)
+
+
+def _forward(
+    model: Model[Batch, Output], batch: Batch, is_train: bool
+) -> tuple[Output, Callable[[LossWeights], None]]:
+    """One pass over a batch; the callback takes what each sum of losses counts for."""
+    shim, vocab_size = model.shims[0], model.attrs["vocab_size"]
+    if not is_train:
+        return shim.predict((batch, vocab_size, 0.0)), _no_backprop
+    output, backprop = shim.begin_update((batch, vocab_size, model.attrs["dropout"]))
+
+    def backprop_losses(weights: LossWeights) -> None:
+        sums: list[Tensor] = [output.guesses.loss]
+        counts = [weights.generator]
+        if output.verdicts is not None:
+            sums.append(output.verdicts.loss)
+            counts.append(weights.discriminator)
+        backprop(sums, [torch.full_like(loss, count) for loss, count in zip(sums, counts, strict=True)])
+
+    return output, backprop_losses
+
+
+def _no_backprop(weights: LossWeights) -> None:
+    raise ValueError("a prediction keeps no gradients: use begin_update to backpropagate.")
+
+
+def network_of(model: Model[Any, Any]) -> Network:
+    """The torch module inside a pretraining model."""
+    return model.shims[0].module

@@ -1,0 +1,202 @@
+"""Generator, sample and label, discriminator, the two losses (Clark et al. 2020, section 3).
+
+The embeddings are one module that belongs to the whole, not to either half: they cannot come untied.
+
+Legend: B rows, T pieces a row, K chosen positions a row, D width, E embedding width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spacy_electra.data.masking import Masked, Positions
+from spacy_electra.data.randomness import Purpose, random_uniform
+from spacy_electra.data.rows import Rows
+from spacy_electra.model.attention import within_segments
+from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """What the discriminator reads and what it must answer."""
+
+    ids: Tensor  # (B, T) pieces, some replaced by the generator's samples
+    is_replaced: Tensor  # (B, T) true where the piece differs from the original
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """The generator's answers at the chosen positions."""
+
+    loss: Tensor  # () float32, sum of the cross-entropies
+    correct: Tensor  # () float32, how many best guesses are the original piece
+    count: Tensor  # () float32, how many positions counted
+    samples: Tensor  # (B, K) int64 one piece drawn for each position
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The discriminator's answers."""
+
+    loss: Tensor  # () float32, sum of the binary cross-entropies over real positions
+    count: Tensor  # () float32, how many real positions
+    logits: Tensor  # (B, T) float32, above 0 means "replaced"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One forward pass: sums, not means, so that accumulation and ranks can divide by global counts."""
+
+    guesses: Guesses
+    verdicts: Verdicts | None  # None for the masked-language-model objective
+    corrupted: Corrupted | None
+
+
+class MaskedHead(nn.Module):
+    """Width -> embedding width, GELU, norm; then scores against the shared word embeddings."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.dense = nn.Linear(shape.width, shape.embedding)
+        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS)
+        self.bias = nn.Parameter(torch.zeros(shape.vocab))
+
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        """(…, D) vectors and the (V, E) word embeddings -> (…, V) scores."""
+        return F.linear(self.norm(F.gelu(self.dense(x))), words, self.bias)
+
+
+class ReplacedHead(nn.Module):
+    """One score a piece: above 0 means "replaced"."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.dense = nn.Linear(shape.width, shape.width)
+        self.score = nn.Linear(shape.width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T)."""
+        return self.score(F.gelu(self.dense(x))).squeeze(-1)
+
+
+def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
+    """One piece (N,) for each row of scores (N, V), drawn from their softmax by inverting its cumulative sum.
+
+    chance: (N,) uniform in [0, 1). Only the first `vocab_size` pieces can come out: what stands behind is padding.
+    No gradient flows. In float32; Gumbel noise, the usual way, costs a random number for each piece.
+    """
+    with torch.no_grad():
+        heights = logits[:, :vocab_size].float().softmax(dim=-1).cumsum(dim=-1)
+        sample = torch.searchsorted(heights, (chance * heights[:, -1])[:, None], right=True).squeeze(1)
+        return sample.clamp(max=vocab_size - 1)
+
+
+def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
+    """Put the samples (B, K) into the original pieces (B, T). A lucky sample, equal to the original, is not replaced."""
+    original = ids.gather(1, positions.index)
+    put = torch.where(positions.weight > 0, samples, original)
+    corrupted = ids.scatter(1, positions.index, put)
+    return Corrupted(ids=corrupted, is_replaced=corrupted != ids)
+
+
+def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int) -> Guesses:
+    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the vocabulary head."""
+    index = masked.positions.index
+    weight = masked.positions.weight.reshape(-1)
+    chosen = hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
+    logits = head(chosen.flatten(0, 1), words).float()
+    target = masked.original.reshape(-1)
+    losses = F.cross_entropy(logits, target, reduction="none")
+    chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
+    samples = sample_pieces(logits, chance=chance, vocab_size=vocab_size)
+    return Guesses(
+        loss=(losses * weight).sum(),
+        correct=((logits.detach().argmax(dim=-1) == target) * weight).sum(),
+        count=weight.sum(),
+        samples=samples.view_as(index),
+    )
+
+
+def judge(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> Verdicts:
+    """Binary cross-entropy of (B, T) scores over real positions, [CLS] and [SEP] included."""
+    logits = logits.float()
+    losses = F.binary_cross_entropy_with_logits(logits, corrupted.is_replaced.float(), reduction="none")
+    weight = is_real.float()
+    return Verdicts(loss=(losses * weight).sum(), count=weight.sum(), logits=logits)
+
+
+class Electra(nn.Module):
+    """Generator and discriminator over one set of embeddings."""
+
+    def __init__(self, *, generator: EncoderShape, discriminator: EncoderShape):
+        super().__init__()
+        same = ("embedding", "vocab", "positions", "types")
+        if different := [name for name in same if getattr(generator, name) != getattr(discriminator, name)]:
+            raise ValueError(
+                f"generator and discriminator share their embeddings, but differ in {', '.join(different)}: "
+                f"give both shapes the same numbers there."
+            )
+        self.generator_shape = generator
+        self.shape = discriminator
+        self.embeddings = Embeddings(discriminator)
+        self.generator = Body(generator)
+        self.masked_head = MaskedHead(generator)
+        self.discriminator = Body(discriminator)
+        self.replaced_head = ReplacedHead(discriminator)
+
+    def forward(
+        self,
+        rows: Rows,
+        masked: Masked,
+        *,
+        vocab_size: int,
+        drop: tuple[Dropout | None, Dropout | None] = (None, None),
+        samples: Tensor | None = None,
+    ) -> Output:
+        """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own."""
+        allowed = within_segments(rows.segments)
+        words = self.embeddings.word.weight
+        embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
+        hidden = self.generator(embedded, allowed, drop[0])
+        guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
+        corrupted = corrupt(rows.ids, masked.positions, guesses.samples if samples is None else samples)
+        embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])
+        scores = self.replaced_head(self.discriminator(embedded, allowed, drop[1]))
+        return Output(guesses=guesses, verdicts=judge(scores, corrupted, rows.is_real), corrupted=corrupted)
+
+
+class MaskedLanguageModel(nn.Module):
+    """The other objective: one encoder of the discriminator's shape learns to guess hidden pieces."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.shape = shape
+        self.embeddings = Embeddings(shape)
+        self.discriminator = Body(shape)
+        self.masked_head = MaskedHead(shape)
+
+    def forward(
+        self,
+        rows: Rows,
+        masked: Masked,
+        *,
+        vocab_size: int,
+        drop: tuple[Dropout | None, Dropout | None] = (None, None),
+        samples: Tensor | None = None,
+    ) -> Output:
+        """Run the encoder on a batch; `samples` are not used, nothing is replaced."""
+        embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
+        hidden = self.discriminator(embedded, within_segments(rows.segments), drop[1])
+        guesses = guess(self.masked_head, hidden, self.embeddings.word.weight, masked, rows.keys, vocab_size)
+        return Output(guesses=guesses, verdicts=None, corrupted=None)
+
+
+def encoder_of(model: Electra | MaskedLanguageModel) -> Encoder:
+    """The part that a pipeline runs: a copy of the embeddings and the discriminator's body."""
+    encoder = Encoder(model.shape)
+    encoder.embeddings.load_state_dict(model.embeddings.state_dict())
+    encoder.body.load_state_dict(model.discriminator.state_dict())
+    return encoder

@@ -1,0 +1,145 @@
+"""The ELECTRA encoder as fast torch: embeddings, then post-LayerNorm transformer blocks with one fused QKV product.
+
+The arithmetic is that of Hugging Face's `ElectraModel` (absolute positions, erf GELU, eps 1e-12); the weights
+convert both ways without loss (`huggingface.py`).
+
+Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spacy_electra.model.attention import attend
+from spacy_electra.model.dropout import Dropout
+
+NORM_EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The numbers that define an encoder, embeddings included."""
+
+    layers: int
+    width: int
+    feed_forward: int
+    heads: int
+    embedding: int
+    vocab: int
+    positions: int
+    types: int = 2
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width must be a multiple of heads, but got width={self.width} and heads={self.heads}: "
+                f"every head takes an equal part. Choose e.g. heads={_nearest_divisor(self.width, self.heads)}."
+            )
+
+
+def _nearest_divisor(width: int, heads: int) -> int:
+    return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(n - heads))
+
+
+class Embeddings(nn.Module):
+    """Word + position + type, normed. The one part that generator and discriminator share."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.word = nn.Embedding(shape.vocab, shape.embedding)
+        self.position = nn.Embedding(shape.positions, shape.embedding)
+        self.token_type = nn.Embedding(shape.types, shape.embedding)
+        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS)
+
+    def forward(self, ids: Tensor, positions: Tensor, types: Tensor, drop: Dropout | None = None) -> Tensor:
+        """(B, T) pieces, their positions and types -> (B, T, E)."""
+        x = self.norm(self.word(ids) + self.position(positions) + self.token_type(types))
+        return drop(x) if drop else x
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with queries, keys and values from one product."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, allowed: Tensor | None, drop: Dropout | None) -> Tensor:
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = attend(q, k, v, allowed, drop)
+        return self.output(mixed.transpose(1, 2).reshape(B, T, D))
+
+
+class FeedForward(nn.Module):
+    """Two products with an erf GELU between."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each added to its input and normed after."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.attention = Attention(shape.width, shape.heads)
+        self.norm1 = nn.LayerNorm(shape.width, eps=NORM_EPS)
+        self.feed_forward = FeedForward(shape.width, shape.feed_forward)
+        self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
+
+    def forward(self, x: Tensor, allowed: Tensor | None, drop: Dropout | None) -> Tensor:
+        mixed = self.attention(x, allowed, drop)
+        x = self.norm1(x + (drop(mixed) if drop else mixed))
+        mixed = self.feed_forward(x)
+        return self.norm2(x + (drop(mixed) if drop else mixed))
+
+
+class Body(nn.Module):
+    """What turns embedded pieces into contextual vectors: a projection where the widths differ, then the blocks."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.project = nn.Linear(shape.embedding, shape.width) if shape.embedding != shape.width else nn.Identity()
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+
+    def forward(self, embedded: Tensor, allowed: Tensor | None, drop: Dropout | None = None) -> Tensor:
+        """(B, T, E) embedded pieces -> (B, T, D). `allowed` as `attention.attend` takes it."""
+        x = self.project(embedded)
+        for block in self.blocks:
+            x = block(x, allowed, drop)
+        return x
+
+
+class Encoder(nn.Module):
+    """Embeddings and body: what a pipeline runs."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.shape = shape
+        self.embeddings = Embeddings(shape)
+        self.body = Body(shape)
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        types: Tensor | None = None,
+        allowed: Tensor | None = None,
+        drop: Dropout | None = None,
+    ) -> Tensor:
+        """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given."""
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        types = torch.zeros_like(ids) if types is None else types
+        return self.body(self.embeddings(ids, positions, types, drop), allowed, drop)

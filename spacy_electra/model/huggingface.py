@@ -1,0 +1,245 @@
+"""To and from Hugging Face's ELECTRA directories: `ElectraModel`, `ElectraForMaskedLM`, `ElectraForPreTraining`.
+
+Takes and gives config.json, model.safetensors and tokenizer files, without the transformers library.
+"""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.electra import Electra, MaskedLanguageModel
+from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.hub import CONFIG, WEIGHTS, find_discriminator, find_generator, read_config, read_weights
+from spacy_electra.model.huggingface_format import (
+    Names,
+    body_names,
+    config_of,
+    embedding_names,
+    is_encoder,
+    masked_head_names,
+    replaced_head_names,
+    shape_of,
+)
+
+__all__ = [
+    "config_of",
+    "load_electra",
+    "load_encoder",
+    "save_discriminator",
+    "save_encoder",
+    "save_generator",
+    "shape_of",
+]
+
+logger = logging.getLogger(__name__)
+
+Network = TypeVar("Network", Electra, MaskedLanguageModel)
+
+PREFIX = "electra."  # before the encoder's names, where a head stands beside it
+VOCABULARY_LONG = ("embeddings.word.weight", "masked_head.bias")  # ours may be longer, padded to a round number
+
+
+def save_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiece, out_dir: str | Path) -> None:
+    """Write what a pipeline goes on with: an `ElectraForPreTraining` directory.
+
+    The encoder of the masked-language-model objective has another head and becomes an `ElectraForMaskedLM`.
+    For this and the other two: made where missing, float32, vocabulary cut to the tokenizer's size; OSError where
+    the directory cannot be written, ValueError where the tokenizer has pieces that the model lacks.
+    """
+    names = embedding_names() | body_names(model.shape, "discriminator")
+    if isinstance(model, Electra):
+        _save(model, names | replaced_head_names(), model.shape, "ElectraForPreTraining", tokenizer, Path(out_dir))
+    else:
+        _save(model, names | masked_head_names(), model.shape, "ElectraForMaskedLM", tokenizer, Path(out_dir))
+
+
+def save_generator(model: Electra, tokenizer: WordPiece, out_dir: str | Path) -> None:
+    """Write the generator, with the embeddings it shares, as an `ElectraForMaskedLM` directory."""
+    names = embedding_names() | body_names(model.generator_shape, "generator") | masked_head_names()
+    _save(model, names, model.generator_shape, "ElectraForMaskedLM", tokenizer, Path(out_dir))
+
+
+def save_encoder(encoder: Encoder, tokenizer: WordPiece, out_dir: str | Path) -> None:
+    """Write an encoder without a head as an `ElectraModel` directory."""
+    names = embedding_names() | body_names(encoder.shape, "body")
+    _save(encoder, names, encoder.shape, "ElectraModel", tokenizer, Path(out_dir))
+
+
+def _save(
+    model: nn.Module, names: Names, shape: EncoderShape, architecture: str, tokenizer: WordPiece, out_dir: Path
+) -> None:
+    _check_vocabulary(tokenizer, shape, "the model")
+    parameters = dict(model.named_parameters())
+    weights: dict[str, Tensor] = {}
+    for ours, theirs in names.items():
+        tensor = parameters[ours].detach()
+        tensor = tensor[: tokenizer.size] if ours in VOCABULARY_LONG else tensor
+        for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
+            prefix = PREFIX if is_encoder(name) and architecture != "ElectraModel" else ""
+            weights[prefix + name] = part.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+    config = config_of(replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out_dir / WEIGHTS, metadata={"format": "pt"})
+    (out_dir / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+    tokenizer.save(out_dir, model_max_length=shape.positions)
+
+
+def _check_vocabulary(tokenizer: WordPiece, shape: EncoderShape, source: str) -> None:
+    if tokenizer.size > shape.vocab:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.size} pieces, but {source} has embeddings for {shape.vocab} only: "
+            f"they do not belong together. Take the tokenizer that the model was trained with."
+        )
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A directory, read."""
+
+    folder: Path
+    shape: EncoderShape
+    weights: dict[str, Tensor]  # by Hugging Face's names, without prefix
+
+
+def _read(folder: Path) -> _Saved:
+    shape = shape_of(read_config(folder), source=str(folder / CONFIG))
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in read_weights(folder).items()}
+    weights.pop("embeddings.position_ids", None)  # older versions stored the numbers 0, 1, 2, …
+    known = {name for theirs in (embedding_names() | body_names(shape, "body")).values() for name in theirs}
+    if strange := sorted(name for name in weights if is_encoder(name) and name not in known):
+        raise ValueError(
+            f"{folder}: {CONFIG} does not speak of the weight {strange[0]!r} ({len(strange)} such): "
+            f"{CONFIG} and the weights belong to different models."
+        )
+    return _Saved(folder, shape, weights)
+
+
+def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
+    """Encoder and tokenizer of a directory (`ElectraModel` or with any head, or a run's model-last/) or a hub name.
+
+    Raises FileNotFoundError where it or one of its files is missing, ValueError where it is no ELECTRA encoder.
+    """
+    saved = _read(find_discriminator(name))
+    encoder = Encoder(saved.shape)
+    _fill(encoder, embedding_names() | body_names(saved.shape, "body"), saved)
+    return encoder, _tokenizer(saved)
+
+
+def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: str | None = None) -> Network:
+    """Fill `model` with pretrained weights, in place, and return it.
+
+    init: a discriminator's directory or hub name, or a run's model-last/, which holds both halves. tokenizer: what
+    `model` will be trained with. generator: where the other half is, looked for under a name like the discriminator's
+    where None. What is not found keeps the values it has, and a warning says so. The shared embeddings are the
+    discriminator's. The vocabulary of `model` may be longer than the saved one; its position table takes the saved
+    length, so compare `model.shape.positions` with the window, and make the optimizer afterwards.
+    Raises FileNotFoundError where a directory, name or file is missing, ValueError where shape or vocabulary differ.
+    """
+    saved = _read(find_discriminator(init))
+    _check_shape(model.shape, saved)
+    _check_same_pieces(_tokenizer(saved), tokenizer, saved.folder)
+    _take_positions(model, saved.shape.positions)
+    _fill(model, embedding_names() | body_names(saved.shape, "discriminator"), saved)
+    if isinstance(model, MaskedLanguageModel):
+        _fill_head(model, masked_head_names(), saved)
+    else:
+        _fill_head(model, replaced_head_names(), saved)
+        _load_generator(model, saved, find_generator(init, generator))
+    return model
+
+
+def _check_same_pieces(theirs: WordPiece, ours: WordPiece, folder: Path) -> None:
+    """The same pieces in the same order, whatever else the two files say."""
+    if theirs.cased != ours.cased or theirs.vocabulary != ours.vocabulary:
+        raise ValueError(
+            f"the weights in {folder} belong to another vocabulary ({theirs.size} pieces, cased: {theirs.cased}) than "
+            f"the tokenizer ({ours.size} pieces, cased: {ours.cased}). Set paths.tokenizer to {folder}."
+        )
+
+
+def _load_generator(model: Electra, discriminator: _Saved, folder: Path | None) -> None:
+    if folder is None:
+        logger.warning(
+            "no generator was found for the discriminator in %s: the generator starts from fresh weights.",
+            discriminator.folder,
+        )
+        return
+    saved = _read(folder)
+    _check_shape(model.generator_shape, saved)
+    if saved.shape.vocab != discriminator.shape.vocab:
+        raise ValueError(
+            f"{folder} knows {saved.shape.vocab} pieces and {discriminator.folder} {discriminator.shape.vocab}: "
+            f"generator and discriminator must share one vocabulary. Give two halves of one pretraining."
+        )
+    shared = [name for theirs in embedding_names().values() for name in theirs]
+    if different := [n for n in shared if not _same(saved.weights.get(n), discriminator.weights[n])]:
+        logger.warning("%s: its %s are not used, the discriminator's are.", folder, ", ".join(different))
+    _fill(model, body_names(saved.shape, "generator"), saved)
+    _fill_head(model, masked_head_names(), saved)
+
+
+def _same(a: Tensor | None, b: Tensor) -> bool:
+    return a is not None and torch.equal(a, b)
+
+
+def _check_shape(wanted: EncoderShape, saved: _Saved) -> None:
+    """Everything must agree but the vocabulary, which may be padded, and the positions, which are taken over."""
+    theirs = replace(saved.shape, positions=wanted.positions, vocab=max(wanted.vocab, saved.shape.vocab))
+    if different := [name for name, number in vars(wanted).items() if number != vars(theirs)[name]]:
+        told = ", ".join(f"{name}={vars(wanted)[name]} (saved: {vars(saved.shape)[name]})" for name in different)
+        raise ValueError(
+            f"the weights in {saved.folder} do not fit the model: {told}. Set [model] to the saved numbers."
+        )
+
+
+def _take_positions(model: Electra | MaskedLanguageModel, positions: int) -> None:
+    """Give `model` a position table of the saved length, to be filled."""
+    table = model.embeddings.position.weight
+    if len(table) == positions:
+        return
+    logger.info("the position table has %d places, as it was saved, instead of %d.", positions, len(table))
+    model.embeddings.position = nn.Embedding(positions, table.shape[1], device=table.device, dtype=table.dtype)
+    model.shape = replace(model.shape, positions=positions)
+    if isinstance(model, Electra):
+        model.generator_shape = replace(model.generator_shape, positions=positions)
+
+
+def _fill_head(model: nn.Module, names: Names, saved: _Saved) -> None:
+    """Fill a head where the directory has one; some have another head, or none."""
+    if any(name in saved.weights for theirs in names.values() for name in theirs):
+        _fill(model, names, saved)
+    else:
+        logger.warning("%s has no %s: it starts from fresh weights.", saved.folder, next(iter(names)).split(".")[0])
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, names: Names, saved: _Saved) -> None:
+    """Copy the named weights into `model`; a longer vocabulary keeps its own last rows."""
+    if missing := [name for theirs in names.values() for name in theirs if name not in saved.weights]:
+        raise ValueError(
+            f"{saved.folder}: the weight {missing[0]!r} is missing ({len(missing)} such), though {CONFIG} asks for it: "
+            f"the file is incomplete or belongs to another model. Copy or export it again."
+        )
+    parameters = dict(model.named_parameters())
+    for ours, theirs in names.items():
+        value = torch.cat([saved.weights[name] for name in theirs])
+        room = parameters[ours][: len(value)] if ours in VOCABULARY_LONG else parameters[ours]
+        if room.shape != value.shape:
+            raise ValueError(
+                f"{saved.folder}: {theirs[0]!r} has shape {tuple(saved.weights[theirs[0]].shape)}, which differs from "
+                f"what {CONFIG} says: the two files belong to different models."
+            )
+        room.copy_(value)
+
+
+def _tokenizer(saved: _Saved) -> WordPiece:
+    tokenizer = WordPiece.load(saved.folder)
+    _check_vocabulary(tokenizer, saved.shape, str(saved.folder))
+    return tokenizer

@@ -1,0 +1,121 @@
+"""What Hugging Face calls the numbers and the parameters of an ELECTRA model. Tables that are read in both directions.
+
+Theirs has queries, keys and values apart, ours has them as one matrix, in this order. Their
+`generator_lm_head.weight` is the word embedding and has no name of its own here.
+
+Source: `transformers/models/electra/modeling_electra.py` and `configuration_electra.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from spacy_electra.model.encoder import NORM_EPS, EncoderShape
+
+Names = dict[str, tuple[str, ...]]  # our parameter -> theirs, which stand below each other in ours
+
+# Our number of an encoder -> their key in config.json, and what stands for a key that is not there.
+SHAPE_KEYS = {
+    "layers": ("num_hidden_layers", 12),
+    "width": ("hidden_size", 256),
+    "feed_forward": ("intermediate_size", 1024),
+    "heads": ("num_attention_heads", 4),
+    "embedding": ("embedding_size", 128),
+    "vocab": ("vocab_size", 30522),
+    "positions": ("max_position_embeddings", 512),
+    "types": ("type_vocab_size", 2),
+}
+# What the encoder computes; a directory that asks for another thing is refused.
+ARITHMETIC = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "layer_norm_eps": NORM_EPS,
+    "is_decoder": False,
+}
+
+
+def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> EncoderShape:
+    """The encoder that a Hugging Face config describes; `source` names it in errors.
+
+    Raises ValueError for a model that is no ELECTRA, or one that computes otherwise than `encoder.py`.
+    """
+    if config.get("model_type") != "electra":
+        raise ValueError(
+            f"{source}: model_type is {config.get('model_type')!r}, but only 'electra' can be read. "
+            f"Give the directory or the hub name of an ELECTRA discriminator."
+        )
+    for key, ours in ARITHMETIC.items():
+        if config.get(key, ours) != ours:
+            raise ValueError(f"{source}: {key} is {config[key]!r}, but this encoder computes with {ours!r} only.")
+    numbers = {name: config.get(key, default) for name, (key, default) in SHAPE_KEYS.items()}
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{source}: {SHAPE_KEYS[name][0]} must be a whole number above 0, but is {number!r}.")
+    return EncoderShape(**numbers)
+
+
+def config_of(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, Any]:
+    """What config.json says of an encoder. architecture: Hugging Face's class name. pad: number of [PAD].
+
+    The dropout rates are those of fine-tuning (Clark et al. 2020, appendix B); they do not say how it was pretrained.
+    """
+    numbers = {SHAPE_KEYS[name][0]: number for name, number in asdict(shape).items()}
+    return {
+        "architectures": [architecture],
+        "model_type": "electra",
+        **numbers,
+        "hidden_act": ARITHMETIC["hidden_act"],
+        "position_embedding_type": ARITHMETIC["position_embedding_type"],
+        "layer_norm_eps": ARITHMETIC["layer_norm_eps"],
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "pad_token_id": pad,
+        "tie_word_embeddings": True,
+        "torch_dtype": "float32",
+    }
+
+
+def _parts(ours: str, *theirs: str) -> Names:
+    """Weight and bias of one module."""
+    return {f"{ours}.{part}": tuple(f"{name}.{part}" for name in theirs) for part in ("weight", "bias")}
+
+
+def embedding_names() -> Names:
+    """Names of the `Embeddings` that a model knows as `embeddings`."""
+    tables = {"word": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings"}
+    names: Names = {f"embeddings.{ours}.weight": (f"embeddings.{theirs}.weight",) for ours, theirs in tables.items()}
+    return names | _parts("embeddings.norm", "embeddings.LayerNorm")
+
+
+def body_names(shape: EncoderShape, body: str) -> Names:
+    """Names of the `Body` that a model knows as `body`."""
+    names = _parts(f"{body}.project", "embeddings_project") if shape.embedding != shape.width else {}
+    for number in range(shape.layers):
+        ours, theirs = f"{body}.blocks.{number}", f"encoder.layer.{number}"
+        attention = f"{theirs}.attention.self"
+        names |= _parts(f"{ours}.attention.qkv", f"{attention}.query", f"{attention}.key", f"{attention}.value")
+        names |= _parts(f"{ours}.attention.output", f"{theirs}.attention.output.dense")
+        names |= _parts(f"{ours}.norm1", f"{theirs}.attention.output.LayerNorm")
+        names |= _parts(f"{ours}.feed_forward.up", f"{theirs}.intermediate.dense")
+        names |= _parts(f"{ours}.feed_forward.down", f"{theirs}.output.dense")
+        names |= _parts(f"{ours}.norm2", f"{theirs}.output.LayerNorm")
+    return names
+
+
+def masked_head_names() -> Names:
+    """Names of the `MaskedHead` that a model knows as `masked_head`."""
+    names = _parts("masked_head.dense", "generator_predictions.dense")
+    names |= _parts("masked_head.norm", "generator_predictions.LayerNorm")
+    return names | {"masked_head.bias": ("generator_lm_head.bias",)}
+
+
+def replaced_head_names() -> Names:
+    """Names of the `ReplacedHead` that a model knows as `replaced_head`."""
+    names = _parts("replaced_head.dense", "discriminator_predictions.dense")
+    return names | _parts("replaced_head.score", "discriminator_predictions.dense_prediction")
+
+
+def is_encoder(name: str) -> bool:
+    """Whether a weight, by their name without prefix, belongs to the encoder and not to a head."""
+    return name.startswith(("embeddings.", "embeddings_project.", "encoder."))

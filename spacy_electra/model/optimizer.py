@@ -1,0 +1,249 @@
+"""The paper's AdamW over all tensors at once, its parameter groups, and the thinc optimizer that carries its settings.
+
+The config makes a thinc `Optimizer` (spaCy's heads are trained by it with thinc's own arithmetic); before each step
+`Hyperparameters.of` reads it into plain numbers for `AdamW`, which updates the torch parameters. Schedules therefore
+stay thinc's, and nothing here knows of warm-up.
+
+Source: Clark et al. 2020, appendix A, and `model/optimization.py` of google-research/electra.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from thinc.optimizers import FloatOrSeq, Optimizer
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+
+class AdamWOptimizer(Optimizer):
+    """A thinc optimizer that also says how ELECTRA's torch parameters are updated."""
+
+    __slots__ = ["bias_correction", "layer_decay"]
+
+    bias_correction: bool
+    layer_decay: float | None
+
+
+def adamw_v1(
+    learn_rate: FloatOrSeq = 5e-4,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-6,
+    L2: float = 0.01,
+    grad_clip: float = 1.0,
+    bias_correction: bool = False,
+    layer_decay: float | None = None,
+) -> Optimizer:
+    """Make the optimizer that configs know as `spacy-electra.AdamW.v1`; the defaults are the paper's.
+
+    learn_rate: rate of the topmost layer, or a schedule. L2: weight decay, applied to the weights before the update and
+    scaled with the rate; never to norms and biases. grad_clip: largest norm of all gradients together, 0 for no limit.
+    bias_correction: Adam's correction of young moments (the paper's code has none). layer_decay: share of the
+    rate of the layer above that each layer gets (fine-tuning: 0.8 for small and base, 0.9 for large); None for all.
+
+    Other components of the same pipeline are updated by thinc's Adam with the same numbers: corrected for bias, clipped
+    tensor by tensor, biases and norms decayed as well.
+    Raises ValueError for numbers that cannot train.
+    """
+    _check_share("beta1", beta1)
+    _check_share("beta2", beta2)
+    if layer_decay is not None and layer_decay != 1:
+        _check_share("layer_decay", layer_decay)
+    for name, value in {"eps": eps, "L2": L2, "grad_clip": grad_clip, "learn_rate": learn_rate}.items():
+        if isinstance(value, float | int) and not (0.0 <= value < math.inf and (value > 0.0 or name != "eps")):
+            raise ValueError(
+                f"optimizer: {name} must be a finite number {'above' if name == 'eps' else 'of at least'} 0, "
+                f"but got {value}."
+            )
+    optimizer = AdamWOptimizer(
+        learn_rate, beta1=beta1, beta2=beta2, eps=eps, L2=L2, grad_clip=grad_clip, use_averages=False
+    )
+    optimizer.bias_correction = bias_correction
+    optimizer.layer_decay = layer_decay
+    return optimizer
+
+
+def _check_share(name: str, value: float) -> None:
+    """thinc quietly turns into plain gradient descent where a beta is 0, so 0 is no more welcome than 1."""
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"optimizer: {name} must be above 0 and below 1, but got {value}.")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What one step needs, schedules resolved."""
+
+    learn_rate: float | Tensor  # a tensor () on the parameters' device, where a captured step must read a fresh one
+    beta1: float
+    beta2: float
+    eps: float
+    L2: float
+    grad_clip: float  # 0 for no limit
+    bias_correction: bool
+    layer_decay: float | None
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> "Hyperparameters":
+        """Read a thinc optimizer as it stands: ours, or `Adam.v1`, which corrects for bias and has one rate.
+
+        Raises ValueError for one whose update AdamW cannot follow (RAdam, SGD, L2 as a penalty instead of decay).
+        """
+        if optimizer.use_radam or not (optimizer.b1 > 0 and optimizer.b2 > 0):
+            kind = "RAdam" if optimizer.use_radam else f"SGD (beta1={optimizer.b1}, beta2={optimizer.b2})"
+            raise ValueError(
+                f"the transformer is trained by AdamW, but the optimizer is {kind}: "
+                f'choose @optimizers = "spacy-electra.AdamW.v1" or "Adam.v1".'
+            )
+        if optimizer.L2 and not optimizer.L2_is_weight_decay:
+            raise ValueError(
+                f"the transformer's L2={optimizer.L2} is a weight decay, but the optimizer has "
+                f"L2_is_weight_decay = false: set it to true, or L2 to 0."
+            )
+        return cls(
+            learn_rate=float(optimizer.learn_rate),
+            beta1=float(optimizer.b1),
+            beta2=float(optimizer.b2),
+            eps=float(optimizer.eps),
+            L2=float(optimizer.L2),
+            grad_clip=float(optimizer.grad_clip),
+            bias_correction=optimizer.bias_correction if isinstance(optimizer, AdamWOptimizer) else True,
+            layer_decay=optimizer.layer_decay if isinstance(optimizer, AdamWOptimizer) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are updated alike."""
+
+    names: tuple[str, ...]
+    parameters: tuple[nn.Parameter, ...]
+    decays: bool  # False for norms and biases
+    rate: float  # share of the learning rate
+
+
+def parameter_groups(module: nn.Module, *, layer_decay: float | None = None) -> list[Group]:
+    """Sort the trainable parameters of `module` by name: what decays, and how fast each layer learns.
+
+    layer_decay: d in (0, 1]. Heads learn at the full rate, the top block at d, each block below at d times the rate of
+    the one above, the embeddings (and the projection from them) at d ** (blocks + 1). The paper's rule; Google's code
+    gives each block one d too many.
+    """
+    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    heights = _heights(named)
+    sorted_names: dict[tuple[bool, float], list[str]] = {}
+    for name in named:
+        rate = 1.0 if layer_decay is None else layer_decay ** heights[name]
+        sorted_names.setdefault((_decays(name), rate), []).append(name)
+    return [
+        Group(names=tuple(names), parameters=tuple(named[name] for name in names), decays=decays, rate=rate)
+        for (decays, rate), names in sorted_names.items()
+    ]
+
+
+def _decays(name: str) -> bool:
+    return not (name.endswith("bias") or "norm" in name.lower())
+
+
+def _heights(names: Iterable[str]) -> dict[str, int]:
+    """How many layers each parameter stands below the heads (0), found from `….blocks.N.…`, `project`, `embeddings`."""
+    paths = {name: name.split(".") for name in names}
+    blocks: dict[str, int] = {}  # of each stack of blocks, by the name of the module that holds it
+    for name, path in paths.items():
+        if "blocks" in path:
+            stack, number = name.split("blocks.")[0], int(path[path.index("blocks") + 1])
+            blocks[stack] = max(blocks.get(stack, 0), number + 1)
+    deepest = max(blocks.values(), default=0) + 1
+    heights = {}
+    for name, path in paths.items():
+        heights[name] = 0
+        if "blocks" in path:
+            heights[name] = blocks[name.split("blocks.")[0]] - int(path[path.index("blocks") + 1])
+        elif "project" in path:
+            heights[name] = blocks.get(name.split("project.")[0], 0) + 1
+        elif "embeddings" in path:
+            heights[name] = deepest
+    return heights
+
+
+class AdamW:
+    """Adam with decoupled weight decay: p -= rate * (mean / (sqrt(square) + eps) + L2 * p), p as before the step.
+
+    Without bias correction this is the paper's optimizer, with it `torch.optim.AdamW`. The moments lie where the
+    parameters lay when this was made; make it after the module has been moved.
+    """
+
+    def __init__(self, groups: list[Group]):
+        """groups: of `parameter_groups`. Raises ValueError where there is nothing to train."""
+        if not any(group.parameters for group in groups):
+            raise ValueError("the optimizer got no parameter: the module has none with requires_grad = True.")
+        self.groups = groups
+        self.means = {name: torch.zeros_like(p) for g in groups for name, p in zip(g.names, g.parameters, strict=True)}
+        self.squares = {name: torch.zeros_like(mean) for name, mean in self.means.items()}
+        self.steps = torch.zeros((), device=next(iter(self.means.values())).device)  # taken so far, as the kernel asks
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.groups for p in group.parameters]
+
+    @torch.no_grad()
+    def step(self, now: Hyperparameters) -> None:
+        """Update every parameter that has a gradient. Does not clip (`clip_gradients`) and leaves the gradients."""
+        for group in self.groups:
+            named = [(n, p) for n, p in zip(group.names, group.parameters, strict=True) if p.grad is not None]
+            # The kernel divides by 1 - beta ** steps: after an endless past there is nothing to correct.
+            past = self.steps if now.bias_correction else torch.full_like(self.steps, math.inf)
+            adamw(
+                [p for _, p in named],
+                [p.grad for _, p in named if p.grad is not None],
+                [self.means[name] for name, _ in named],
+                [self.squares[name] for name, _ in named],
+                [],
+                list(past.repeat(len(named)).unbind()),  # the kernel counts these up, each tensor its own
+                fused=True,
+                amsgrad=False,
+                maximize=False,
+                lr=now.learn_rate * group.rate,
+                beta1=now.beta1,
+                beta2=now.beta2,
+                eps=now.eps,
+                weight_decay=now.L2 if group.decays else 0.0,
+            )
+        self.steps += 1
+
+    def named_state(self) -> dict[str, Tensor]:
+        """The whole state as flat tensors, not copied: `steps`, and each parameter's `mean.NAME` and `square.NAME`."""
+        state = {"steps": self.steps}
+        state.update({f"mean.{name}": tensor for name, tensor in self.means.items()})
+        state.update({f"square.{name}": tensor for name, tensor in self.squares.items()})
+        return state
+
+    @torch.no_grad()
+    def load_named_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `named_state` gave, from any device. Raises ValueError, changing nothing, where it differs."""
+        mine = self.named_state()
+        if wrong := sorted(mine.keys() ^ state.keys()):
+            raise ValueError(
+                f"the optimizer's state belongs to other parameters: {wrong[0]!r} "
+                f"{'is missing' if wrong[0] in mine else 'is not known here'} ({len(wrong)} such names). "
+                f"Resume with the model and the trainable layers that the state was saved with."
+            )
+        for name, tensor in mine.items():
+            if tensor.shape != state[name].shape:
+                raise ValueError(
+                    f"the optimizer's state {name!r} has shape {tuple(state[name].shape)}, but the model needs "
+                    f"{tuple(tensor.shape)}: resume with the model that the state was saved with."
+                )
+        for name, tensor in mine.items():
+            tensor.copy_(state[name])
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale all gradients together so that their joint norm is at most `limit` (0: leave them). The norm before, ()."""
+    parameters = list(parameters)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm

@@ -1,0 +1,205 @@
+"""The thinc side of a torch module: forward, backward, global clip, optimizer step, weights to and from bytes.
+
+thinc's own shim knows only float16 on CUDA, clips and updates tensor by tensor in Python, and switches the module
+between training and evaluation at each call, which two threads cannot share. Our modules take dropout as an argument.
+"""
+
+import copy
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import srsly
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from thinc.optimizers import Optimizer
+from thinc.shims import Shim
+from thinc.util import get_torch_default_device
+from torch import Tensor, nn
+
+from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients, parameter_groups
+from spacy_electra.model.precision import Precision, check_precision, choose_precision
+
+Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
+Backprop = Callable[..., None]  # (roots, gradients=None)
+
+
+class _Ticket:
+    """Stands for a forward pass whose backward pass has not run. Dies with the callback that holds it."""
+
+    __slots__ = ("__weakref__",)
+
+
+class TorchShim(Shim):
+    """Runs a torch module under thinc.
+
+    An optimizer step that is asked for while a forward pass still waits for its backward pass is taken right after
+    that backward pass: `nlp.update(examples, sgd=...)` asks the transformer before its listeners have answered.
+    A forward pass whose callback was dropped waits for nothing.
+    """
+
+    def __init__(self, module: nn.Module | None = None, *, forward: Forward, precision: str = "auto"):
+        """module: float32, or None where `from_bytes` or a subclass brings it. forward: a function of the module's top
+        level, called with the module and whatever inputs the caller gave. precision: as `choose_precision` takes it.
+        """
+        super().__init__(None)
+        check_precision(precision)
+        self.forward = forward
+        self.precision = precision
+        self.gradient_norm: Tensor | None = None  # () joint norm before the clip, of the last step
+        self._forget()
+        if module is not None:
+            self.set_module(module)
+
+    def set_module(self, module: nn.Module) -> None:
+        """Run this module from now on, on thinc's device."""
+        self._model = module.to(get_torch_default_device())
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop all that belongs to the weights as they were: optimizer state, copies for prediction, waiting passes."""
+        self._version = 0
+        self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
+        self._asked: tuple[Optimizer, Hyperparameters] | None = None
+        self._adamw: tuple[Optimizer, AdamW] | None = None
+        self._lowered: tuple[int, torch.dtype, nn.Module] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def module(self) -> nn.Module:
+        if self._model is None:
+            raise ValueError(
+                "the transformer has no weights yet: call nlp.initialize() with a model's `name` in the config, "
+                "or load a saved pipeline with spacy.load."
+            )
+        return self._model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def chosen_precision(self) -> Precision:
+        return choose_precision(self.precision, self.device)
+
+    # Passes
+
+    def __call__(self, inputs: Any, is_train: bool) -> tuple[Any, Backprop]:
+        return self.begin_update(inputs) if is_train else (self.predict(inputs), _no_backprop)
+
+    def predict(self, inputs: Any) -> Any:
+        """Run the module without gradients, its weights in the precision of predictions. Threads may share it."""
+        with torch.no_grad():
+            return self.forward(self._prediction_module(), inputs)
+
+    def _prediction_module(self) -> nn.Module:
+        dtype = self.chosen_precision.prediction
+        if dtype == torch.float32:
+            return self.module
+        with self._lock:
+            if self._lowered is None or self._lowered[:2] != (self._version, dtype):
+                lowered = copy.deepcopy(self.module).to(dtype).requires_grad_(False)
+                self._lowered = (self._version, dtype, lowered)
+            return self._lowered[2]
+
+    def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
+        """Run the module with gradients.
+
+        Returns the outputs and `backprop(roots, gradients=None)`: roots are tensors that hang on the outputs (or the
+        outputs themselves), gradients those of the loss towards them, None for a loss itself. Gradients add up until
+        a step is taken.
+        """
+        dtype = self.chosen_precision.training
+        ticket = _Ticket()
+        self._waiting.add(ticket)
+        with torch.enable_grad(), torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            outputs = self.forward(self.module, inputs)
+
+        def backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
+            torch.autograd.backward(roots, gradients)
+            self._waiting.discard(ticket)
+            if not self._waiting:
+                self._step()
+
+        return outputs, backprop
+
+    # Steps
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Take a step with the gradients gathered, now or as soon as no forward pass waits for its backward pass.
+
+        Raises ValueError for an optimizer that is no Adam, as `Hyperparameters.of` does.
+        """
+        self._asked = (optimizer, Hyperparameters.of(optimizer))
+        if not self._waiting:
+            self._step()
+
+    def adamw_for(self, optimizer: Optimizer) -> AdamW:
+        """The torch optimizer, with its moments, that serves `optimizer`; begun afresh for another `optimizer`."""
+        if self._adamw is None or self._adamw[0] is not optimizer:
+            layer_decay = Hyperparameters.of(optimizer).layer_decay
+            self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay)))
+        return self._adamw[1]
+
+    def _step(self) -> None:
+        if self._asked is None:
+            return
+        (optimizer, now), self._asked = self._asked, None
+        if all(p.grad is None for p in self.module.parameters()):
+            return
+        adamw = self.adamw_for(optimizer)
+        self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
+        adamw.step(now)
+        self.module.zero_grad(set_to_none=True)
+        self._version += 1
+
+    # Copies, devices, bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in ("cfg", "_model", "_optimizer", "forward", "precision")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Shim.__init__(self, None)
+        self.__dict__.update(state)
+        self.gradient_norm = None
+        self._forget()
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Move the weights; the optimizer begins afresh. device_type: thinc's "cpu", "gpu" or "mps"."""
+        self.module.to(torch.device(f"cuda:{device_id}") if device_type == "gpu" else torch.device(device_type))
+        self._forget()
+
+    def describe(self) -> dict[str, Any]:
+        """What else belongs to the weights on disk, as plain JSON values; for subclasses."""
+        return {}
+
+    def rebuild(self, description: dict[str, Any]) -> nn.Module:
+        """A module that takes the weights saved with `description`; for subclasses. May be on the meta device."""
+        return self.module
+
+    def to_bytes(self) -> bytes:
+        """Weights as safetensors with their description, in one message. Optimizer state is no part of it."""
+        if self._model is None:
+            return srsly.msgpack_dumps({"description": {}, "weights": None})
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        return srsly.msgpack_dumps({"description": self.describe(), "weights": save_safetensors(weights)})
+
+    def from_bytes(self, data: bytes) -> "TorchShim":
+        """Take over what `to_bytes` gave. Raises ValueError where the weights fit no such module."""
+        message = srsly.msgpack_loads(data)
+        if message["weights"] is None:
+            return self
+        module = self.rebuild(message["description"])
+        weights = {name: tensor.clone() for name, tensor in load_safetensors(message["weights"]).items()}
+        try:
+            module.load_state_dict(weights, assign=any(p.is_meta for p in module.parameters()))
+        except RuntimeError as error:
+            raise ValueError(f"the saved weights do not fit this model, load them with its own: {error}") from None
+        self.set_module(module)
+        return self
+
+
+def _no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
+    raise ValueError("a prediction keeps no gradients: use begin_update to backpropagate.")

@@ -1,0 +1,1 @@
+"""Pretrained encoder -> spaCy components. Imports `model` and `data`, never `training`."""

@@ -1,0 +1,51 @@
+"""The architectures that configs name. Wiring only."""
+
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch
+from thinc.api import Model
+from thinc.types import Floats2d, Ragged
+
+from spacy_electra.pipeline.private import pool_tokens
+from spacy_electra.pipeline.transformer import Settings, electra_transformer
+
+
+def build_electra_transformer(
+    name: str | None,
+    window: int | None = None,
+    stride: int | None = None,
+    precision: str = "auto",
+    dropout: float = 0.1,
+    max_slots: int = 4096,
+) -> Model[list[Doc], FullTransformerBatch]:
+    """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v1`.
+
+    name: directory or hub name of an ELECTRA discriminator, read by `nlp.initialize`; saved pipelines do not need it.
+    window: slots of the longest window, [CLS] and [SEP] included; null for all positions of the model. stride: most
+    pieces from the start of one window to that of the next; null for seven eighths of a window's pieces. precision:
+    "auto", "fp32", "bf16" or "fp16" for predictions; training is in bf16 where predictions are, else in fp32. dropout:
+    share of hidden values and attention weights dropped in training, whatever `[training] dropout` says. max_slots:
+    most slots, padding included, that the encoder reads at a time.
+    """
+    settings = Settings(name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots)
+    return electra_transformer(settings, precision=precision)
+
+
+def build_tok2vec_electra(
+    name: str | None,
+    pooling: Model[Ragged, Floats2d],
+    grad_factor: float = 1.0,
+    window: int | None = None,
+    stride: int | None = None,
+    precision: str = "auto",
+    dropout: float = 0.1,
+    max_slots: int = 4096,
+) -> Model[list[Doc], list[Floats2d]]:
+    """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
+
+    pooling: how the vectors of a token's pieces become one. grad_factor: of the gradients that reach the encoder.
+    The rest as for `build_electra_transformer`.
+    """
+    transformer = build_electra_transformer(
+        name=name, window=window, stride=stride, precision=precision, dropout=dropout, max_slots=max_slots
+    )
+    return pool_tokens(transformer, pooling, grad_factor)

@@ -1,0 +1,93 @@
+"""Vectors of a batch of documents in the classes that spacy-transformers' component and listeners know.
+
+Every document is one window here, however many the encoder read: its pieces in the order of the text, without [CLS] and
+[SEP], each with one vector. The batch is the documents' pieces in one row.
+
+Legend: N pieces of all documents, M tokens of all documents, n pieces of one document, D width.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
+from thinc.types import Floats3d, Ragged
+from thinc.util import get_array_module, torch2xp, xp2torch
+from torch import Tensor
+from transformers.file_utils import ModelOutput
+
+from spacy_electra.pipeline.pieces import DocPieces
+
+
+@dataclass
+class ElectraBatch(FullTransformerBatch):
+    """A batch that is split into documents and put together again by slices, not token by token."""
+
+    pieces: DocPieces = field(kw_only=True)
+
+    @classmethod
+    def of(cls, docs: list[Doc], pieces: DocPieces, vectors: Tensor, names: np.ndarray) -> "ElectraBatch":
+        """vectors: (N, D) float32, without gradient. names: (vocabulary,) the strings of the pieces."""
+        strings = names[pieces.ids].tolist()
+        return cls(
+            spans=[[doc[:]] if len(doc) else [] for doc in docs],
+            wordpieces=_wordpieces(pieces.ids, strings),
+            model_output=ModelOutput(last_hidden_state=vectors[None]),
+            align=_ragged(pieces.alignment.flat, pieces.alignment.count),
+            pieces=pieces,
+        )
+
+    @property
+    def vectors(self) -> Tensor:
+        """(N, D), or the gradient of the loss towards them in a batch that `unsplit_by_doc` made."""
+        return self.model_output.last_hidden_state[0]
+
+    def split_by_doc(self) -> list[TransformerData]:
+        """One TransformerData a document, with tensors (1, n, D); empty for documents without tokens."""
+        vectors = torch2xp(self.model_output.last_hidden_state)
+        strings, flat = self.wordpieces.strings[0], self.align.dataXd
+        piece = np.concatenate([[0], np.cumsum(self.pieces.counts)]).tolist()
+        token = np.concatenate([[0], np.cumsum(self.pieces.tokens)]).tolist()
+        link = np.concatenate([[0], np.cumsum(self.pieces.alignment.count)])[token].tolist()
+        answer = []
+        for number, count in enumerate(self.pieces.counts.tolist()):
+            if not count:
+                answer.append(TransformerData.empty())
+                continue
+            mine = slice(piece[number], piece[number + 1])
+            links = flat[link[number] : link[number + 1]] - piece[number]
+            answer.append(
+                TransformerData(
+                    wordpieces=_wordpieces(self.pieces.ids[mine], strings[mine]),
+                    model_output=ModelOutput(last_hidden_state=vectors[:, mine]),
+                    align=_ragged(links, self.pieces.alignment.count[token[number] : token[number + 1]]),
+                )
+            )
+        return answer
+
+    def unsplit_by_doc(self, arrays: list[list[Floats3d]]) -> "ElectraBatch":
+        """The gradients of the documents that have tokens, each one (1, n, D) array, as a batch of gradients."""
+        xp = get_array_module(arrays[0][0])
+        gradient = xp2torch(xp.concatenate([array for (array,) in arrays], axis=1))
+        return ElectraBatch(
+            spans=self.spans,
+            wordpieces=self.wordpieces,
+            model_output=ModelOutput(last_hidden_state=gradient),
+            align=self.align,
+            pieces=self.pieces,
+        )
+
+
+def _wordpieces(ids: np.ndarray, strings: list[str]) -> WordpieceBatch:
+    """Pieces (n,) in one row, as spacy-transformers describes them."""
+    return WordpieceBatch(
+        strings=[strings],
+        input_ids=ids[None],
+        attention_mask=np.ones((1, len(ids)), dtype=np.float32),
+        lengths=[len(ids)],
+        token_type_ids=None,
+    )
+
+
+def _ragged(flat: np.ndarray, lengths: np.ndarray) -> Ragged:
+    return Ragged(flat.astype(np.int32), lengths.astype(np.int32))

@@ -1,0 +1,91 @@
+"""The encoder of a pipeline together with its tokenizer: one thinc shim, which is all that goes to disk.
+
+Legend: N pieces, D width; B windows of a batch, T slots of a window.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.attention import within_lengths
+from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.shim import TorchShim
+from spacy_electra.pipeline.windows import Layout
+
+
+@dataclass(frozen=True)
+class EncoderInputs:
+    """What one call reads."""
+
+    layout: Layout
+    drop: Dropout | None  # None for predictions
+
+
+def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
+    """One vector for each piece of all documents, (N, D) float32."""
+    weight = encoder.embeddings.word.weight
+    slots = [weight.new_zeros((0, encoder.shape.width))]
+    for batch in inputs.layout.batches:
+        ids = torch.from_numpy(batch.ids).to(weight.device)
+        allowed = within_lengths(torch.from_numpy(batch.lengths), ids.shape[1])
+        allowed = None if allowed is None else allowed.to(weight.device)
+        slots.append(encoder(ids, allowed=allowed, drop=inputs.drop).flatten(0, 1))
+    source = torch.from_numpy(inputs.layout.source).to(weight.device)
+    return torch.cat(slots).index_select(0, source).float()
+
+
+class EncoderShim(TorchShim):
+    """Runs an encoder and keeps its tokenizer. Both come from `set_encoder` or `from_bytes`."""
+
+    def __init__(self, *, precision: str = "auto"):
+        """precision: as `model.precision.choose_precision` takes it."""
+        super().__init__(None, forward=encode, precision=precision)
+        self._tokenizer: WordPiece | None = None
+        self._names: np.ndarray | None = None
+
+    @property
+    def has_encoder(self) -> bool:
+        return self._tokenizer is not None
+
+    @property
+    def shape(self) -> EncoderShape:
+        module = self.module
+        assert isinstance(module, Encoder)
+        return module.shape
+
+    @property
+    def tokenizer(self) -> WordPiece:
+        assert self.module is not None
+        assert self._tokenizer is not None
+        return self._tokenizer
+
+    @property
+    def piece_names(self) -> np.ndarray:
+        """(vocabulary,) object array: the string of every piece."""
+        assert self.module is not None
+        assert self._names is not None
+        return self._names
+
+    def set_encoder(self, encoder: Encoder, tokenizer: WordPiece) -> None:
+        """Run this encoder from now on, on the pieces of this tokenizer."""
+        self._set_tokenizer(tokenizer)
+        self.set_module(encoder)
+
+    def _set_tokenizer(self, tokenizer: WordPiece) -> None:
+        self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_tokenizer": self._tokenizer, "_names": self._names}
+
+    def describe(self) -> dict[str, Any]:
+        return {"shape": asdict(self.shape), "tokenizer": self.tokenizer.to_json()}
+
+    def rebuild(self, description: dict[str, Any]) -> nn.Module:
+        self._set_tokenizer(WordPiece.from_json(description["tokenizer"]))
+        with torch.device("meta"):
+            return Encoder(EncoderShape(**description["shape"]))

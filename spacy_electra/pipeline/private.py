@@ -1,0 +1,36 @@
+"""From a shared encoder to a private one: what `nlp.replace_listeners` puts in a listener's place.
+
+The layers stand as in spacy-transformers' `Tok2VecTransformer`, chain(chain(encoder, split), pooling), because the
+listener that is replaced is itself the first layer of a chain with the pooling.
+"""
+
+from typing import Any
+
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
+from spacy_transformers.layers import split_trf_batch, trfs2arrays
+from thinc.api import Model, chain
+from thinc.types import Floats2d, Ragged
+
+SHARED, PRIVATE = "spacy-electra.ElectraTransformer", "spacy-electra.Tok2VecElectra.v1"
+
+
+def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Model[list[Doc], list[TransformerData]]:
+    """What stands in a listener's place: the encoder, and its answer split by document."""
+    return chain(model, split_trf_batch())
+
+
+def replace_listener_cfg(transformer: dict[str, Any], listener: dict[str, Any]) -> dict[str, Any]:
+    """The config of the private encoder: the transformer's settings with the listener's pooling and grad_factor."""
+    answer = dict(transformer)
+    if transformer["@architectures"].startswith(SHARED) and "TransformerListener" in listener["@architectures"]:
+        answer["@architectures"] = PRIVATE
+        answer.update({key: listener[key] for key in ("pooling", "grad_factor") if key in listener})
+    return answer
+
+
+def pool_tokens(
+    transformer: Model[list[Doc], FullTransformerBatch], pooling: Model[Ragged, Floats2d], grad_factor: float
+) -> Model[list[Doc], list[Floats2d]]:
+    """Docs to one vector a token."""
+    return chain(replace_listener(transformer), trfs2arrays(pooling, grad_factor))

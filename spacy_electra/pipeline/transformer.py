@@ -1,0 +1,103 @@
+"""Docs -> FullTransformerBatch: the model of spacy-transformers' `transformer` component."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spacy.tokens import Doc
+from thinc.api import Model
+
+from spacy_electra.model.dropout import TorchDropout
+from spacy_electra.model.huggingface import load_encoder
+from spacy_electra.pipeline.batch import ElectraBatch
+from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
+from spacy_electra.pipeline.forking import survive_forks
+from spacy_electra.pipeline.pieces import cut_pieces
+from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
+from spacy_electra.pipeline.windows import check_windows, lay_out, room_and_stride
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the config says. Not saved with the weights, so that a saved pipeline can be loaded with other settings."""
+
+    name: str | None
+    window: int | None
+    stride: int | None
+    dropout: float
+    max_slots: int
+
+
+def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc], ElectraBatch]:
+    """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
+
+    Raises ValueError for settings out of range.
+    """
+    check_windows(settings.window, settings.stride)
+    if not 0.0 <= settings.dropout < 1.0:
+        raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
+    if settings.max_slots < 1:
+        raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
+    survive_forks()
+    return Model(
+        "electra_transformer",
+        forward,
+        init=init,
+        dims={"nO": None},
+        shims=[EncoderShim(precision=precision)],
+        attrs={
+            "settings": settings,
+            "replace_listener": replace_listener,
+            "replace_listener_cfg": replace_listener_cfg,
+        },
+    )
+
+
+def forward(
+    model: Model[list[Doc], ElectraBatch], docs: list[Doc], is_train: bool
+) -> tuple[ElectraBatch, Callable[[ElectraBatch], list[Doc]]]:
+    """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
+    shim, settings = encoder_of(model), settings_of(model)
+    pieces = cut_pieces(docs, shim.tokenizer)
+    room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
+    layout = lay_out(
+        pieces.ids, pieces.counts, shim.tokenizer.special, room=room, stride=stride, max_slots=settings.max_slots
+    )
+    drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
+    vectors, backprop_vectors = shim(EncoderInputs(layout=layout, drop=drop), is_train)
+
+    def backprop(gradient: ElectraBatch) -> list[Doc]:
+        backprop_vectors([vectors], [gradient.vectors])
+        return docs
+
+    return ElectraBatch.of(docs, pieces, vectors.detach(), shim.piece_names), backprop
+
+
+def init(model: Model[list[Doc], ElectraBatch], X: Any = None, Y: Any = None) -> None:
+    """Read the pretrained weights, unless the model has some. Raises ValueError or OSError where there are none."""
+    shim, settings = encoder_of(model), settings_of(model)
+    if not shim.has_encoder:
+        if settings.name is None:
+            raise ValueError(
+                "the transformer has no weights and its config has name = null: "
+                "give the directory or the hub name of an ELECTRA discriminator as `name`, or load a saved pipeline."
+            )
+        shim.set_encoder(*load_encoder(settings.name))
+        logger.info("Read pretrained weights from '%s': %s", settings.name, shim.shape)
+    room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
+    model.set_dim("nO", shim.shape.width)
+
+
+def encoder_of(model: Model[Any, Any]) -> EncoderShim:
+    """The encoder with its tokenizer."""
+    shim = model.shims[0]
+    assert isinstance(shim, EncoderShim)
+    return shim
+
+
+def settings_of(model: Model[Any, Any]) -> Settings:
+    settings: Settings = model.attrs["settings"]
+    return settings

@@ -1,0 +1,87 @@
+"""A pretrained ELECTRA of 2 layers, made on the spot by Hugging Face's own classes, and pipelines that use it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+import torch
+from spacy.language import Language
+from spacy.training import Example
+from transformers import ElectraConfig, ElectraModel
+
+from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
+
+spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v1", func=build_electra_transformer)
+spacy.registry.architectures.register("spacy-electra.Tok2VecElectra.v1", func=build_tok2vec_electra)
+torch.set_num_threads(1)
+
+POSITIONS = 40
+SENTENCES = [
+    "The encoder reads pieces, not words.",
+    "Unbelievably, tokenizers disagree: it's a well-known problem!",
+    "A cat sat on the mat.",
+    "He paid $3.50 for (two) apples in New York.",
+]
+LISTENER = {
+    "@architectures": "spacy-transformers.TransformerListener.v1",
+    "grad_factor": 1.0,
+    "pooling": {"@layers": "reduce_mean.v1"},
+}
+TAGS = ["LONG", "SHORT"]
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pretrain` exports: config.json, model.safetensors and the tokenizer's files."""
+    folder = tmp_path_factory.mktemp("discriminator")
+    tokenizer = train_wordpiece(SENTENCES, vocab_size=160, cased=False, strip_accents=None, min_frequency=1)
+    tokenizer.save(folder, model_max_length=POSITIONS)
+    torch.manual_seed(1)
+    config = ElectraConfig(
+        vocab_size=tokenizer.size,
+        embedding_size=16,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=POSITIONS,
+        initializer_range=0.2,
+    )
+    ElectraModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def make_nlp(model_dir: Path) -> Callable[..., Language]:
+    """Builds and initializes transformer + tagger; `settings` go to the architecture."""
+
+    def make(**settings: Any) -> Language:
+        spacy.util.fix_random_seed(0)
+        nlp = spacy.blank("en")
+        model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(model_dir), "dropout": 0.0}
+        nlp.add_pipe("transformer", config={"model": {**model, **settings}})
+        tagger = {"@architectures": "spacy.Tagger.v2", "tok2vec": LISTENER}
+        nlp.add_pipe("tagger", config={"model": tagger})
+        nlp.initialize(lambda: examples_of(nlp))
+        return nlp
+
+    return make
+
+
+@pytest.fixture
+def nlp(make_nlp: Callable[..., Language]) -> Language:
+    return make_nlp()
+
+
+def examples_of(nlp: Language) -> list[Example]:
+    """A tagger's task: which words are longer than three letters."""
+    docs = [nlp.make_doc(text) for text in SENTENCES]
+    return [Example.from_dict(doc, {"tags": [TAGS[len(t) <= 3] for t in doc]}) for doc in docs]
+
+
+@pytest.fixture(name="examples_of")
+def examples_of_fixture() -> Callable[[Language], list[Example]]:
+    return examples_of
