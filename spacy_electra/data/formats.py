@@ -61,6 +61,11 @@ def read_texts(source: Source) -> Iterator[Text | Fault]:
 def _check_head(source: Source) -> None:
     """Refuse UTF-16, UTF-32 and well-known binary files by name; drop UTF-8's byte order mark."""
     head = source.stream.peek(_HEAD)[:_HEAD]
+    for magic, kind in _OTHER_KINDS.items():
+        if head.startswith(magic):
+            raise ValueError(
+                f"{source.name} is a {kind} file, expected UTF-8 text: give it its own suffix, or unpack it."
+            )
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or 5 * head.count(0) > len(
         head
     ):
@@ -68,11 +73,6 @@ def _check_head(source: Source) -> None:
             f"{source.name} looks like UTF-16, expected UTF-8; "
             f"convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 {source.name}"
         )
-    for magic, kind in _OTHER_KINDS.items():
-        if head.startswith(magic):
-            raise ValueError(
-                f"{source.name} is a {kind} file, expected UTF-8 text: give it its own suffix, or unpack it."
-            )
     if head.startswith(codecs.BOM_UTF8):
         source.stream.read(len(codecs.BOM_UTF8))
 
@@ -167,10 +167,12 @@ def _parse_line(number: int, raw: bytes | None) -> Text | Fault:
     if raw is None:
         return Fault(number, "too long", f"a line of more than {LONGEST_LINE} bytes, expected one object a line")
     try:
-        value = json.loads(raw.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
+        value = json.loads(raw.strip().removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except UnicodeDecodeError as error:
         return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(raw, error)})")
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        return Fault(number, "broken JSON", f"broken JSON ({error.msg} at character {error.pos + 1})")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested as deep
         return Fault(number, "broken JSON", f"broken JSON ({error})")
     if isinstance(value, list):
         return Fault(number, "no object", 'a JSON array, expected one object a line: convert with `jq -c ".[]"`')

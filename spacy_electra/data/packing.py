@@ -116,21 +116,31 @@ class Packing:
         place = np.repeat(begin, length + SPECIAL_SLOTS) + slot
         positions[place] = slot
         segments[place] = np.repeat(number + 1, length + SPECIAL_SLOTS)
-        flat = (ids, np.zeros_like(ids), segments, positions)
-        ids, types, segments, positions = (array.reshape(len(row), self.window) for array in flat)
-        return Rows(*map(torch.from_numpy, (ids, types, segments, positions)), keys)
+        return Rows(
+            ids=self._table(ids),
+            types=self._table(np.zeros_like(ids)),
+            segments=self._table(segments),
+            positions=self._table(positions),
+            keys=keys,
+        )
+
+    def _table(self, flat: np.ndarray) -> Tensor:
+        """(B * T,) as (B, T)."""
+        return torch.from_numpy(flat).view(-1, self.window)
 
 
 def _counted(lengths: np.ndarray) -> np.ndarray:
     """0..n-1 for each n of lengths, one after the other."""
     before: np.ndarray = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) - np.repeat(before, lengths)
+    answer: np.ndarray = np.arange(lengths.sum()) - np.repeat(before, lengths)
+    return answer
 
 
 def _begins(row: np.ndarray, number: np.ndarray, slots: np.ndarray, window: int) -> np.ndarray:
     """(S,) the slot, counted over all rows, of each stretch's [CLS]: stretches follow each other from the left."""
     before: np.ndarray = np.cumsum(slots) - slots
-    return row * window + before - before[number == 0][row]
+    answer: np.ndarray = row * window + before - before[number == 0][row]
+    return answer
 
 
 def _check_ranges(store: Store, ranges: np.ndarray) -> None:

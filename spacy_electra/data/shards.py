@@ -184,6 +184,7 @@ def join_starts(directory: Path, manifest: Manifest) -> str:
         done += shard.documents
     joined[done] = manifest.pieces
     joined.flush()
+    del joined  # Windows renames no file that is mapped
     give_name(path)
     return sha256_of(path)
 

@@ -34,7 +34,7 @@ def tokenized(
     pool, encode = _pool(tokenizer, processes)
     waiting: deque[tuple[list[Document], Future[list[np.ndarray]]]] = deque()
     with pool:
-        for batch in grouped(documents, size=lambda document: len(document.text), most=BATCH_CHARACTERS):
+        for batch in grouped(documents, size=lambda document: len(document.text) + 1, most=BATCH_CHARACTERS):
             waiting.append((batch, pool.submit(encode, [document.text for document in batch])))
             if len(waiting) > processes:
                 yield from _done(*waiting.popleft(), progress)
@@ -75,9 +75,9 @@ def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]
     parts = ((number, part) for number, text in enumerate(texts) for part in cut(text))
     found: list[list[np.ndarray]] = [[np.empty(0, dtype=np.int32)] for _ in texts]
     for group in grouped(parts, size=lambda numbered: len(numbered[1]), most=BATCH_CHARACTERS):
-        encoded = tokenizer.encode([part for _, part in group])
+        encoded = tokenizer.encode_ids([part for _, part in group])
         for (number, _), pieces in zip(group, encoded, strict=True):
-            found[number].append(pieces.ids)
+            found[number].append(pieces)
     return [np.concatenate(ids) for ids in found]
 
 

@@ -18,7 +18,7 @@ LONGEST_WORD = 100  # characters; BERT's WordPiece makes [UNK] of longer words, 
 
 _COVERED = 0.9999  # share of the text's characters after which rarer ones become [UNK] unless a limit is given
 _ESSENTIAL = 0.99  # share of the text's characters without which a vocabulary is refused as too small
-_FOLD_AT = 200_000  # distinct stretches between spaces held before they are split into words
+_FOLD_AT = 200_000  # distinct raw stretches held before they are normalised
 _MOST_WORDS = 4_000_000  # distinct words held; beyond, those seen once are forgotten
 _REPEATS = 10_000  # times that one line for the trainer says one word
 
@@ -65,30 +65,34 @@ def learn_vocabulary(
 def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Counter[str]:
     """How often each word occurs, as the tokenizer will see words: normalised, apart from punctuation.
 
-    Stretches between spaces are counted raw and normalised once each, which is several times faster than normalising
-    the text; they are folded in early because Chinese has few spaces.
+    Every step works on what is distinct so far, which is several times faster than normalising the text: stretches
+    between spaces, then, normalised, between spaces again (Chinese characters get spaces), then between punctuation.
     """
-    words: Counter[str] = Counter()
+    spaced: Counter[str] = Counter()
     stretches: Counter[str] = Counter()
     for text in texts:
         stretches.update(text.split())
         if len(stretches) >= _FOLD_AT:
-            _fold(stretches, words, normalizer)
-    _fold(stretches, words, normalizer)
+            _fold(stretches, spaced, normalizer)
+    _fold(stretches, spaced, normalizer)
+    words: Counter[str] = Counter()
+    splitter = pre_tokenizers.BertPreTokenizer()
+    for part, count in spaced.items():
+        for word, _ in splitter.pre_tokenize_str(part):
+            if len(word) <= LONGEST_WORD:
+                words[word] += count
     return words
 
 
-def _fold(stretches: Counter[str], words: Counter[str], normalizer: normalizers.Normalizer) -> None:
-    """Move the counts of `stretches` over to the words in them."""
-    splitter = pre_tokenizers.BertPreTokenizer()
+def _fold(stretches: Counter[str], spaced: Counter[str], normalizer: normalizers.Normalizer) -> None:
+    """Move the counts of raw stretches over to what they are when normalised, and bound how many are held."""
     for stretch, count in stretches.items():
-        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(stretch)):
-            if len(word) <= LONGEST_WORD:
-                words[word] += count
+        for part in normalizer.normalize_str(stretch).split():
+            spaced[part] += count
     stretches.clear()
-    if len(words) > _MOST_WORDS:
-        for word in [word for word, count in words.items() if count == 1]:
-            del words[word]
+    if len(spaced) > _MOST_WORDS:
+        for part in [part for part, count in spaced.items() if count == 1]:
+            del spaced[part]
 
 
 def _choose_alphabet(words: Counter[str], *, vocab_size: int, limit: int | None) -> list[str]:

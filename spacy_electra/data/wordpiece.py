@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers
 
 from spacy_electra.data.rows import Special
 from spacy_electra.data.tokenizer_files import (
@@ -31,6 +31,9 @@ from spacy_electra.data.tokenizer_files import (
 from spacy_electra.data.vocabulary import SPECIAL_PIECES, learn_vocabulary
 
 logger = logging.getLogger(__name__)
+
+_DELETED = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to Python; BERT's normaliser deletes it, joining words
+_MOST_KNOWN = 1 << 18  # stretches remembered, about 60 MB
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class WordPiece:
 
     Gives the pieces of Hugging Face's `ElectraTokenizerFast` on the same files, with one difference that is meant: a
     literal "[MASK]" or "[SEP]" in a text is text (Hugging Face: `split_special_tokens=True`), because whoever wrote it
-    wrote about a mask and did not hide a word. Nothing changes after construction, so threads may share one object; it
+    wrote about a mask and did not hide a word. Threads may share one object; it
     pickles, and in a process that another started it works on one thread.
     """
 
@@ -75,6 +78,8 @@ class WordPiece:
                 "numbers 0 to size - 1 once each: the vocabulary was edited; take the original."
             )
         self.cased = not is_uncased(tokenizer.normalizer)
+        self._spaces_part_words = _spaces_part_words(tokenizer)
+        self._known: dict[str, bytes] = {}  # stretches between spaces -> their pieces as int32
         self.fingerprint = hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
@@ -83,13 +88,37 @@ class WordPiece:
         The texts are worked on in one call by all cores (environment variable TOKENIZERS_PARALLELISM of `tokenizers`).
         Words of more than 100 characters are one [UNK], as in BERT. Raises ValueError for what is no Unicode text.
         """
+        encodings = self._encode_batch(texts, self._tokenizer.encode_batch)
+        return [_pieces(encoding.ids, encoding.offsets) for encoding in encodings]
+
+    def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """The ids (N,) of `encode` alone, several times faster on much text: what stands between two spaces is encoded
+        once and then remembered. The arrays are read-only. Raises ValueError as `encode` does.
+        """
+        if not self._spaces_part_words:
+            found = self._encode_batch(texts, self._tokenizer.encode_batch_fast)
+            return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(_why_no_text(texts))
+        stretches = [_DELETED.sub("", text).split() for text in texts]
+        if len(self._known) > _MOST_KNOWN:
+            self._known = {}
+        known = self._known  # of this call, whatever other threads put in its place
+        new = list(set().union(*stretches).difference(known))
+        try:
+            encoded = self._encode_batch(new, self._tokenizer.encode_batch_fast)
+        except ValueError as error:
+            raise ValueError(_why_no_text(texts)) from error
+        known.update((stretch, _as_bytes(item.ids)) for stretch, item in zip(new, encoded, strict=True))
+        return [np.frombuffer(b"".join(map(known.__getitem__, parts)), dtype=np.int32) for parts in stretches]
+
+    def _encode_batch(self, texts: Sequence[str], encode: Callable[..., list[Encoding]]) -> list[Encoding]:
         if multiprocessing.parent_process() is not None:  # a worker among several has one core, not all
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
-            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+            return encode(texts, add_special_tokens=False)
         except TypeError as error:
             raise ValueError(_why_no_text(texts)) from error
-        return [_pieces(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
         """Text of the pieces, special ones included: words with a space between, not the original white space."""
@@ -163,6 +192,20 @@ def train_wordpiece(
         )
     numbers = {piece: number for number, piece in enumerate(vocabulary)}
     return WordPiece(assemble(numbers, normalizer, source="the trained vocabulary"))
+
+
+def _spaces_part_words(tokenizer: Tokenizer) -> bool:
+    """True where a text has the pieces of its stretches between spaces, one after the other."""
+    return (
+        isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
+        and tokenizer.normalizer.clean_text
+        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    )
+
+
+def _as_bytes(ids: list[int]) -> bytes:
+    return np.array(ids, dtype=np.int32).tobytes()
 
 
 def _pieces(ids: list[int], offsets: list[tuple[int, int]]) -> Pieces:

@@ -1,19 +1,15 @@
-"""`spacy-electra.Electra.v1`: the numbers of a config become the thinc model that pretraining runs.
+"""`spacy-electra.Electra.v1`: the numbers of a config become the thinc model that pretraining runs."""
 
-Legend: B rows, T pieces a row, K chosen positions a row.
-"""
-
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from thinc.api import Model
 from torch import Tensor
 
 from spacy_electra.data.masking import Masked
+from spacy_electra.data.packing import MIN_WINDOW
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.dropout import KeyedDropout
@@ -21,9 +17,8 @@ from spacy_electra.model.electra import Electra, MaskedLanguageModel, Output
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.huggingface import load_electra
 from spacy_electra.model.initialization import Initialization, initialize
+from spacy_electra.model.keys import check_keys
 from spacy_electra.model.shim import TorchShim
-
-logger = logging.getLogger("spacy_electra")
 
 Objective = Literal["electra", "mlm"]
 Network = Electra | MaskedLanguageModel
@@ -41,8 +36,8 @@ class Batch:
 class LossWeights:
     """What each sum of losses counts for in the loss that is lowered: its weight over its global count."""
 
-    generator: float
-    discriminator: float
+    generator: Tensor  # () float32, on the model's device, as is the other: nothing waits for the device
+    discriminator: Tensor
 
 
 def build_electra(
@@ -51,7 +46,7 @@ def build_electra(
     tokenizer: str,
     window: int,
     discriminator: dict[str, int],
-    generator: dict[str, int],
+    generator: dict[str, int] | None = None,
     initialization: Initialization = "local",
     init: str | None = None,
     precision: str = "auto",
@@ -62,15 +57,24 @@ def build_electra(
 
     objective: "electra", or "mlm" for a masked language model of the discriminator's shape. tokenizer: directory of the
     vocabulary. window: pieces a row, and positions that are trained. discriminator, generator: layers, width,
-    feed_forward, heads, and for the discriminator the width of the shared embedding. init: continue from these weights,
-    a run's model folder, a Hugging Face directory or a hub name; the shapes then come from there. dropout: everywhere.
+    feed_forward, heads, and for the discriminator the width of the shared embedding; without a generator the
+    discriminator's body guesses as well (all weights tied). init: continue from these weights, a run's model folder, a
+    Hugging Face directory or a hub name. dropout: everywhere. seed: of the starting weights.
     Raises ValueError for shapes that do not fit, misspelt keys, and weights made with another vocabulary.
     """
     _check_choice("objective", objective, get_args(Objective))
     _check_choice("initialization", initialization, get_args(Initialization))
+    if window < MIN_WINDOW:
+        raise ValueError(
+            f"[model] window must be at least {MIN_WINDOW} pieces, but got {window}: no text fits in less."
+        )
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"[model] dropout must be at least 0 and below 1, but got {dropout}.")
     pieces = WordPiece.load(Path(tokenizer))
     big = read_shape("discriminator", discriminator, vocab=pieces.size, positions=window)
-    small = read_shape("generator", {**generator, "embedding": big.embedding}, vocab=pieces.size, positions=window)
+    small = None
+    if generator is not None:
+        small = read_shape("generator", generator, vocab=pieces.size, positions=window, embedding=big.embedding)
     network: Network
     network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
     initialize(network, kind=initialization, seed=seed)
@@ -78,7 +82,7 @@ def build_electra(
         network = load_electra(init, network, tokenizer=pieces)
         check_window(window, network.shape)
     shim = TorchShim(network, forward=_run, precision=precision)
-    attrs = {"window": window, "dropout": dropout, "vocab_size": pieces.size, "special": pieces.special}
+    attrs = {"window": window, "dropout": dropout, "vocab_size": pieces.size}
     return Model("electra", _forward, shims=[shim], attrs=attrs)
 
 
@@ -87,17 +91,21 @@ def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"[model] {key} must be one of {', '.join(choices)}, but got {value!r}.")
 
 
-def read_shape(part: str, numbers: Mapping[str, int], *, vocab: int, positions: int) -> EncoderShape:
-    """The shape in a config section `[model.part]`. Raises ValueError for unknown and missing keys."""
-    known = [f.name for f in fields(EncoderShape) if f.name not in ("vocab", "positions", "types")]
-    if part == "generator":
-        known_to_user = [name for name in known if name != "embedding"]
-    else:
-        known_to_user = known
-    if unknown := [name for name in numbers if name not in known]:
-        raise ValueError(f"[model.{part}] has an unknown key {unknown[0]!r}: valid are {', '.join(known_to_user)}.")
-    if missing := [name for name in known if name not in numbers]:
-        raise ValueError(f"[model.{part}] lacks the key {missing[0]!r}: valid are {', '.join(known_to_user)}.")
+def read_shape(
+    part: str, numbers: Mapping[str, int], *, vocab: int, positions: int, embedding: int | None = None
+) -> EncoderShape:
+    """The shape in a config section `[model.part]`. embedding: its width, where the section does not say it.
+
+    Raises ValueError for unknown and missing keys, and for what is no whole number above 0.
+    """
+    given_elsewhere = {"vocab", "positions", "types"} | ({"embedding"} if embedding else set())
+    keys = [f.name for f in fields(EncoderShape) if f.name not in given_elsewhere]
+    check_keys(numbers, valid=keys, required=keys, where=f"[model.{part}]")
+    for key, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"[model.{part}] {key} must be a whole number above 0, but got {number!r}.")
+    if embedding:
+        numbers = {**numbers, "embedding": embedding}
     return EncoderShape(vocab=vocab, positions=positions, **numbers)
 
 
@@ -117,9 +125,7 @@ def _run(network: Network, inputs: tuple[Batch, int, float]) -> Output:
     return network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop)
 
 
-def _forward(
-    model: Model[Batch, Output], batch: Batch, is_train: bool
-) -> tuple[Output, Callable[[LossWeights], None]]:
+def _forward(model: Model[Batch, Output], batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:
     """One pass over a batch; the callback takes what each sum of losses counts for."""
     shim, vocab_size = model.shims[0], model.attrs["vocab_size"]
     if not is_train:
@@ -127,12 +133,10 @@ def _forward(
     output, backprop = shim.begin_update((batch, vocab_size, model.attrs["dropout"]))
 
     def backprop_losses(weights: LossWeights) -> None:
-        sums: list[Tensor] = [output.guesses.loss]
-        counts = [weights.generator]
-        if output.verdicts is not None:
-            sums.append(output.verdicts.loss)
-            counts.append(weights.discriminator)
-        backprop(sums, [torch.full_like(loss, count) for loss, count in zip(sums, counts, strict=True)])
+        if output.verdicts is None:
+            backprop([output.guesses.loss], [weights.generator])
+        else:
+            backprop([output.guesses.loss, output.verdicts.loss], [weights.generator, weights.discriminator])
 
     return output, backprop_losses
 

@@ -129,10 +129,17 @@ def judge(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> Verdicts:
 
 
 class Electra(nn.Module):
-    """Generator and discriminator over one set of embeddings."""
+    """Generator and discriminator over one set of embeddings, each with a body of its own or both with the same."""
 
-    def __init__(self, *, generator: EncoderShape, discriminator: EncoderShape):
+    def __init__(self, *, generator: EncoderShape | None, discriminator: EncoderShape):
+        """generator: its shape, or None to tie all weights: the discriminator's body then guesses as well.
+
+        The paper ties everything where the sizes agree (section 3.2), and Google's code has the switch. A tied body
+        costs a second large pass, but guessing keeps it from the collapse that judging alone leads small bodies to.
+        """
         super().__init__()
+        self.is_tied = generator is None
+        generator = generator or discriminator
         same = ("embedding", "vocab", "positions", "types")
         if different := [name for name in same if getattr(generator, name) != getattr(discriminator, name)]:
             raise ValueError(
@@ -142,10 +149,16 @@ class Electra(nn.Module):
         self.generator_shape = generator
         self.shape = discriminator
         self.embeddings = Embeddings(discriminator)
-        self.generator = Body(generator)
+        if not self.is_tied:
+            self.generator = Body(generator)
         self.masked_head = MaskedHead(generator)
         self.discriminator = Body(discriminator)
         self.replaced_head = ReplacedHead(discriminator)
+
+    @property
+    def generator_name(self) -> str:
+        """The name of the module that guesses."""
+        return "discriminator" if self.is_tied else "generator"
 
     def forward(
         self,
@@ -160,7 +173,7 @@ class Electra(nn.Module):
         allowed = within_segments(rows.segments)
         words = self.embeddings.word.weight
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
-        hidden = self.generator(embedded, allowed, drop[0])
+        hidden = self.get_submodule(self.generator_name)(embedded, allowed, drop[0])
         guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
         corrupted = corrupt(rows.ids, masked.positions, guesses.samples if samples is None else samples)
         embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])

@@ -40,7 +40,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-Network = TypeVar("Network", Electra, MaskedLanguageModel)
+Network = TypeVar("Network", bound=Electra | MaskedLanguageModel)
 
 PREFIX = "electra."  # before the encoder's names, where a head stands beside it
 VOCABULARY_LONG = ("embeddings.word.weight", "masked_head.bias")  # ours may be longer, padded to a round number
@@ -62,7 +62,7 @@ def save_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiec
 
 def save_generator(model: Electra, tokenizer: WordPiece, out_dir: str | Path) -> None:
     """Write the generator, with the embeddings it shares, as an `ElectraForMaskedLM` directory."""
-    names = embedding_names() | body_names(model.generator_shape, "generator") | masked_head_names()
+    names = embedding_names() | body_names(model.generator_shape, model.generator_name) | masked_head_names()
     _save(model, names, model.generator_shape, "ElectraForMaskedLM", tokenizer, Path(out_dir))
 
 
@@ -181,7 +181,8 @@ def _load_generator(model: Electra, discriminator: _Saved, folder: Path | None) 
     shared = [name for theirs in embedding_names().values() for name in theirs]
     if different := [n for n in shared if not _same(saved.weights.get(n), discriminator.weights[n])]:
         logger.warning("%s: its %s are not used, the discriminator's are.", folder, ", ".join(different))
-    _fill(model, body_names(saved.shape, "generator"), saved)
+    if not model.is_tied:
+        _fill(model, body_names(saved.shape, "generator"), saved)
     _fill_head(model, masked_head_names(), saved)
 
 
@@ -230,7 +231,7 @@ def _fill(model: nn.Module, names: Names, saved: _Saved) -> None:
     parameters = dict(model.named_parameters())
     for ours, theirs in names.items():
         value = torch.cat([saved.weights[name] for name in theirs])
-        room = parameters[ours][: len(value)] if ours in VOCABULARY_LONG else parameters[ours]
+        room = parameters[ours][: saved.shape.vocab] if ours in VOCABULARY_LONG else parameters[ours]
         if room.shape != value.shape:
             raise ValueError(
                 f"{saved.folder}: {theirs[0]!r} has shape {tuple(saved.weights[theirs[0]].shape)}, which differs from "

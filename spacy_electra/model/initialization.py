@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.encoder import Attention, Body, Embeddings
+from spacy_electra.model.encoder import Attention, Block, Body, Embeddings
 
 Initialization = Literal["paper", "fan_in", "local"]
 PAPER_STD = 0.02
 OFFSETS = (-1, 1, -2, 2)  # where the first heads look, counted through the blocks
+RESIDUAL = 0.1  # of fan-in, for what a block adds to its input
 SHARPNESS = 8.0  # logit of the place looked at, above all others
 
 
@@ -21,14 +22,17 @@ def initialize(model: nn.Module, *, kind: Initialization, seed: int) -> None:
     """Fill every weight of `model`: norms with 1, biases with 0, the rest by `kind`.
 
     paper: N(0, 0.02) everywhere (Clark et al. 2020, appendix A). fan_in: linear weights N(0, 1/sqrt(inputs)).
-    local: as fan_in, with sinusoidal positions (Vaswani et al. 2017) and heads that begin by looking at their neighbours,
-    so that context is used from the first step; the idea of mimetic initialization (Trockman and Kolter 2023).
+    local: as fan_in, but blocks add a tenth to their input, as post-LayerNorm asks of high rates (Liu et al. 2020,
+    "Understanding the difficulty of training transformers"), positions are sinusoids (Vaswani et al. 2017), and the first
+    heads look at their neighbours, so that context is used from the first step (the idea of mimetic initialization,
+    Trockman and Kolter 2023).
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             _fill(name, parameter, kind=kind, random=random)
         if kind == "local":
+            _calm_residuals(model)
             _look_around(model)
 
 
@@ -51,6 +55,12 @@ def sinusoids(count: int, width: int) -> Tensor:
 
 def _frequencies(count: int, number: int) -> Tensor:
     return torch.pi * torch.exp(-math.log(count) * torch.linspace(0.0, 1.0, number))
+
+
+def _calm_residuals(model: nn.Module) -> None:
+    for block in (m for m in model.modules() if isinstance(m, Block)):
+        block.attention.output.weight.mul_(RESIDUAL)
+        block.feed_forward.down.weight.mul_(RESIDUAL)
 
 
 def _look_around(model: nn.Module) -> None:

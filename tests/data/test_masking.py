@@ -40,12 +40,14 @@ def chosen(masked: Masked) -> list[list[int]]:
     return [[place for place, weight in zip(*row, strict=True) if weight] for row in pairs]
 
 
-@pytest.mark.parametrize("width, rate, expected", [(128, 0.15, 19), (512, 0.15, 77), (512, 0.25, 128), (2, 0.15, 1)])
+@pytest.mark.parametrize(
+    ("width", "rate", "expected"), [(128, 0.15, 19), (512, 0.15, 77), (512, 0.25, 128), (2, 0.15, 1)]
+)
 def test_a_full_row_has_the_rounded_share(width: int, rate: float, expected: int) -> None:
     assert chosen_per_row(width, rate) == expected
 
 
-@pytest.mark.parametrize("candidates, expected", [(126, 19), (100, 15), (10, 2), (9, 1), (1, 1), (0, 0)])
+@pytest.mark.parametrize(("candidates", "expected"), [(126, 19), (100, 15), (10, 2), (9, 1), (1, 1), (0, 0)])
 def test_fifteen_percent_of_the_candidates_are_chosen(candidates: int, expected: int) -> None:
     masked = hide(make_rows(3, 128, candidates=candidates))
     assert masked.positions.index.shape == (3, 19)
@@ -113,7 +115,7 @@ def test_every_position_is_chosen_equally_often() -> None:
     assert 60 < chi_square < 180  # about 125 * (1 - 19/126) = 106, standard deviation 13
 
 
-@pytest.mark.parametrize("keep_rate, hidden", [(0.0, 19), (1.0, 0)])
+@pytest.mark.parametrize(("keep_rate", "hidden"), [(0.0, 19), (1.0, 0)])
 def test_the_keep_rate_decides_how_many_stay(keep_rate: float, hidden: int) -> None:
     masked = hide(make_rows(1, 128, candidates=126), keep_rate=keep_rate)
     assert int((masked.ids == SPECIAL.mask).sum()) == hidden

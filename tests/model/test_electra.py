@@ -76,6 +76,14 @@ def test_the_discriminator_reads_the_original_row_without_any_mask():
     assert torch.equal(corrupted.ids, expected)
 
 
+def test_samples_equal_to_the_hidden_pieces_restore_the_row_with_nothing_replaced():
+    masked = masked_rows()
+    corrupted = electra()(two_rows(), masked, vocab_size=SIZE, samples=masked.original).corrupted
+    assert torch.equal(corrupted.ids, IDS)
+    assert not torch.equal(masked.ids, IDS)
+    assert not corrupted.is_replaced.any()
+
+
 def test_the_discriminators_loss_gives_the_generator_no_gradient():
     model = electra()
     output = model(two_rows(), masked_rows(), vocab_size=SIZE)
@@ -241,7 +249,8 @@ def test_both_halves_and_the_output_read_one_word_embedding(
     with torch.no_grad():
         named["embeddings.word.weight"][SPECIAL.cls] += torch.randn(6)
     changed_generator, changed_discriminator = scores_of_both_halves(model)
-    assert generator != changed_generator and not torch.equal(discriminator, changed_discriminator)
+    assert generator != changed_generator
+    assert not torch.equal(discriminator, changed_discriminator)
 
 
 def test_the_output_matrix_of_the_generator_is_the_word_embedding():

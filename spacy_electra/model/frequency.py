@@ -1,0 +1,46 @@
+"""Biases that know how often each piece occurs, so that training need not begin by learning that.
+
+Without them the first thing both halves learn is a constant answer, which at small widths costs the encoder its
+rank: every piece gets the same vector (`docs/log.md` has the measurements). The prior of Lin et al. 2017 (focal loss,
+section 3.3) for the discriminator, the logarithm of the unigram frequencies for the generator.
+
+Legend: V vocabulary.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from spacy_electra.data.store import Store
+from spacy_electra.model.electra import Electra, MaskedLanguageModel
+
+COUNTED_PIECES = 10_000_000  # at most: more change no bias that matters
+STRETCHES = 64  # evenly spread, since a corpus may be sorted by source
+SMOOTHING = 0.5  # what a piece that was never seen counts
+REPLACED_OF_CHOSEN = 0.75  # the other samples happen to be the original piece, once the generator has learned a little
+
+
+def piece_counts(store: Store, vocab_size: int, *, most: int = COUNTED_PIECES) -> np.ndarray:
+    """How often each piece occurs, (V,) int64: in the whole store, or in about `most` of its pieces."""
+    if store.pieces <= most:
+        return np.bincount(store.read(0, store.pieces), minlength=vocab_size)
+    size = max(1, most // STRETCHES)
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in np.linspace(0, store.pieces - size, STRETCHES).astype(np.int64).tolist():
+        counts += np.bincount(store.read(start, start + size), minlength=vocab_size)
+    return counts
+
+
+def start_from_frequencies(network: Electra | MaskedLanguageModel, counts: np.ndarray, *, mask_rate: float) -> None:
+    """Set the output biases of the heads, in place.
+
+    counts: (V,), as `piece_counts` gives them. mask_rate: share of the pieces that the generator must guess.
+    """
+    smoothed = torch.from_numpy(counts).double() + SMOOTHING
+    bias = (smoothed / smoothed.sum()).log().float()
+    replaced = mask_rate * REPLACED_OF_CHOSEN
+    with torch.no_grad():
+        network.masked_head.bias[: len(bias)].copy_(bias)
+        if isinstance(network, Electra):
+            network.replaced_head.score.bias.fill_(math.log(replaced / (1.0 - replaced)))

@@ -1,0 +1,29 @@
+"""Hold the keys of a config section against the valid ones. Takes names, raises one error that says what to write."""
+
+import difflib
+from collections.abc import Collection
+
+
+def check_keys(
+    given: Collection[str], *, valid: Collection[str], required: Collection[str], where: str, what: str = "key"
+) -> None:
+    """Raise ValueError for the first key that is unknown, with the nearest valid one, or else the first one missing.
+
+    where: the section as the config writes it, e.g. "[training]". what: what the names are, for the message.
+    """
+    for name in given:
+        if name not in valid:
+            raise ValueError(
+                f"{where} has an unknown {what} {name!r}: did you mean {nearest(name, valid)!r}? "
+                f"Valid are {', '.join(sorted(valid))}."
+            )
+    for name in required:
+        if name not in given:
+            raise ValueError(
+                f"{where} lacks the {what} {name!r}: take it from what `python -m spacy electra init-config` writes."
+            )
+
+
+def nearest(name: str, valid: Collection[str]) -> str:
+    """The valid name that is most like `name`."""
+    return difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.0)[0]
