@@ -6,19 +6,20 @@ Knows reStructuredText, Markdown and doctest, and how Sphinx, NumPy and Google w
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-PROSE_DIRECTIVES = {"attention", "caution", "deprecated", "hint", "important", "note", "seealso", "tip", "warning"}
 # An English sentence of some length has at least one of these; signatures, formulas and other languages have none.
 COMMON_WORDS = frozenset(
-    "a an and are as at be been both but by can do does each either for from given has have if in into is it its may "
-    "must no not of on only or should so such than that the their then there these they this to used was we when "
-    "where which while will with you your".split()
+    re.findall(
+        r"\w+",
+        "a an and are as at be been both but by can do does each either for from given has have if in into is it its "
+        "may must no not of on only or should so such than that the their then there these they this to used was we "
+        "when where which while will with you your",
+    )
 )
 LETTER_SHARE = 0.72  # least share of letters and spaces; below it stand code, formulas and tables
 
 _FENCE = re.compile(r"\s*(```|~~~)")
-_DIRECTIVE = re.compile(r"\s*\.\. ?(?:([\w:-]+)::\s*)?(.*)")
+_PROSE_DIRECTIVE = re.compile(r"\s*\.\. (?:attention|caution|hint|important|note|seealso|tip|warning):: *")
 _RULE = re.compile(r"\s*([=\-~^\"'`#*+_.:])\1{2,}\s*|[\s=+\-|]{3,}")  # underlines, and the lines of tables
 _TABLE = re.compile(r"\s*\|.*\|\s*")
 _BULLET = re.compile(r"\s*(?:[-*+•]|\(?\d{1,2}[.)])\s+")
@@ -72,48 +73,40 @@ def is_prose(text: str, *, min_words: int) -> bool:
     return plain >= LETTER_SHARE * len(text) and not COMMON_WORDS.isdisjoint(word.lower() for word in words)
 
 
-@dataclass(frozen=True)
-class _Line:
-    text: str
-
-    @property
-    def indent(self) -> int:
-        return len(self.text) - len(self.text.lstrip())
-
-    @property
-    def is_blank(self) -> bool:
-        return not self.text.strip()
-
-
 def _without_code(lines: list[str]) -> list[str]:
     """The lines without code, directives, tables and headings; a blank line stands where something was."""
     kept: list[str] = []
     number = 0
     while number < len(lines):
         line = lines[number]
-        if fence := _FENCE.match(line):
-            number = _after_fence(lines, number, fence[1])
-        elif line.lstrip().startswith(">>>"):
-            number = _after_blank(lines, number)
-        elif line.lstrip().startswith(".."):
-            directive = _DIRECTIVE.match(line)
-            is_prose_block = directive is not None and directive[1] in PROSE_DIRECTIVES
-            kept.append(" " * _Line(line).indent + directive[2] if directive and is_prose_block else "")
-            number = number + 1 if is_prose_block else _after_block(lines, number)
-            continue
-        elif _is_heading(lines, number):
-            number += 2
-        elif _RULE.fullmatch(line) or _TABLE.fullmatch(line):
+        after = _after_dropped(lines, number)
+        if after is not None:
+            kept.append("")
+            number = after
+        elif directive := _PROSE_DIRECTIVE.match(line):
+            kept += ["", " " * _indent(line) + line[directive.end() :]]
             number += 1
         elif line.rstrip().endswith("::"):
-            kept.append(line.rstrip()[:-1])
+            kept += [line.rstrip()[:-1], ""]
             number = _after_block(lines, number)
         else:
             kept.append(line)
             number += 1
-            continue
-        kept.append("")
     return kept
+
+
+def _after_dropped(lines: list[str], number: int) -> int | None:
+    """Where to go on if what begins at line `number` is dropped, else None."""
+    line = lines[number]
+    if fence := _FENCE.match(line):
+        return _after_fence(lines, number, fence[1])
+    if line.lstrip().startswith(">>>"):
+        return _after_blank(lines, number)
+    if line.lstrip().startswith("..") and not _PROSE_DIRECTIVE.match(line):
+        return _after_block(lines, number)
+    if _is_heading(lines, number):
+        return number + 2
+    return number + 1 if _RULE.fullmatch(line) or _TABLE.fullmatch(line) else None
 
 
 def _is_heading(lines: list[str], number: int) -> bool:
@@ -135,35 +128,43 @@ def _after_blank(lines: list[str], number: int) -> int:
 
 def _after_block(lines: list[str], number: int) -> int:
     """The first line after `number` that is neither blank nor indented deeper."""
-    indent = _Line(lines[number]).indent
+    indent = _indent(lines[number])
     following = (n for n in range(number + 1, len(lines)) if lines[n].strip())
-    return next((n for n in following if _Line(lines[n]).indent <= indent), len(lines))
+    return next((n for n in following if _indent(lines[n]) <= indent), len(lines))
 
 
 def _paragraphs(lines: list[str]) -> Iterator[str]:
     """Lines that belong together, joined: apart by blank lines, list items, arguments, and indentation that ends."""
     paragraph: list[str] = []
     indent = 0
-    for number, text in enumerate(lines):
-        line = _Line(text)
-        is_deeper = bool(paragraph) and line.indent > indent
-        following = _Line(lines[number + 1]) if number + 1 < len(lines) else _Line("")
-        if line.is_blank or _LABEL.fullmatch(text):
-            starts, text = True, ""
-        elif _NUMPY_ARGUMENT.fullmatch(text) and not following.is_blank and following.indent > line.indent:
-            starts, text = True, ""
-        elif field := _FIELD.match(text):
-            starts, text = True, "" if field[1] in _TYPE_FIELDS else text[field.end() :]
-        elif bullet := _BULLET.match(text):
-            starts, text = True, text[bullet.end() :]
-        elif not is_deeper and (argument := _ARGUMENT.match(text)):
-            starts, text = True, text[argument.end() :]
-        else:
-            starts = bool(paragraph) and line.indent < indent
-        if starts:
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        rest = _after_mark(line, following, is_deeper=bool(paragraph) and _indent(line) > indent)
+        if paragraph and (rest is not None or _indent(line) < indent):
             yield " ".join(paragraph)
             paragraph = []
-        if text.strip():
-            indent = indent if paragraph else line.indent
-            paragraph.append(text.strip())
+        text = line.strip() if rest is None else rest.strip()
+        if text:
+            indent = indent if paragraph else _indent(line)
+            paragraph.append(text)
     yield " ".join(paragraph)
+
+
+def _after_mark(line: str, following: str, *, is_deeper: bool) -> str | None:
+    """What stands behind the mark that begins a paragraph: a bullet, an argument's name; None where there is no mark.
+
+    is_deeper: the line is indented below the paragraph that it would end. Empty for lines that only separate.
+    """
+    is_above_text = bool(following.strip()) and _indent(following) > _indent(line)
+    if not line.strip() or _LABEL.fullmatch(line) or (_NUMPY_ARGUMENT.fullmatch(line) and is_above_text):
+        return ""
+    if field := _FIELD.match(line):
+        return "" if field[1] in _TYPE_FIELDS else line[field.end() :]
+    if bullet := _BULLET.match(line):
+        return line[bullet.end() :]
+    if not is_deeper and (argument := _ARGUMENT.match(line)):
+        return line[argument.end() :]
+    return None
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

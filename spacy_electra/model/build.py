@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from thinc.api import Model
 from torch import Tensor
@@ -40,6 +40,9 @@ class LossWeights:
     discriminator: Tensor
 
 
+Pretrainer = Model[Batch, Any]  # gives `Output` and takes `LossWeights` back; thinc's types know one for both
+
+
 def build_electra(
     *,
     objective: Objective,
@@ -52,7 +55,7 @@ def build_electra(
     precision: str = "auto",
     dropout: float = 0.0,
     seed: int = 0,
-) -> Model[Batch, Output]:
+) -> Pretrainer:
     """Make the pretraining model.
 
     objective: "electra", or "mlm" for a masked language model of the discriminator's shape. tokenizer: directory of the
@@ -125,9 +128,9 @@ def _run(network: Network, inputs: tuple[Batch, int, float]) -> Output:
     return network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop)
 
 
-def _forward(model: Model[Batch, Output], batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:
+def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:
     """One pass over a batch; the callback takes what each sum of losses counts for."""
-    shim, vocab_size = model.shims[0], model.attrs["vocab_size"]
+    shim, vocab_size = shim_of(model), model.attrs["vocab_size"]
     if not is_train:
         return shim.predict((batch, vocab_size, 0.0)), _no_backprop
     output, backprop = shim.begin_update((batch, vocab_size, model.attrs["dropout"]))
@@ -145,6 +148,12 @@ def _no_backprop(weights: LossWeights) -> None:
     raise ValueError("a prediction keeps no gradients: use begin_update to backpropagate.")
 
 
-def network_of(model: Model[Any, Any]) -> Network:
+def shim_of(model: Pretrainer) -> TorchShim:
+    """What runs and updates the torch module of a pretraining model."""
+    shim: Any = model.shims[0]
+    return cast(TorchShim, shim)
+
+
+def network_of(model: Pretrainer) -> Network:
     """The torch module inside a pretraining model."""
-    return model.shims[0].module
+    return cast(Network, shim_of(model).module)

@@ -9,11 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from spacy_electra.model.electra import MaskedHead
 from spacy_electra.model.encoder import Attention, Block, Body, Embeddings
 
 Initialization = Literal["paper", "fan_in", "local"]
 PAPER_STD = 0.02
 OFFSETS = (-1, 1, -2, 2)  # where the first heads look, counted through the blocks
+EMBEDDING_STD = 0.1  # words and positions of "local": a step of Adam is as large for a small weight as for a large one
 RESIDUAL = 0.1  # of fan-in, for what a block adds to its input
 SHARPNESS = 8.0  # logit of the place looked at, above all others
 
@@ -25,7 +27,7 @@ def initialize(model: nn.Module, *, kind: Initialization, seed: int) -> None:
     local: as fan_in, but blocks add a tenth to their input, as post-LayerNorm asks of high rates (Liu et al. 2020,
     "Understanding the difficulty of training transformers"), positions are sinusoids (Vaswani et al. 2017), and the first
     heads look at their neighbours, so that context is used from the first step (the idea of mimetic initialization,
-    Trockman and Kolter 2023).
+    Trockman and Kolter 2023). Embeddings begin larger there, or their noise would drown the positions within minutes.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -33,6 +35,7 @@ def initialize(model: nn.Module, *, kind: Initialization, seed: int) -> None:
             _fill(name, parameter, kind=kind, random=random)
         if kind == "local":
             _calm_residuals(model)
+            _enlarge_embeddings(model)
             _look_around(model)
 
 
@@ -63,11 +66,20 @@ def _calm_residuals(model: nn.Module) -> None:
         block.feed_forward.down.weight.mul_(RESIDUAL)
 
 
+def _enlarge_embeddings(model: nn.Module) -> None:
+    """Words at EMBEDDING_STD, types at 0; the guesses' scores, which are products with the words, stay as small."""
+    for embeddings in (m for m in model.modules() if isinstance(m, Embeddings)):
+        embeddings.word.weight.mul_(EMBEDDING_STD / PAPER_STD)
+        embeddings.token_type.weight.zero_()
+    for head in (m for m in model.modules() if isinstance(m, MaskedHead)):
+        head.norm.weight.mul_(PAPER_STD / EMBEDDING_STD)
+
+
 def _look_around(model: nn.Module) -> None:
     """Sinusoidal positions as strong as the words, and the first heads of each body turned to their neighbours."""
     embeddings = next(m for m in model.modules() if isinstance(m, Embeddings))
     count, width = embeddings.position.weight.shape
-    embeddings.position.weight.copy_(sinusoids(count, width) * (PAPER_STD * math.sqrt(2.0)))
+    embeddings.position.weight.copy_(sinusoids(count, width) * (EMBEDDING_STD * math.sqrt(2.0)))
     for body in (m for m in model.modules() if isinstance(m, Body)):
         read = torch.eye(width)
         if isinstance(body.project, nn.Linear):

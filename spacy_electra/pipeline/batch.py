@@ -7,14 +7,15 @@ Legend: N pieces of all documents, M tokens of all documents, n pieces of one do
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
-from thinc.types import Floats3d, Ragged
+from thinc.types import Floats2d, Floats3d, Ints1d, Ints2d, Ragged
 from thinc.util import get_array_module, torch2xp, xp2torch
 from torch import Tensor
-from transformers.file_utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from spacy_electra.pipeline.pieces import DocPieces
 
@@ -40,11 +41,11 @@ class ElectraBatch(FullTransformerBatch):
     @property
     def vectors(self) -> Tensor:
         """(N, D), or the gradient of the loss towards them in a batch that `unsplit_by_doc` made."""
-        return self.model_output.last_hidden_state[0]
+        return cast(Tensor, self.model_output["last_hidden_state"])[0]
 
     def split_by_doc(self) -> list[TransformerData]:
         """One TransformerData a document, with tensors (1, n, D); empty for documents without tokens."""
-        vectors = torch2xp(self.model_output.last_hidden_state)
+        vectors = cast(Floats3d, torch2xp(self.model_output["last_hidden_state"]))
         strings, flat = self.wordpieces.strings[0], self.align.dataXd
         piece = np.concatenate([[0], np.cumsum(self.pieces.counts)]).tolist()
         token = np.concatenate([[0], np.cumsum(self.pieces.tokens)]).tolist()
@@ -82,12 +83,12 @@ def _wordpieces(ids: np.ndarray, strings: list[str]) -> WordpieceBatch:
     """Pieces (n,) in one row, as spacy-transformers describes them."""
     return WordpieceBatch(
         strings=[strings],
-        input_ids=ids[None],
-        attention_mask=np.ones((1, len(ids)), dtype=np.float32),
+        input_ids=cast(Ints2d, ids[None]),
+        attention_mask=cast(Floats2d, np.ones((1, len(ids)), dtype=np.float32)),
         lengths=[len(ids)],
         token_type_ids=None,
     )
 
 
 def _ragged(flat: np.ndarray, lengths: np.ndarray) -> Ragged:
-    return Ragged(flat.astype(np.int32), lengths.astype(np.int32))
+    return Ragged(cast(Ints1d, flat.astype(np.int32)), cast(Ints1d, lengths.astype(np.int32)))

@@ -1,4 +1,4 @@
-"""Let forked processes compute. A fork copies torch's state but not its threads, and the child would wait for them.
+"""Let forked processes compute. A fork copies the libraries' state but not their threads, and the child waits for them.
 
 `nlp.pipe(n_process=2)` forks on Linux; after a prediction with several threads its workers would never answer.
 """
@@ -11,7 +11,7 @@ import torch
 
 @functools.cache
 def survive_forks() -> None:
-    """From now on, let every forked child run torch on one thread. Does nothing where processes cannot fork."""
+    """From now on, let every forked child compute on one thread. Does nothing where processes cannot fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_use_one_thread)
 

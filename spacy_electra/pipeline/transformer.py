@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spacy.tokens import Doc
+from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 
 from spacy_electra.model.dropout import TorchDropout
@@ -31,7 +32,7 @@ class Settings:
     max_slots: int
 
 
-def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc], ElectraBatch]:
+def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
     Raises ValueError for settings out of range.
@@ -57,8 +58,8 @@ def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc
 
 
 def forward(
-    model: Model[list[Doc], ElectraBatch], docs: list[Doc], is_train: bool
-) -> tuple[ElectraBatch, Callable[[ElectraBatch], list[Doc]]]:
+    model: Model[list[Doc], FullTransformerBatch], docs: list[Doc], is_train: bool
+) -> tuple[FullTransformerBatch, Callable[[FullTransformerBatch], list[Doc]]]:
     """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
     shim, settings = encoder_of(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
@@ -69,14 +70,15 @@ def forward(
     drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
     vectors, backprop_vectors = shim(EncoderInputs(layout=layout, drop=drop), is_train)
 
-    def backprop(gradient: ElectraBatch) -> list[Doc]:
+    def backprop(gradient: FullTransformerBatch) -> list[Doc]:
+        assert isinstance(gradient, ElectraBatch)
         backprop_vectors([vectors], [gradient.vectors])
         return docs
 
     return ElectraBatch.of(docs, pieces, vectors.detach(), shim.piece_names), backprop
 
 
-def init(model: Model[list[Doc], ElectraBatch], X: Any = None, Y: Any = None) -> None:
+def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
     """Read the pretrained weights, unless the model has some. Raises ValueError or OSError where there are none."""
     shim, settings = encoder_of(model), settings_of(model)
     if not shim.has_encoder:

@@ -3,13 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from spacy_electra.training.loop import Facts
+from spacy_electra.training.state import State
 
 CARD = """# ELECTRA discriminator and generator
 
 Pretrained by replaced-token detection (Clark et al. 2020) with spacy-electra {version}.
 `discriminator/` is what a pipeline uses; `generator/` is needed only to continue pretraining.
+"""
+MASKED_CARD = """# Masked language model
 
+Pretrained by guessing hidden pieces (Devlin et al. 2019) with spacy-electra {version}.
+`discriminator/` is what a pipeline uses: an ELECTRA encoder that was trained without a generator, for comparison.
+"""
+BODY = """
 ## Use
 
 ```ini
@@ -34,15 +40,16 @@ name = "path/to/discriminator"
 """
 
 
-def write_card(path: Path, *, description: dict[str, Any], facts: Facts) -> None:
-    """Write the card to `path`. description: rows of the training table, `version` among them."""
+def write_card(path: Path, *, description: dict[str, Any], state: State, scores: dict[str, float]) -> None:
+    """Write the card to `path`. description: rows of the training table, `version` and `objective` among them."""
     rows = {key: value for key, value in description.items() if key != "version"}
-    rows["steps"] = f"{facts.state.step:,}"
-    rows["rows seen"] = f"{facts.state.row:,} (epoch {facts.epoch})"
-    rows["minutes"] = f"{facts.state.seconds / 60:.1f}"
-    scores = {name: f"{value:.4f}" for name, value in (facts.scores or {}).items()}
+    rows["steps"] = f"{state.step:,}"
+    rows["rows seen"] = f"{state.row:,}"
+    rows["minutes"] = f"{state.seconds / 60:.1f}"
+    figures = {name: f"{value:.4f}" for name, value in scores.items()}
+    head = MASKED_CARD if description["objective"] == "mlm" else CARD
+    text = head.format(version=description["version"]) + BODY.format(training=_table(rows), scores=_table(figures))
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = CARD.format(version=description["version"], training=_table(rows), scores=_table(scores))
     path.write_text(text, encoding="utf8", newline="\n")
 
 

@@ -11,28 +11,21 @@ There is no random state: all randomness is a function of seed, epoch and row.
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from spacy_electra.training.state import State, Sums
 
-@dataclass(frozen=True)
-class State:
-    """Where a run stands, apart from its tensors."""
-
-    step: int = 0  # optimizer steps taken
-    row: int = 0  # the next global row
-    seconds: float = 0.0  # of the budget, spent
-    best_loss: float | None = None  # lowest dev loss among those that count
-    sums: dict[str, float] = field(default_factory=dict)  # training losses since the last evaluation
-
-    def moved(self, **changes: object) -> "State":
-        return replace(self, **changes)  # type: ignore[arg-type]
+LATEST = "latest"
+FOLDER = "checkpoints"
+PARTIAL = ".partial-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -42,48 +35,64 @@ class Checkpoint:
 def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint into the folder `run`, then point `latest` at it and drop all but the newest `keep`."""
     name = f"step-{checkpoint.state.step:08d}"
-    folder = run / "checkpoints"
+    folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    partial, whole = folder / f".partial-{name}", folder / name
-    shutil.rmtree(partial, ignore_errors=True)
+    for left_by_crash in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left_by_crash)
+    partial = folder / f"{PARTIAL}{name}"
     partial.mkdir()
-    save_file(_flat(checkpoint.weights), partial / "weights.safetensors")
-    save_file(_flat(checkpoint.optimizer), partial / "optimizer.safetensors")
-    (partial / "state.json").write_text(json.dumps(asdict(checkpoint.state), indent=1), encoding="utf8")
+    save_file(_on_cpu(checkpoint.weights), partial / "weights.safetensors")
+    save_file(_on_cpu(checkpoint.optimizer), partial / "optimizer.safetensors")
+    (partial / "state.json").write_text(json.dumps(_to_json(checkpoint.state), indent=1), encoding="utf8")
     for path in partial.iterdir():
         _sync(path)
-    if whole.exists():  # the same step, saved again at the end of a run
-        shutil.rmtree(whole)
-    partial.rename(whole)
+    replace_folder(partial, folder / name)
     _sync(folder)
-    write_whole(run / "latest", name + "\n")
-    for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return whole
+    write_whole(run / LATEST, name + "\n")
+    _drop_all_but(folder, name, keep)
+    return folder / name
+
+
+def _drop_all_but(folder: Path, name: str, keep: int) -> None:
+    """Names sort by step; later steps than that of `name` belong to a run that went on from another checkpoint."""
+    names = sorted(path.name for path in folder.glob("step-*"))
+    kept = [other for other in names if other <= name][-keep:]
+    for other in set(names) - set(kept):
+        shutil.rmtree(folder / other, ignore_errors=True)
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
     """The checkpoint that `latest` names; None where the folder holds none. Raises ValueError where it is damaged."""
-    pointer = run / "latest"
+    pointer = run / LATEST
     if not pointer.is_file():
         return None
-    folder = run / "checkpoints" / pointer.read_text(encoding="utf8").strip()
+    folder = run / FOLDER / pointer.read_text(encoding="utf8").strip()
     try:
         return Checkpoint(
             weights=load_file(folder / "weights.safetensors"),
             optimizer=load_file(folder / "optimizer.safetensors"),
-            state=State(**json.loads((folder / "state.json").read_text(encoding="utf8"))),
+            state=_from_json((folder / "state.json").read_text(encoding="utf8")),
         )
-    except Exception as error:
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"the checkpoint {folder} cannot be read ({error}): write the name of an older one below "
             f"{folder.parent} into {pointer}, or start again in another folder."
         ) from error
 
 
+def _to_json(state: State) -> dict[str, object]:
+    values = {f.name: getattr(state, f.name) for f in fields(state)}
+    return {**values, "sums": state.sums.read()}
+
+
+def _from_json(text: str) -> State:
+    numbers = json.loads(text)
+    return State(**{**numbers, "sums": Sums(**numbers["sums"])})
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never a part."""
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
     with partial.open("w", encoding="utf8", newline="\n") as file:
         file.write(text)
         file.flush()
@@ -91,8 +100,18 @@ def write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _flat(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+def replace_folder(partial: Path, whole: Path) -> None:
+    """Give the folder `partial` the name `whole`; what had that name is removed after."""
+    old = whole.with_name(f"{PARTIAL}old-{whole.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if whole.exists():
+        whole.rename(old)
+    partial.rename(whole)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _sync(path: Path) -> None:

@@ -1,27 +1,34 @@
-"""The pretraining loop: yields facts, a record after each step. Whoever calls it saves, prints and stops.
-
-Legend: B rows, T pieces a row, K chosen positions a row.
-"""
+"""The pretraining loop: yields facts, a record after each step. Whoever calls it saves, prints and stops."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from thinc.api import Model, Optimizer
+from thinc.api import Optimizer
 from torch import Tensor
 
 from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.build import Batch, LossWeights
+from spacy_electra.model.build import Batch, LossWeights, Pretrainer, shim_of
 from spacy_electra.model.electra import Output
-from spacy_electra.training.checkpoint import State
 from spacy_electra.training.metrics import evaluate
 from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
+from spacy_electra.training.state import State, Sums, check_finite
 
-Pretrainer = Model[Batch, Output]
+BEST_COUNTS_FROM = 0.5  # of the budget: earlier models are not worth keeping
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, beside the dev scores."""
+
+    losses: dict[str, float]  # mean training losses since the last evaluation, by half
+    scores: dict[str, float]  # dev scores
+    gradient_norm: float  # of the step just taken, before the clip
+    is_best: bool  # the lowest dev loss in the last half of the budget
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,7 @@ class Facts:
     progress: float  # share of the budget spent, in [0, 1]
     epoch: int
     learn_rate: float  # of the step just taken
-    gradient_norm: float | None  # before the clip; None where it was not asked for
-    losses: dict[str, float] | None  # mean training losses since the last evaluation, when one took place
-    scores: dict[str, float] | None  # dev scores, when one took place
-    is_best: bool  # the lowest dev loss in the last half of the budget
+    evaluation: Evaluation | None = None  # when one took place
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Task:
     """All that stays the same through a run."""
 
     model: Pretrainer
-    optimizer: Optimizer
+    optimizer: Optimizer  # its rate is the peak; the loop sets it before each step, and back at the end
     train: Packing
     dev: Packing
     special: Special
@@ -51,84 +55,92 @@ class Task:
     settings: Training
     device: torch.device
 
+    def progress(self, state: State) -> float:
+        return self.budget.progress(step=state.step, row=state.row, seconds=state.seconds)
+
 
 def pretrain(task: Task, state: State) -> Iterator[Facts]:
-    """Train from `state` until the budget is spent. An evaluation comes every `eval_frequency` steps and at the end."""
+    """Train from `state` until the budget is spent. An evaluation comes every `eval_frequency` steps and at the end.
+
+    Raises ValueError where a loss is no longer finite.
+    """
     peak = float(task.optimizer.learn_rate)
-    clock = time.monotonic() - state.seconds
-    progress = _progress(task, state)
-    while progress < 1.0:
-        factor = rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
-        task.optimizer.learn_rate = peak * factor
-        sums = train_step(task, task.train.batch(state.row, task.settings.batch_rows).to(task.device))
-        state = state.moved(
-            step=state.step + 1,
-            row=state.row + task.settings.batch_rows,
-            seconds=time.monotonic() - clock,
-            sums={name: state.sums.get(name, 0.0) + value for name, value in sums.items()},
-        )
-        progress = _progress(task, state)
-        losses = scores = None
-        is_best = False
-        if state.step % task.settings.eval_frequency == 0 or progress >= 1.0:
-            losses, scores = _means(state.sums), evaluate_dev(task)
-            is_best = progress >= 0.5 and (state.best_loss is None or scores["loss"] < state.best_loss)
+    begun = time.monotonic() - state.seconds
+    progress = task.progress(state)
+    if progress < BEST_COUNTS_FROM:  # the budget was raised since
+        state = state.moved(best_loss=None)
+    try:
+        while progress < 1.0:
+            rate = peak * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
+            task.optimizer.learn_rate = rate
+            sums = train_step(task, task.train.batch(state.row, task.settings.batch_rows).to(task.device))
             state = state.moved(
-                sums={},
-                seconds=time.monotonic() - clock,
-                best_loss=scores["loss"] if is_best else state.best_loss,
+                step=state.step + 1,
+                row=state.row + task.settings.batch_rows,
+                seconds=time.monotonic() - begun,
+                sums=state.sums + sums,
             )
-            progress = _progress(task, state)
-        yield Facts(
-            state=state,
-            progress=progress,
-            epoch=state.row // task.train.rows,
-            learn_rate=peak * factor,
-            gradient_norm=None,
-            losses=losses,
-            scores=scores,
-            is_best=is_best,
-        )
-    task.optimizer.learn_rate = peak
+            progress = task.progress(state)
+            facts = Facts(state, progress, epoch=state.row // task.train.rows, learn_rate=rate)
+            if state.step % task.settings.eval_frequency == 0 or progress >= 1.0:
+                facts = _evaluated(task, facts, begun=begun)
+                state, progress = facts.state, facts.progress
+            yield facts
+    finally:
+        task.optimizer.learn_rate = peak
 
 
-def _progress(task: Task, state: State) -> float:
-    return task.budget.progress(step=state.step, row=state.row, seconds=state.seconds)
+def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
+    """The facts with an evaluation, whose time counts as well. begun: when the clock of the budget stood at 0."""
+    state = facts.state
+    losses = state.sums.means()
+    check_finite(losses, step=state.step)
+    scores = evaluate_dev(task)
+    check_finite({"the dev set": scores["loss"]}, step=state.step)
+    counts = facts.progress >= BEST_COUNTS_FROM
+    is_best = counts and (state.best_loss is None or scores["loss"] < state.best_loss)
+    state = state.moved(
+        sums=Sums(),
+        seconds=time.monotonic() - begun,
+        best_loss=scores["loss"] if is_best else state.best_loss,
+    )
+    norm = shim_of(task.model).gradient_norm
+    assert norm is not None  # a step was taken
+    evaluation = Evaluation(losses=losses, scores=scores, gradient_norm=float(norm), is_best=is_best)
+    return replace(facts, state=state, progress=task.progress(state), evaluation=evaluation)
 
 
-def train_step(task: Task, rows: Rows) -> dict[str, float]:
-    """One optimizer step on a batch, in micro-batches; sums of losses and of what they count.
+def train_step(task: Task, rows: Rows) -> Sums:
+    """One optimizer step on a batch, in micro-batches; the sums of its losses.
 
     Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
     """
     batches = list(_batches(task, rows))
-    chosen = sum(float(batch.masked.positions.weight.sum()) for batch in batches)
-    real = float(rows.is_real.sum())
+    chosen = torch.stack([batch.masked.positions.weight.sum() for batch in batches]).sum()
+    real = rows.is_real.sum(dtype=torch.float32)
     weights = LossWeights(
-        generator=1.0 / max(1.0, chosen), discriminator=task.settings.discriminator_weight / max(1.0, real)
+        generator=1.0 / chosen.clamp(min=1.0), discriminator=task.settings.discriminator_weight / real.clamp(min=1.0)
     )
-    sums = {"generator": 0.0, "discriminator": 0.0, "chosen": chosen, "real": real, "steps": 1.0}
+    sums = Sums(chosen=chosen)
     for batch in batches:
         output, backprop = task.model.begin_update(batch)
         backprop(weights)
-        sums["generator"] += float(output.guesses.loss)
-        if output.verdicts is not None:
-            sums["discriminator"] += float(output.verdicts.loss)
+        sums += _losses(output)
     task.model.finish_update(task.optimizer)
     return sums
+
+
+def _losses(output: Output) -> Sums:
+    guessed = Sums(generator=output.guesses.loss.detach())
+    if output.verdicts is None:
+        return guessed
+    return guessed + Sums(discriminator=output.verdicts.loss.detach(), judged=output.verdicts.count)
 
 
 def _batches(task: Task, rows: Rows) -> Iterator[Batch]:
     for part in rows.split(task.settings.micro_batch or len(rows)):
         masked = mask_rows(part, task.special, rate=task.settings.mask_rate, keep_rate=task.settings.keep_rate)
         yield Batch(rows=part, masked=masked)
-
-
-def _means(sums: dict[str, float]) -> dict[str, float]:
-    return {
-        "generator": sums["generator"] / max(1.0, sums["chosen"]),
-        "discriminator": sums["discriminator"] / max(1.0, sums["real"]),
-    }
 
 
 def evaluate_dev(task: Task) -> dict[str, float]:

@@ -10,26 +10,26 @@ WARMUP_STEPS = 10_000  # the paper's, at most
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may cost; 0 means no such budget."""
+    """What a run may cost; 0 means no such budget. ValueError where there is none at all."""
 
-    steps: int
-    rows: int  # epochs times rows of an epoch
-    seconds: float
+    steps: int = 0
+    rows: int = 0  # epochs times rows of an epoch
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.steps or self.rows or self.seconds):
+            raise ValueError("a run needs a budget of steps, rows or seconds, but all three are 0: it would never end.")
 
     def progress(self, *, step: int, row: int, seconds: float) -> float:
         """Share of the budget that is spent, in [0, 1]: that of the budget which ends first."""
-        spent = [
-            done / allowed
-            for done, allowed in ((step, self.steps), (row, self.rows), (seconds, self.seconds))
-            if allowed
-        ]
-        return min(1.0, max(spent))
+        pairs = ((step, self.steps), (row, self.rows), (seconds, self.seconds))
+        return min(1.0, max(spent / allowed for spent, allowed in pairs if allowed))
 
 
 def rate_factor(*, progress: float, step: int, warmup: float) -> float:
     """Share of the peak learning rate: linear warm-up times linear decay (Google's `optimization.py` multiplies them).
 
-    Warm-up ends after `warmup` of the budget or 10,000 steps, whichever is first. The first step's rate is 0.
+    Warm-up ends after the share `warmup` of the budget or 10,000 steps, whichever is first. The first step's rate is 0.
     """
-    rising = max(progress / warmup if warmup else 1.0, step / WARMUP_STEPS)
+    rising = max(progress / warmup, step / WARMUP_STEPS) if warmup else 1.0
     return min(1.0, rising) * (1.0 - progress)

@@ -4,11 +4,12 @@
 here, and the nearest valid one is named.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spacy_electra.model.keys import check_keys, nearest
 
 
 class Section(BaseModel):
@@ -33,21 +34,21 @@ class System(Section):
 
 class Training(Section):
     max_steps: int = Field(ge=0)  # optimizer steps; 0 for no such budget, as for the next two
-    max_epochs: float = Field(ge=0)
-    max_minutes: float = Field(ge=0)
+    max_epochs: float = Field(ge=0, allow_inf_nan=False)
+    max_minutes: float = Field(ge=0, allow_inf_nan=False)
     batch_rows: int = Field(ge=1)  # rows of an optimizer step
     micro_batch: int = Field(ge=0)  # rows of one forward pass; 0 for all rows of the step at once
     mask_rate: float = Field(gt=0, lt=1)
-    keep_rate: float = Field(ge=0, lt=1)
-    discriminator_weight: float = Field(gt=0)
+    keep_rate: float = Field(ge=0, lt=1)  # of the chosen pieces, those that are not hidden
+    discriminator_weight: float = Field(gt=0, allow_inf_nan=False)
     warmup: float = Field(ge=0, lt=1)  # share of the budget
     eval_frequency: int = Field(ge=1)  # steps
     dev_rows: int = Field(ge=1)  # most rows an evaluation reads
     checkpoint_minutes: float = Field(gt=0)
     keep_checkpoints: int = Field(ge=1)
-    score_weights: dict[str, float]
-    optimizer: Any
-    logger: Any
+    score_weights: dict[str, float | None]
+    optimizer: Any  # a thinc optimizer
+    logger: Any  # what a function of the registry `loggers` gives
 
     @model_validator(mode="after")
     def _check_budget(self) -> "Training":
@@ -60,49 +61,41 @@ class Training(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {"paths": Paths, "system": System, "training": Training}
+Values = TypeVar("Values", bound=Section)
 
 
-def check_keys(config: Mapping[str, Any]) -> None:
+def check_sections(config: Mapping[str, Any]) -> None:
     """Hold the top level and the plain sections of a config against the schema.
 
     Raises ValueError for the first key that is unknown or missing, with the nearest valid name.
     """
-    _check_names(config.keys(), [*SECTIONS, "model"], optional=(), where="the config", what="section")
+    sections = [*SECTIONS, "model"]
+    check_keys(list(config), valid=sections, required=sections, where="the config", what="section")
     for name, section in SECTIONS.items():
-        loose = section.model_config.get("extra") == "allow"
-        given = [key for key in config[name] if key in section.model_fields] if loose else list(config[name])
-        _check_names(given, list(section.model_fields), optional=(), where=f"[{name}]", what="key")
+        given, where = list(config[name]), f"[{name}]"
+        fields = list(section.model_fields)
+        if section.model_config.get("extra") == "allow":
+            _check_loose(given, fields, where)
+        else:
+            check_keys(given, valid=fields, required=fields, where=where)
 
 
-def _check_names(given: Iterable[str], known: list[str], *, optional: Iterable[str], where: str, what: str) -> None:
-    given = list(given)
-    for name in given:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"{where} has an unknown {what} {name!r}: did you mean {nearest[0]!r}? "
-                f"Valid are {', '.join(sorted(known))}."
-            )
-    for name in known:
-        if name not in given and name not in optional:
-            raise ValueError(
-                f"{where} lacks the {what} {name!r}: take it from what `spacy electra init-config` writes."
-            )
+def _check_loose(given: list[str], required: list[str], where: str) -> None:
+    """Where further keys are welcome, one that is not known is a mistake only if another is missing."""
+    further = [name for name in given if name not in required]
+    for name in required:
+        if name not in given and further:
+            raise ValueError(f"{where} lacks the key {name!r}: is it what {nearest(name, further)!r} was meant to be?")
+    check_keys(given, valid=given, required=required, where=where)
 
 
-def check_arguments(section: str, given: Iterable[str], known: Iterable[str], required: Iterable[str]) -> None:
-    """The same for a section that a registered function resolves, e.g. [model]."""
-    known, required = list(known), set(required)
-    _check_names(given, known, optional=set(known) - required, where=f"[{section}]", what="key")
-
-
-def read_section(name: str, values: Mapping[str, Any]) -> Any:
+def read_section(section: type[Values], values: Mapping[str, Any]) -> Values:
     """Check the values of a plain section. Raises ValueError that names key, value and expectation."""
     try:
-        return SECTIONS[name].model_validate(dict(values))
+        return section.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join([name, *(str(part) for part in first["loc"])])
+        place = ".".join([section.__name__.lower(), *(str(part) for part in first["loc"])])
         message = first["msg"].removeprefix("Value error, ")
-        got = "" if not first["loc"] else f", but got {first['input']!r}"
+        got = f", but got {first['input']!r}" if first["loc"] else ""
         raise ValueError(f"{place}: {message[0].lower()}{message[1:]}{got}") from None

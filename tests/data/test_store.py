@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from spacy_electra.data import tokenizing
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.store import Store, build_store
 from spacy_electra.data.tokenizing import PART_CHARACTERS, cut, encode_texts
-from spacy_electra.data.wordpiece import Pieces, WordPiece
+from spacy_electra.data.wordpiece import WordPiece
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # piece 5 is "a", 6 is "b", ...
 
@@ -121,9 +122,9 @@ def test_an_interrupted_build_ends_in_the_same_bytes(tokenizer: WordPiece, tmp_p
 class Witness(WordPiece):
     """Remembers what it was given to encode."""
 
-    def encode(self, texts: Sequence[str]) -> list[Pieces]:
+    def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         self.__dict__.setdefault("seen", []).extend(texts)
-        return super().encode(texts)
+        return super().encode_ids(texts)
 
 
 @pytest.mark.usefixtures("one_document_a_batch")

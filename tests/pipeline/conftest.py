@@ -60,7 +60,7 @@ def make_nlp(model_dir: Path) -> Callable[..., Language]:
 
     def make(**settings: Any) -> Language:
         spacy.util.fix_random_seed(0)
-        nlp = spacy.blank("en")
+        nlp = spacy.blank("xx")
         model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(model_dir), "dropout": 0.0}
         nlp.add_pipe("transformer", config={"model": {**model, **settings}})
         tagger = {"@architectures": "spacy.Tagger.v2", "tok2vec": LISTENER}

@@ -1,0 +1,153 @@
+"""Fine-tune the same pipeline from several weights and seeds, several processes at once, each on one core.
+
+What is finished, with the same command and the same inputs, is skipped; an interrupted run starts again.
+Example: python scripts/train_runs.py configs/all.cfg training/software/runs
+  --variant random=training/software/random --variant pretrained=training/software/pretrain/model-last/discriminator
+  --seeds 0,1,2 --processes 2 --paths.train corpus/software/train.spacy --paths.dev corpus/software/dev.spacy
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+from runs import Run, read_seeds, write_runs
+from wasabi import msg
+
+from spacy_electra.cli.errors import clear_errors
+
+WEIGHTS = "--paths.discriminator"  # the key of the config that a variant changes
+CONFIG = 4  # its place in `python -m spacy train CONFIG`
+FINISHED, LOG = "finished.json", "train.log"
+LOG_LINES = 12  # shown of a run that failed
+# One core for each process: more threads than cores make every one of them slower.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and how to do it."""
+
+    run: Run
+    folder: Path
+    command: list[str]
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What must be the same for a finished run to count: the command, and every file that it names."""
+        return {"command": self.command[1:], "inputs": {path.as_posix(): digest(path) for path in inputs(self.command)}}
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode("utf8")).hexdigest()
+
+    @property
+    def is_finished(self) -> bool:
+        path = self.folder / FINISHED
+        return path.is_file() and json.loads(path.read_text(encoding="utf8")) == self.record
+
+
+@clear_errors
+def main(
+    context: typer.Context,
+    config: Path = typer.Argument(..., help="Config for `spacy train`, with paths.discriminator"),
+    output: Path = typer.Argument(..., help="Folder of the runs: VARIANT/seed-N"),
+    variant: list[str] = typer.Option(..., help="NAME=FOLDER with the transformer's weights; once for each variant"),
+    seeds: str = typer.Option("0,1,2", help="Seeds, apart by commas"),
+    processes: int = typer.Option(2, min=1, help="Runs at once"),
+    gpu_id: int = typer.Option(-1, help="Number of the GPU; -1 for the CPU"),
+) -> None:
+    """Train every variant with every seed. Further options, e.g. --training.max_steps 300, go to `spacy train`."""
+    if not config.is_file():
+        raise FileNotFoundError(f"there is no config {config}.")
+    jobs = [
+        make_job(Run(name, seed), config, weights, output, gpu_id=gpu_id, overrides=context.args)
+        for seed in read_seeds(seeds)
+        for name, weights in read_variants(variant).items()
+    ]
+    waiting = [job for job in jobs if not job.is_finished]
+    if len(waiting) < len(jobs):
+        msg.info(f"{len(jobs) - len(waiting)} of {len(jobs)} runs in {output} are finished already")
+    failed = [job for job in run_all(waiting, processes=processes) if not job.is_finished]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(waiting)} runs failed: {describe_failure(failed[0])}")
+    write_runs(output, sorted(replace(job.run, made_from=job.fingerprint) for job in jobs))
+
+
+def read_variants(variants: list[str]) -> dict[str, Path]:
+    """Name and folder of each variant. Raises ValueError for what is no NAME=FOLDER, or a folder that is not there."""
+    pairs = {}
+    for text in variants:
+        name, _, folder = text.partition("=")
+        if not (name and folder and Path(name).name == name):
+            raise ValueError(f"expected --variant NAME=FOLDER, but got {text!r}.")
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"there is no folder {folder} with weights for the variant {name!r}.")
+        pairs[name] = Path(folder)
+    return pairs
+
+
+def make_job(run: Run, config: Path, weights: Path, output: Path, *, gpu_id: int, overrides: list[str]) -> Job:
+    """The command of a run."""
+    folder = run.folder(output)
+    command = [sys.executable, "-m", "spacy", "train", str(config), "--output", str(folder), "--gpu-id", str(gpu_id)]
+    return Job(run, folder, [*command, WEIGHTS, str(weights), "--system.seed", str(run.seed), *overrides])
+
+
+def run_all(jobs: list[Job], *, processes: int) -> Iterator[Job]:
+    """Do the jobs, at most `processes` at once, and give each when it has ended, well or not."""
+    with ThreadPoolExecutor(processes) as pool:
+        for ended in as_completed([pool.submit(run_one, job) for job in jobs]):
+            yield ended.result()
+
+
+def run_one(job: Job) -> Job:
+    """Run a job's process, its output in a log of its own; a record is left where it succeeds."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / FINISHED).unlink(missing_ok=True)
+    started, record = time.monotonic(), job.record
+    with (job.folder / LOG).open("w", encoding="utf8") as log:
+        process = subprocess.run(job.command, stdout=log, stderr=log, env=os.environ | ONE_THREAD, check=False)
+    if process.returncode == 0:
+        (job.folder / FINISHED).write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+        msg.good(f"{job.run.variant}, seed {job.run.seed}: {time.monotonic() - started:.0f} seconds")
+    return job
+
+
+def describe_failure(job: Job) -> str:
+    """The end of a log, and where it lies."""
+    path = job.folder / LOG
+    lines = path.read_text(encoding="utf8").splitlines()[-LOG_LINES:]
+    return f"{job.run.variant} with seed {job.run.seed}, whose log {path} ends with\n" + "\n".join(lines)
+
+
+def inputs(command: list[str]) -> list[Path]:
+    """The files and folders that a command reads: its config, and what its overrides name."""
+    overrides = command[command.index(WEIGHTS) :]
+    values = [part for override in overrides for part in override.split("=", 1)]
+    return [path for path in map(Path, [command[CONFIG], *values]) if path.exists()]
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of the files of a folder and their names."""
+    total = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file()):
+        total.update(file.relative_to(path).as_posix().encode("utf8"))
+        with file.open("rb") as content:
+            total.update(hashlib.file_digest(content, "sha256").digest())
+    return total.hexdigest()
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(main)
+    app()

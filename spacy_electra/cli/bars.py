@@ -1,0 +1,10 @@
+"""Progress bars of commands that take longer than two seconds: on standard error, none where that is no terminal."""
+
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(total: int | None, *, what: str, unit: str) -> Any:
+    """A tqdm bar, to be used as a context manager. total: units in all, None where that is not known."""
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, leave=False, disable=None, delay=2)

@@ -1,0 +1,115 @@
+"""Configs from the packaged templates: pure assembly, no files written. A setting's default has one home, the template.
+
+A pretraining config is `pretrain.cfg` with what a size says otherwise; a pipeline's is `pipeline.cfg` with blocks of
+`components.cfg`, filled up with spaCy's own defaults so that `spacy init fill-config` has nothing to add.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from confection import Config
+from spacy.util import get_lang_class, load_model_from_config
+
+from spacy_electra.cli.errors import check_name
+
+TEMPLATES = Path(__file__).parent / "templates"
+SIZES = ("tiny", "mini", "small", "base", "large")
+SECTIONS = ("paths", "system", "model", "nlp", "components", "corpora", "training", "pretraining", "initialize")
+TRANSFORMER, CLEANER = "transformer", "doc_cleaner"
+
+
+def pretrain_config(size: str, *, gpu: bool) -> Config:
+    """The config that `pretrain` takes. Raises ValueError for an unknown size."""
+    check_name(size, SIZES, what="size")
+    config = _template("pretrain.cfg")
+    if size != SIZES[0]:
+        config = _changed(config, _template(f"size-{size}.cfg"))
+    return _changed(config, _template("pretrain-gpu.cfg")) if gpu else config
+
+
+def pipeline_config(components: Sequence[str], *, lang: str, gpu: bool, frozen: bool) -> Config:
+    """The config that `spacy train` takes: one transformer, and components that listen to it.
+
+    frozen: the transformer is sourced from the pipeline that `encoder_config` makes, and stays as it is.
+    Raises ValueError for an unknown component or language.
+    """
+    blocks = _template("components.cfg", interpolate=True)["components"]
+    for name in components:
+        check_name(name, blocks, what="component")
+    if not components:
+        raise ValueError(f"a pipeline needs a component: give --pipeline one or more of {', '.join(blocks)}.")
+    names = list(dict.fromkeys(components))
+    config = _base(lang, gpu=gpu)
+    cleaner = config["components"].pop(CLEANER)
+    config["components"].update({name: blocks[name] for name in names}, **{CLEANER: cleaner})
+    config["nlp"]["pipeline"] = [TRANSFORMER, *names, CLEANER]
+    if not frozen:
+        return _filled(config)
+    filled = _filled(_changed(config, _template("pipeline-frozen.cfg")))
+    filled["components"][TRANSFORMER] = {"source": "${paths.encoder}"}
+    del filled["paths"]["discriminator"]
+    return filled
+
+
+def encoder_config(*, lang: str, gpu: bool) -> Config:
+    """The config from which `spacy assemble` makes a pipeline of the transformer alone."""
+    config = _base(lang, gpu=gpu)
+    del config["components"][CLEANER], config["training"]["optimizer"]  # assembling resolves it without variables
+    config["nlp"]["pipeline"] = [TRANSFORMER]
+    return _filled(config)
+
+
+def _base(lang: str, *, gpu: bool) -> Config:
+    try:
+        get_lang_class(lang)
+    except ImportError as error:
+        raise ValueError(
+            f"spaCy has no language {lang!r}: give --lang a code such as 'en' or 'de', or 'xx' for several languages."
+        ) from error
+    config = _template("pipeline.cfg")
+    if gpu:
+        config = _changed(config, _template("pipeline-gpu.cfg"))
+    config["nlp"]["lang"] = lang
+    return config
+
+
+def _filled(config: Config) -> Config:
+    """The config with every default written out, as `spacy init fill-config` does it."""
+    nlp = load_model_from_config(config, auto_fill=True, validate=False)
+    filled: Any = load_model_from_config(nlp.config).config
+    return filled
+
+
+def _template(name: str, *, interpolate: bool = False) -> Config:
+    return Config().from_disk(TEMPLATES / name, interpolate=interpolate)
+
+
+def _changed(config: Config, changes: Config) -> Config:
+    """The config with the values of `changes`; keys stay in the config's order, new ones come last."""
+    return Config(_merged(config, changes))
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    answer = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, Mapping) and isinstance(old.get(key), Mapping)
+        answer[key] = _merged(old[key], value) if both else value
+    return answer
+
+
+def config_text(config: Config) -> str:
+    """What is written to a file: a section, then those inside it, as people read."""
+    blocks = re.split(r"\n\n(?=\[)", config.to_str(interpolate=False).strip())
+    by_name = {block.split("\n", 1)[0][1:-1]: block for block in blocks}
+    tops = sorted(config, key=SECTIONS.index)
+    names = [name for top in tops for name in _section_names(config[top], top)]
+    return "\n\n".join(by_name[name] for name in names) + "\n"
+
+
+def _section_names(section: Mapping[str, Any], name: str) -> Iterator[str]:
+    yield name
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _section_names(value, f"{name}.{key}")

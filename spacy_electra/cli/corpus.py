@@ -1,0 +1,88 @@
+"""`spacy electra corpus`: raw text that every machine has, the documentation of its installed packages."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from wasabi import msg
+
+from spacy_electra.cli.bars import bar
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.data.docstrings import Module, find_modules, installed_roots, read_modules
+
+MODULES_A_PROCESS = 200  # fewer are read faster than another process starts
+
+
+@clear_errors
+def corpus(
+    out_path: Path = typer.Argument(..., metavar="OUT.jsonl", help="File to write, a document a module"),
+    min_words: int = typer.Option(5, "--min-words", min=1, help="Words that a paragraph needs"),
+    roots: list[Path] = typer.Option([], "--from", help="Folder to read instead of the installed packages; repeatable"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file that is there"),
+) -> None:
+    """Collect the English prose of the documentation strings of the installed packages.
+
+    Files are parsed, never imported. The same files give the same corpus.
+
+    \b
+    Example:
+      python -m spacy electra corpus corpus/software.jsonl
+    """
+    if out_path.suffix != ".jsonl":
+        raise ValueError(f"the corpus is written as .jsonl, but got the name {out_path}.")
+    if out_path.exists() and not overwrite:
+        raise ValueError(f"{out_path} is there already: add --overwrite, or give another name.")
+    modules = find_modules(roots or installed_roots())
+    counts = _Counts()
+    partial = out_path.with_name(out_path.name + ".partial")
+    out_path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", encoding="utf8", newline="\n") as file:
+        for source, text in _documents(modules, counts, min_words=min_words):
+            file.write(json.dumps({"text": text, "source": source}, ensure_ascii=False) + "\n")
+    if not counts.documents:
+        partial.unlink()
+        raise ValueError(f"none of the {len(modules)} Python files has prose in its documentation strings.")
+    partial.replace(out_path)
+    msg.good(
+        f"Wrote {counts.documents:,} documents of {len(modules):,} Python files: {counts.words:,} words, "
+        f"{out_path.stat().st_size / 1e6:.1f} MB, {counts.repeated:,} repeated paragraphs left out, {out_path}"
+    )
+    if counts.unparsable:
+        msg.warn(f"{counts.unparsable} files are no Python of this version and were passed over.")
+
+
+@dataclass
+class _Counts:
+    documents: int = 0
+    words: int = 0
+    repeated: int = 0  # paragraphs
+    unparsable: int = 0  # files
+
+
+def _documents(modules: list[Module], counts: _Counts, *, min_words: int) -> Iterator[tuple[str, str]]:
+    """Source and text of each module with prose; of equal paragraphs the first is kept. Fills `counts`."""
+    seen: set[str] = set()
+    processes = max(1, min(_cores(), len(modules) // MODULES_A_PROCESS))
+    with bar(len(modules), what="corpus", unit=" files") as progress:
+        for module, prose in zip(modules, read_modules(modules, min_words=min_words, processes=processes), strict=True):
+            progress.update()
+            if prose is None:
+                counts.unparsable += 1
+                continue
+            fresh = [paragraph for paragraph in dict.fromkeys(prose) if paragraph not in seen]
+            counts.repeated += len(prose) - len(fresh)
+            seen.update(fresh)
+            if fresh:
+                text = "\n".join(fresh)
+                counts.documents += 1
+                counts.words += len(text.split())
+                yield module.source, text
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,20 @@
+"""`spacy electra debug`: looks at a config, a corpus, a tokenizer or a model before time is spent on them."""
+
+import typer
+
+from spacy_electra.cli import WITH_OVERRIDES
+from spacy_electra.cli.debug_config import debug_config
+from spacy_electra.cli.debug_data import debug_data
+from spacy_electra.cli.debug_model import debug_model
+from spacy_electra.cli.debug_pieces import debug_pieces
+
+debug = typer.Typer(name="debug", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+debug.command("config", context_settings=WITH_OVERRIDES)(debug_config)
+debug.command("data")(debug_data)
+debug.command("pieces")(debug_pieces)
+debug.command("model", context_settings=WITH_OVERRIDES)(debug_model)
+
+
+@debug.callback()
+def _debug() -> None:
+    """Look at a config, a corpus or store, a tokenizer's pieces, or a model."""

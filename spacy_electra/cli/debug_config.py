@@ -1,0 +1,64 @@
+"""`spacy electra debug config`: check a pretraining config, and say what it would run."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from spacy.cli._util import import_code, parse_config_overrides
+from wasabi import msg
+
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.data.store import Store
+from spacy_electra.training.schedule import WARMUP_STEPS
+
+
+@clear_errors
+def debug_config(
+    ctx: typer.Context,
+    path: Path = typer.Argument(..., metavar="CONFIG", help="Pretraining config"),
+    code: Path | None = typer.Option(None, "--code", "-c", help="Python file to import first"),
+) -> None:
+    """Check every section, key and value of a pretraining config, and print what it would run.
+
+    Settings can be overridden as for `pretrain`.
+
+    \b
+    Example:
+      python -m spacy electra debug config pretrain.cfg --training.max_minutes 5
+    """
+    import_code(code)
+    settings = read_settings(path, parse_config_overrides(list(ctx.args)))
+    msg.good(f"{path} is valid")
+    msg.table([(name, str(value)) for name, value in plan_of(settings).items()])
+    for name in ("train", "dev", "tokenizer"):
+        place = getattr(settings.paths, name)
+        if place is not None and not Path(place).exists():
+            msg.warn(f"paths.{name}: there is no {place} yet.")
+
+
+def plan_of(settings: Settings) -> dict[str, Any]:
+    """What a run with these settings does, by name."""
+    model, training = settings.config["model"], settings.training
+    window, optimizer = model["window"], training.optimizer
+    slots = window * training.batch_rows
+    budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
+    plan = {"objective": model["objective"]}
+    for part in ("discriminator", "generator"):
+        if model.get(part):
+            plan[part] = ", ".join(f"{key} {number}" for key, number in model[part].items())
+    plan |= {
+        "rows": f"{window} pieces each",
+        "a step": f"{training.batch_rows:,} rows, {slots:,} pieces; {training.micro_batch or 'all'} rows at a time",
+        "guessed": f"{training.mask_rate:.0%} of the positions, {training.keep_rate:.0%} of them readable",
+        "learning rate": f"up to {float(optimizer.learn_rate):g}, after {training.warmup:.0%} of the budget or "
+        f"{WARMUP_STEPS:,} steps",
+        "budget": " or ".join(f"{number:,g} {unit}" for unit, number in budgets.items() if number),
+    }
+    if training.max_steps:
+        plan["pieces read"] = f"{slots * training.max_steps:,} in all steps"
+    if (Path(settings.paths.train) / "manifest.json").is_file():
+        store = Store.open(settings.paths.train)
+        plan["corpus"] = f"{store.documents:,} documents, {store.pieces:,} pieces"
+        plan["an epoch"] = f"about {store.pieces / slots:,.1f} steps"
+    return plan

@@ -1,0 +1,76 @@
+"""`spacy electra debug data`: count a corpus or a store, and say what would be left out."""
+
+from pathlib import Path
+
+import numpy as np
+import typer
+from wasabi import msg
+
+from spacy_electra.cli.bars import bar
+from spacy_electra.cli.documents import corpus_bytes, open_documents
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.data.corpus import Skipped
+from spacy_electra.data.shards import MANIFEST
+from spacy_electra.data.store import Store
+
+SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown ones are counted
+
+
+@clear_errors
+def debug_data(
+    paths: list[Path] = typer.Argument(..., metavar="CORPUS...|STORE", help="Text, or the folder of a store"),
+    verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),
+) -> None:
+    """Print the counts of a corpus, with what is left out and why, or those of a store.
+
+    \b
+    Example:
+      python -m spacy electra debug data corpus/software.jsonl
+    """
+    if len(paths) == 1 and (paths[0] / MANIFEST).is_file():
+        _show_store(Store.open(paths[0]), verify=verify)
+    elif verify:
+        raise ValueError(f"--verify checks a store, but {paths[0]} is none: it has no {MANIFEST}.")
+    else:
+        _show_corpus(paths)
+
+
+def _show_corpus(paths: list[Path]) -> None:
+    skipped = Skipped()
+    documents = words = characters = longest = 0
+    with bar(corpus_bytes(paths), what="read", unit="B") as progress:
+        for document in open_documents(paths, skipped=skipped, on_bytes=progress.update):
+            documents += 1
+            words += len(document.text.split())
+            characters += len(document.text)
+            longest = max(longest, len(document.text))
+    counts = {
+        "documents": documents,
+        "words": words,
+        "characters": characters,
+        "characters in the longest": longest,
+        **{f"left out: {reason}": count for reason, count in sorted(skipped.counts.items())},
+    }
+    msg.table([(name, f"{count:,}") for name, count in counts.items()], aligns=("l", "r"))
+    if skipped.faults:
+        msg.warn(str(skipped))
+
+
+def _show_store(store: Store, *, verify: bool) -> None:
+    manifest, lengths = store.manifest, store.document_lengths()
+    sample = store.read(0, min(SAMPLE, store.pieces))
+    unknown = float((sample == manifest.special.unk).mean())
+    facts = {
+        "documents": f"{store.documents:,}",
+        "pieces": f"{store.pieces:,}",
+        "pieces in a document": f"{np.median(lengths):,.0f} (median), {lengths.max():,} (most)",
+        "vocabulary": f"{manifest.vocabulary:,} pieces",
+        "unknown pieces": f"{unknown:.3%} of the first {len(sample):,}",
+        "shards": f"{len(manifest.shards):,}",
+        "fingerprint": store.fingerprint,
+        **{f"left out: {reason}": f"{count:,}" for reason, count in sorted(manifest.skipped.items())},
+    }
+    msg.table(list(facts.items()))
+    if verify:
+        store.verify()
+        msg.good("Every byte is as it was written")

@@ -1,0 +1,36 @@
+"""The device of a run, from --gpu-id and the config's [system]."""
+
+import torch
+from thinc.api import Model
+
+
+def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float) -> torch.device:
+    """The torch device for `--gpu-id` (-1: CPU; Apple's MPS counts as GPU 0).
+
+    Raises ValueError for a GPU that is not there, and for allocators that pretraining has no use for.
+    """
+    if allocator not in ("pytorch", None):
+        raise ValueError(
+            f'system.gpu_allocator must be "pytorch" or null, but got {allocator!r}: pretraining runs on torch alone.'
+        )
+    if gpu_id < 0:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if gpu_id >= count:
+            raise ValueError(f"--gpu-id {gpu_id} asks for a GPU that is not there: this machine has 0 to {count - 1}.")
+        torch.cuda.set_per_process_memory_fraction(memory_fraction, gpu_id)
+        return torch.device("cuda", gpu_id)
+    if gpu_id == 0 and torch.backends.mps.is_available():
+        return torch.device("mps")
+    raise ValueError(
+        f"--gpu-id {gpu_id} asks for a GPU, but torch {torch.__version__} sees none: leave the option out to train on "
+        f"the CPU, or install a build of torch for this machine's GPU."
+    )
+
+
+def move(model: Model, device: torch.device) -> None:
+    """Put a thinc model's torch weights on `device`. CuPy is not needed for that."""
+    for shim in model.shims:
+        kind = {"cuda": "gpu"}.get(device.type, device.type)
+        shim.to_device(kind, device.index or 0)

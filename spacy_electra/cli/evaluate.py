@@ -1,0 +1,89 @@
+"""`spacy electra evaluate`: held-out scores of a pretrained model on a store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from wasabi import msg
+
+from spacy_electra.cli.configs import TEMPLATES
+from spacy_electra.cli.device import choose_device
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.pretraining import make_task, open_data
+from spacy_electra.cli.runs import config_beside, model_folder
+from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.model.hub import find_discriminator, find_generator, read_config
+from spacy_electra.model.huggingface_format import shape_of
+from spacy_electra.training.loop import evaluate_dev
+
+SHAPE_KEYS = ("layers", "width", "feed_forward", "heads")
+
+
+@clear_errors
+def evaluate(
+    source: str = typer.Argument(..., metavar="RUN_OR_MODEL", help="Folder of a run, or of a model with both halves"),
+    store_dir: Path = typer.Argument(..., metavar="STORE", help="Store that `tokenize` made with the same tokenizer"),
+    best: bool = typer.Option(False, "--best", help="Take a run's model-best, not model-last"),
+    whole: bool = typer.Option(False, "--all", help="Score on all documents, not only those that training holds out"),
+    rows: int | None = typer.Option(None, "--rows", min=1, help="Most rows to read, instead of the config's dev_rows"),
+    gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="Number of the GPU; -1 for the CPU"),
+    json_path: Path | None = typer.Option(None, "--json", help="File for the scores"),
+) -> None:
+    """Print losses, the generator's accuracy, and precision, recall, F1 and AUC of the discriminator.
+
+    Rows, masks and samples follow from the run's seed, so the same command gives the same scores.
+
+    \b
+    Example:
+      python -m spacy electra evaluate training/pretrain corpus/pretrain --json scores.json
+    """
+    settings = settings_of(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
+    device = choose_device(gpu_id, allocator=None, memory_fraction=settings.system.gpu_memory_fraction)
+    task = make_task(settings, open_data(settings), device, is_new=False)
+    read = min(settings.training.dev_rows, task.dev.rows)
+    msg.info(f"Scoring {read:,} rows of {task.dev.window} pieces on {device}")
+    scores = evaluate_dev(task)
+    msg.table([(name, f"{value:.4f}") for name, value in scores.items()], header=("score", "value"), divider=True)
+    if json_path is not None:
+        facts = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
+
+
+def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> Settings:
+    """The settings of the run that `model` belongs to, or the packaged ones, turned to `model` and the store.
+
+    Raises FileNotFoundError or ValueError where the folder has not both halves of a model.
+    """
+    discriminator = find_discriminator(model)
+    overrides: dict[str, Any] = {
+        "paths.train": str(store_dir),
+        "paths.dev": str(store_dir) if whole else None,
+        "paths.tokenizer": str(discriminator),
+        "paths.init": model,
+        "model.tokenizer": str(discriminator),
+        "model.init": model,
+    }
+    if rows is not None:
+        overrides["training.dev_rows"] = rows
+    config = config_beside(Path(model))
+    if config is None:
+        config = TEMPLATES / "pretrain.cfg"
+        overrides |= _shapes(model, discriminator)
+    return read_settings(config, overrides)
+
+
+def _shapes(model: str, discriminator: Path) -> dict[str, Any]:
+    """What [model] must say of a model that belongs to no run."""
+    generator = find_generator(model, None)
+    if generator is None:
+        raise FileNotFoundError(
+            f"{model} has no generator beside its discriminator, so nothing can be replaced and judged: "
+            f"give the folder of a run, or one with discriminator/ and generator/."
+        )
+    big, small = (shape_of(read_config(folder), source=str(folder)) for folder in (discriminator, generator))
+    overrides: dict[str, Any] = {"model.window": big.positions, "model.discriminator.embedding": big.embedding}
+    for part, shape in (("discriminator", big), ("generator", small)):
+        overrides |= {f"model.{part}.{key}": getattr(shape, key) for key in SHAPE_KEYS}
+    return overrides

@@ -1,0 +1,46 @@
+"""`spacy electra export`: the encoder of a run, for everything that reads Hugging Face's ElectraModel."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+from wasabi import msg
+
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.runs import model_folder
+from spacy_electra.model.encoder import Encoder
+from spacy_electra.model.huggingface import load_encoder, save_encoder
+
+
+@clear_errors
+def export(
+    source: str = typer.Argument(..., metavar="RUN", help="Folder of a run or a model, or a name on the hub"),
+    out_dir: Path = typer.Argument(..., help="Folder for config.json, model.safetensors and the tokenizer"),
+    best: bool = typer.Option(False, "--best", help="Take model-best, not model-last"),
+    layers: int | None = typer.Option(None, "--layers", min=1, help="Keep only the first layers, this many"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model that is there"),
+) -> None:
+    """Write the discriminator's encoder, without a head, as a Hugging Face ElectraModel.
+
+    \b
+    Example:
+      python -m spacy electra export training/pretrain models/electra-software --layers 4
+    """
+    if (out_dir / "config.json").exists() and not overwrite:
+        raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
+    encoder, tokenizer = load_encoder(model_folder(source, best=best))
+    if layers is not None:
+        encoder = first_layers(encoder, layers)
+    save_encoder(encoder, tokenizer, out_dir)
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    msg.good(f"Wrote an encoder of {encoder.shape.layers} layers, {count / 1e6:.1f} M parameters, {out_dir}")
+
+
+def first_layers(encoder: Encoder, layers: int) -> Encoder:
+    """A copy that ends after the first `layers` blocks. Raises ValueError where it has fewer."""
+    if layers > encoder.shape.layers:
+        raise ValueError(f"--layers {layers} asks for more than the {encoder.shape.layers} layers that the model has.")
+    short = Encoder(replace(encoder.shape, layers=layers))
+    kept = short.state_dict().keys()
+    short.load_state_dict({name: tensor for name, tensor in encoder.state_dict().items() if name in kept})
+    return short

@@ -1,0 +1,50 @@
+"""`spacy electra init-config`: the configs of both halves of the work, complete, into a folder."""
+
+from pathlib import Path
+
+import typer
+from confection import Config
+from wasabi import msg
+
+from spacy_electra.cli.configs import config_text, encoder_config, pipeline_config, pretrain_config
+from spacy_electra.cli.errors import clear_errors
+
+
+@clear_errors
+def init_config(
+    out_dir: Path = typer.Argument(..., help="Folder for pretrain.cfg and pipeline.cfg"),
+    lang: str = typer.Option("en", "--lang", "-l", help="Code of the pipeline's language"),
+    size: str = typer.Option("tiny", "--size", "-s", help="tiny, mini (for CPUs), small, base, large (the paper's)"),
+    pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, apart by commas"),
+    gpu: bool = typer.Option(False, "--gpu", "-G", help="For a GPU: larger batches, torch allocates its memory"),
+    frozen: bool = typer.Option(False, "--frozen", help="Do not train the transformer along; writes encoder.cfg too"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the configs that are there"),
+) -> None:
+    """Write a config for pretraining and one for `spacy train`.
+
+    \b
+    Example:
+      python -m spacy electra init-config configs --size tiny --pipeline ner,textcat,parser
+    """
+    names = [name.strip() for name in pipeline.split(",") if name.strip()]
+    configs = {"pretrain.cfg": pretrain_config(size, gpu=gpu)}
+    if frozen:
+        configs["encoder.cfg"] = encoder_config(lang=lang, gpu=gpu)
+    configs["pipeline.cfg"] = pipeline_config(names, lang=lang, gpu=gpu, frozen=frozen)
+    _write(configs, out_dir, overwrite=overwrite)
+    msg.good(f"Wrote {', '.join(configs)} into {out_dir}")
+    command = "python -m spacy"
+    use_gpu = " --gpu-id 0" if gpu else ""
+    print(f"{command} electra pretrain {out_dir / 'pretrain.cfg'} --output training/pretrain{use_gpu}")
+    if frozen:
+        print(f"{command} assemble {out_dir / 'encoder.cfg'} training/encoder")
+    print(f"{command} train {out_dir / 'pipeline.cfg'} --output training/pipeline{use_gpu}")
+
+
+def _write(configs: dict[str, Config], out_dir: Path, *, overwrite: bool) -> None:
+    for name in configs:
+        if (out_dir / name).exists() and not overwrite:
+            raise ValueError(f"{out_dir / name} is there already: add --overwrite, or give another folder.")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name, config in configs.items():
+        (out_dir / name).write_text(config_text(config), encoding="utf8", newline="\n")

@@ -1,0 +1,66 @@
+"""spaCy's training loggers, handed a stand-in for `nlp`: they print and store every column of a pretraining run."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import IO, Any
+
+from spacy_electra.training.loop import Facts
+
+LogStep = Callable[[dict[str, Any] | None], None]
+SetupLogger = Callable[[Any, IO[str], IO[str]], tuple[LogStep, Callable[[], None]]]
+
+
+@dataclass(frozen=True)
+class Half:
+    """What a logger asks a pipeline component."""
+
+    name: str
+    is_trainable: bool = True
+
+
+def stand_in(config: Mapping[str, Any], halves: Sequence[str]) -> Any:
+    """As much of an `nlp` as loggers read: the pipeline's names, and the config with budget and score weights.
+
+    config: the interpolated pretraining config. A minutes budget has no number of steps; loggers then see 0.
+    halves: what has a loss, "generator" and "discriminator".
+    """
+    pipeline = [(name, Half(name)) for name in halves]
+    return SimpleNamespace(pipeline=pipeline, pipe_names=list(halves), config=config, lang=None, meta={})
+
+
+class RunLogger:
+    """Hands a run's facts to a spaCy logger in the form that it knows."""
+
+    def __init__(
+        self, setup: SetupLogger, config: Mapping[str, Any], *, halves: Sequence[str], pieces_per_row: float
+    ) -> None:
+        self.weights = {name: weight or 0.0 for name, weight in config["training"]["score_weights"].items()}
+        self.pieces_per_row = pieces_per_row
+        self.checkpoints: list[tuple[float, int]] = []  # score and step of each evaluation
+        self.log, self.finish = setup(stand_in(config, halves), sys.stdout, sys.stderr)
+
+    def __call__(self, facts: Facts) -> None:
+        """One step. A logger gets None for those without an evaluation, as in `spacy train`.
+
+        No `output_path` is told: loggers would take it for a pipeline.
+        """
+        if facts.evaluation is None:
+            self.log(None)
+            return
+        scores = facts.evaluation.scores
+        score = sum(weight * scores.get(name, 0.0) for name, weight in self.weights.items())
+        self.checkpoints.append((score, facts.state.step))
+        self.log(
+            {
+                "epoch": facts.epoch,
+                "step": facts.state.step,
+                "score": score,
+                "other_scores": scores,
+                "losses": facts.evaluation.losses,
+                "checkpoints": self.checkpoints,
+                "seconds": int(facts.state.seconds),
+                "words": int(facts.state.row * self.pieces_per_row),
+            }
+        )

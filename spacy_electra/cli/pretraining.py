@@ -1,0 +1,206 @@
+"""The work of `spacy electra pretrain`: config, store and device become a task; the task becomes a run on disk."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from spacy.cli._util import import_code, parse_config_overrides
+from spacy.util import registry
+from wasabi import msg
+
+import spacy_electra
+from spacy_electra.cli.device import choose_device, move
+from spacy_electra.cli.interrupts import Interrupts
+from spacy_electra.cli.loggers import RunLogger
+from spacy_electra.cli.progress import RunProgress
+from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
+from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.data.packing import Packing, split_documents
+from spacy_electra.data.store import Store
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.build import network_of
+from spacy_electra.model.electra import Electra
+from spacy_electra.model.frequency import piece_counts, start_from_frequencies
+from spacy_electra.training.loop import Evaluation, Task
+from spacy_electra.training.run import LAST, Run, check_folder, finish, restore, save_state, train_on_disk
+from spacy_electra.training.schedule import Budget
+from spacy_electra.training.state import State
+
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run reads."""
+
+    tokenizer: WordPiece
+    train: Store
+    dev: Store | None  # None: held out of train
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run on disk ended."""
+
+    state: State
+    evaluation: Evaluation | None  # the last one; None where no evaluation took place
+    was_interrupted: bool
+
+
+def run_pretraining(
+    config: Path, *, output: Path, resume: bool, gpu_id: int, code: Path | None, arguments: list[str]
+) -> int:
+    """Pretrain as the config says, into the folder `output`; the exit status, 0 or that of an interrupt.
+
+    code: Python file to import first. arguments: overrides as the command line has them, e.g. --training.max_steps 9.
+    Raises ValueError or OSError for everything a user can mend: config, data, device, folder.
+    """
+    import_code(code)
+    settings = read_settings(config, parse_config_overrides(list(arguments)))
+    system = settings.system
+    device = choose_device(gpu_id, allocator=system.gpu_allocator, memory_fraction=system.gpu_memory_fraction)
+    check_folder(output, resume=resume)
+    data = open_data(settings)
+    beginning = read_beginning(output)
+    if beginning is not None:
+        settings = go_on(beginning, settings, train=data.train, dev=data.dev)
+    task = make_task(settings, data, device, is_new=beginning is None)
+    output.mkdir(parents=True, exist_ok=True)
+    state = restore(task, output)
+    data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
+    write_beginning(output, settings, task, train=data.train, dev=data.dev)
+    run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
+    if task.progress(state) >= 1.0:
+        finish(run, task, state)
+        msg.good(f"The run in {output} has spent its budget already: nothing to do.")
+        return 0
+    announce(settings, task, state, output)
+    ended = run_loop(settings, task, run, state)
+    if not ended.was_interrupted:
+        conclude(ended, output)
+        return 0
+    msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Go on with:")
+    print(resume_command(output, gpu_id=gpu_id, code=code))
+    return INTERRUPTED
+
+
+def open_data(settings: Settings) -> Data:
+    """Vocabulary and stores. Raises FileNotFoundError or ValueError where they are missing or do not fit together."""
+    tokenizer = WordPiece.load(settings.paths.tokenizer)
+    train = Store.open(settings.paths.train, tokenizer=tokenizer)
+    dev = Store.open(settings.paths.dev, tokenizer=tokenizer) if settings.paths.dev else None
+    return Data(tokenizer=tokenizer, train=train, dev=dev)
+
+
+def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool) -> Task:
+    """Build the model and lay out the rows. is_new: no checkpoint brings the weights."""
+    training, seed = settings.training, settings.system.seed
+    model = registry.resolve({"model": settings.config["model"]})["model"]
+    if is_new and settings.config["model"].get("init") is None:
+        counts = piece_counts(data.train, data.tokenizer.size)
+        start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate)
+    move(model, device)
+    train, dev = lay_out(data, window=model.attrs["window"], seed=seed)
+    rows = max(1, round(training.max_epochs * train.rows)) if training.max_epochs else 0
+    return Task(
+        model=model,
+        optimizer=training.optimizer,
+        train=train,
+        dev=dev,
+        special=data.tokenizer.special,
+        budget=Budget(steps=training.max_steps, rows=rows, seconds=training.max_minutes * 60),
+        settings=training,
+        device=device,
+    )
+
+
+def lay_out(data: Data, *, window: int, seed: int) -> tuple[Packing, Packing]:
+    """Rows of the training and of the dev set."""
+    if data.dev is None:
+        split = split_documents(data.train, seed=seed)
+        dev_store, train_ranges, dev_ranges = data.train, split.train, split.dev
+    else:
+        dev_store, train_ranges, dev_ranges = data.dev, all_ranges(data.train), all_ranges(data.dev)
+    train = Packing(data.train, train_ranges, window=window, seed=seed)
+    return train, Packing(dev_store, dev_ranges, window=window, seed=seed)
+
+
+def all_ranges(store: Store) -> np.ndarray:
+    """(N, 2) piece ranges of all documents of a store."""
+    return np.stack([store.starts[:-1], store.starts[1:]], axis=1)
+
+
+def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
+    """Train until the budget is spent, or until Ctrl-C or SIGTERM, which leave a checkpoint of the last whole step."""
+    pieces_per_row = task.train.epoch_pieces / task.train.rows
+    halves = ["generator", "discriminator"] if isinstance(network_of(task.model), Electra) else ["generator"]
+    log = RunLogger(settings.training.logger, settings.config, halves=halves, pieces_per_row=pieces_per_row)
+    evaluation = None
+    with RunProgress(pieces_per_row=pieces_per_row) as progress, Interrupts() as interrupts:
+        for facts in train_on_disk(run, task, state):
+            state, evaluation = facts.state, facts.evaluation or evaluation
+            progress(facts)
+            with progress.aside():
+                log(facts)
+            if interrupts.asked and facts.progress < 1.0:
+                save_state(run, task, state)
+                break
+        else:
+            interrupts.asked = False  # too late to matter
+    log.finish()
+    return Ended(state=state, evaluation=evaluation, was_interrupted=interrupts.asked)
+
+
+def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:
+    """Rows of the model card."""
+    return {
+        "version": spacy_electra.__version__,
+        "objective": settings.config["model"].get("objective", settings.config["model"]["@architectures"]),
+        "corpus": f"{data.train.documents:,} documents, {data.train.pieces:,} pieces",
+        "vocabulary": f"{data.tokenizer.size:,} pieces",
+        "window": task.train.window,
+        "parameters": f"{count_parameters(task):,}, generator included",
+        "rows a step": settings.training.batch_rows,
+        "peak learning rate": float(task.optimizer.learn_rate),
+        "seed": settings.system.seed,
+        "continued from": settings.paths.init or "nothing",
+    }
+
+
+def count_parameters(task: Task) -> int:
+    return sum(parameter.numel() for parameter in network_of(task.model).parameters())
+
+
+def announce(settings: Settings, task: Task, state: State, output: Path) -> None:
+    """Say what is about to run."""
+    if state.step:
+        msg.info(f"Going on at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
+    training = settings.training
+    budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
+    budget = " or ".join(f"{most:g} {unit}" for unit, most in budgets.items() if most)
+    msg.info(
+        f"Pretraining {count_parameters(task) / 1e6:.1f} M parameters on {task.train.rows:,} rows of "
+        f"{task.train.window} pieces, {task.dev.rows:,} held out; {budget} on {task.device}, into {output}"
+    )
+
+
+def conclude(ended: Ended, output: Path) -> None:
+    """Say how it ended."""
+    scores = ended.evaluation.scores if ended.evaluation else {}
+    told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+    msg.good(f"{ended.state.step:,} steps in {ended.state.seconds / 60:.1f} minutes: {told}")
+    print(f"The pipeline's `name` is {output / LAST / 'discriminator'}")
+
+
+def resume_command(output: Path, *, gpu_id: int, code: Path | None) -> str:
+    """What goes on with the run in `output`; its own config has the overrides in it."""
+    command = f"python -m spacy electra pretrain {shlex.quote(str(output / CONFIG))} "
+    command += f"--output {shlex.quote(str(output))} --resume"
+    if gpu_id >= 0:
+        command += f" --gpu-id {gpu_id}"
+    if code is not None:
+        command += f" --code {shlex.quote(str(code))}"
+    return command

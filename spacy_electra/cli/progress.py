@@ -1,0 +1,57 @@
+"""One line on the terminal that says how far a run is: pieces a second, losses, time left. Silent elsewhere."""
+
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from tqdm import tqdm
+
+from spacy_electra.training.loop import Facts
+
+FORMAT = "{l_bar}{bar}| {postfix}"
+WHOLE = 1000  # of the budget, in thousandths
+
+
+class RunProgress:
+    """A bar over the budget, whichever budget that is."""
+
+    def __init__(self, *, pieces_per_row: float) -> None:
+        self.pieces_per_row = pieces_per_row
+        self.first: Facts | None = None  # what speed and time left are measured from
+        self.losses = ""
+        # disable=None: no bar where stderr is no terminal
+        self.bar = tqdm(total=WHOLE, bar_format=FORMAT, leave=False, disable=None, desc="pretrain")
+
+    def __enter__(self) -> "RunProgress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def aside(self) -> AbstractContextManager[None]:
+        """While entered, others may print: the bar stands aside."""
+        return tqdm.external_write_mode(file=sys.stdout)
+
+    def __call__(self, facts: Facts) -> None:
+        if self.first is None:
+            self.first = facts
+            return
+        seconds = facts.state.seconds - self.first.state.seconds
+        gained = facts.progress - self.first.progress
+        if facts.evaluation is not None:
+            self.losses = ", ".join(f"{name} {loss:.3f}" for name, loss in facts.evaluation.losses.items())
+        if seconds <= 0 or gained <= 0:
+            return
+        speed = (facts.state.row - self.first.state.row) * self.pieces_per_row / seconds
+        left = clock((1.0 - facts.progress) * seconds / gained)
+        told = [f"step {facts.state.step:,}", f"{speed:,.0f} pieces/s", self.losses, f"{left} left"]
+        self.bar.set_postfix_str(", ".join(filter(None, told)), refresh=False)
+        self.bar.update(int(facts.progress * WHOLE) - self.bar.n)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, and hours where there are any: 1:02:03."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

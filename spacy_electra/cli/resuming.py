@@ -1,0 +1,113 @@
+"""What a run on disk says of how it began: it must agree with the config that goes on with it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from confection import Config
+from spacy.util import load_config
+from wasabi import msg
+
+from spacy_electra.cli.settings import Settings
+from spacy_electra.data.store import Store
+from spacy_electra.model.build import shim_of
+from spacy_electra.training.checkpoint import LATEST, write_whole
+from spacy_electra.training.loop import Task
+
+CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
+HELD_OUT = "held out of train"
+# What decides which weights there are and what a place in the data means. The corpora are compared by their content.
+FIXED = (
+    "model",
+    "system.seed",
+    "training.batch_rows",
+    "training.mask_rate",
+    "training.keep_rate",
+    "training.discriminator_weight",
+)
+FREE = ("model.tokenizer", "model.precision", "model.dropout")
+PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a run began."""
+
+    folder: Path
+    config: Config  # as it was given, with all defaults
+    resolved: Config  # what `auto` chose, and the data
+
+
+def read_beginning(folder: Path) -> Beginning | None:
+    """What `write_beginning` left in `folder`; None where no checkpoint is there to go on from."""
+    if not all((folder / name).is_file() for name in (LATEST, CONFIG, RESOLVED)):
+        return None
+    return Beginning(folder, load_config(folder / CONFIG), load_config(folder / RESOLVED))
+
+
+def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Store, dev: Store | None) -> None:
+    """Write config.cfg and resolved.cfg. dev: the store of the dev set where it is one of its own."""
+    write_whole(folder / CONFIG, settings.config.to_str())
+    resolved = settings.config.copy()
+    resolved["model"]["precision"] = PRECISIONS[shim_of(task.model).chosen_precision.training]
+    resolved["training"]["micro_batch"] = task.settings.micro_batch or task.settings.batch_rows
+    resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    resolved["data"] = fingerprints(train, dev)
+    write_whole(folder / RESOLVED, resolved.to_str())
+
+
+def fingerprints(train: Store, dev: Store | None) -> dict[str, str]:
+    """What identifies the rows of a run, whatever their folders are called."""
+    return {"train": train.fingerprint, "dev": dev.fingerprint if dev else HELD_OUT}
+
+
+def go_on(beginning: Beginning, settings: Settings, *, train: Store, dev: Store | None) -> Settings:
+    """The settings with what `auto` chose when the run began; its number of threads is set as well.
+
+    Raises ValueError for a change that the checkpoint cannot follow; tells the other changes.
+    """
+    before, now = (dict(_flat(config)) for config in (beginning.config, settings.config))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) == now.get(key):
+            continue
+        if _is_fixed(key):
+            raise _refusal(beginning.folder, key, before.get(key), now.get(key))
+        msg.info(f"{key} was {before.get(key)} when the run began, now it is {now.get(key)}")
+    found = fingerprints(train, dev)
+    for part, fingerprint in beginning.resolved["data"].items():
+        if fingerprint != found[part]:
+            raise _refusal(beginning.folder, f"paths.{part}", f"other text ({fingerprint[:12]})", found[part][:12])
+    set_threads(beginning.resolved["machine"]["threads"])
+    if settings.config["model"].get("precision") == "auto":
+        return settings.with_model(precision=beginning.resolved["model"]["precision"])
+    return settings
+
+
+def set_threads(count: int) -> None:
+    """Compute with as many threads as before, as equal sums need; OMP_NUM_THREADS and fewer cores go first."""
+    if "OMP_NUM_THREADS" not in os.environ and count <= (os.cpu_count() or 1):
+        torch.set_num_threads(count)
+
+
+def _is_fixed(key: str) -> bool:
+    inside = [f"{name}." for name in FIXED]
+    return key not in FREE and (key in FIXED or key.startswith(tuple(inside)))
+
+
+def _refusal(folder: Path, key: str, before: Any, now: Any) -> ValueError:
+    return ValueError(
+        f"the run in {folder} was begun with {key} = {before}, but now it is {now}: its checkpoint does not fit. "
+        f"Set it back, or start in another folder; paths.init = {folder}/model-last goes on from finished weights."
+    )
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and plain values, section by section."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

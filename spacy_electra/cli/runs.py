@@ -1,0 +1,25 @@
+"""Which folder of a run a command means."""
+
+from pathlib import Path
+
+
+def model_folder(name: str, *, best: bool = False) -> str:
+    """The model in a run's folder; a model's own folder and a name on the hub stand for themselves.
+
+    Raises FileNotFoundError for a run that has no such model yet.
+    """
+    wanted = "model-best" if best else "model-last"
+    run = Path(name)
+    if (run / wanted).is_dir():
+        return str(run / wanted)
+    is_run = (run / "config.cfg").is_file() or (run / "latest").is_file()
+    if best or is_run:
+        why = "it comes in the second half of a run" if best else "the run has not ended, go on with --resume"
+        raise FileNotFoundError(f"{run} has no {wanted}: {why}.")
+    return name
+
+
+def config_beside(folder: Path) -> Path | None:
+    """The config of the run that a model's folder, or one inside it, belongs to; None where there is none."""
+    found = (place / "config.cfg" for place in (folder, *folder.absolute().parents[:2]))
+    return next((path for path in found if path.is_file()), None)

@@ -1,0 +1,43 @@
+"""`spacy electra train-tokenizer`: learn a vocabulary from raw text."""
+
+from pathlib import Path
+
+import typer
+from wasabi import msg
+
+from spacy_electra.cli.bars import bar
+from spacy_electra.cli.documents import corpus_bytes, open_documents
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.data.corpus import Skipped
+from spacy_electra.data.wordpiece import train_wordpiece
+
+
+@clear_errors
+def train_tokenizer(
+    paths: list[Path] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
+    out_dir: Path = typer.Argument(..., help="Folder for the tokenizer's files"),
+    vocab_size: int = typer.Option(8000, "--vocab-size", "-n", min=10, help="Pieces of the vocabulary"),
+    cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
+    strip_accents: bool | None = typer.Option(
+        None, "--strip-accents/--keep-accents", help="Lose accents or keep them; left out, uncased ones lose them"
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the tokenizer that is there"),
+) -> None:
+    """Learn a WordPiece vocabulary; Hugging Face's ElectraTokenizer reads it as well.
+
+    \b
+    Example:
+      python -m spacy electra train-tokenizer corpus/software.jsonl corpus/tokenizer --vocab-size 8000
+    """
+    if (out_dir / "tokenizer.json").exists() and not overwrite:
+        raise ValueError(f"{out_dir} holds a tokenizer already: add --overwrite, or give another folder.")
+    skipped = Skipped()
+    with bar(corpus_bytes(paths), what="read", unit="B") as progress:
+        documents = open_documents(paths, skipped=skipped, on_bytes=progress.update)
+        tokenizer = train_wordpiece(
+            (document.text for document in documents), vocab_size=vocab_size, cased=cased, strip_accents=strip_accents
+        )
+    tokenizer.save(out_dir)
+    if skipped.faults:
+        msg.warn(str(skipped))
+    msg.good(f"Learned {tokenizer.size:,} {'cased' if cased else 'uncased'} pieces, {out_dir}")

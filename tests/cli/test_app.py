@@ -1,0 +1,64 @@
+"""The commands as a whole: how they are found, what they load, how they fail."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spacy_electra.cli import COMMANDS
+
+Invoke = Callable[..., Any]
+DEBUG = ["config", "data", "pieces", "model"]
+
+FRESH = """
+import sys, time
+import spacy.cli
+before, start = set(sys.modules), time.process_time()
+import spacy_electra.cli
+seconds = time.process_time() - start
+print(seconds, *sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+from spacy.cli._util import app
+print([group.name or group.typer_instance.info.name for group in app.registered_groups])
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh_import() -> list[str]:
+    """What a fresh interpreter says of the import that happens at every `python -m spacy`."""
+    run = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
+
+
+def test_loading_with_spacy_imports_nothing_but_the_light_part_of_this_package(fresh_import: list[str]):
+    _, *new = fresh_import[0].split()
+    assert "spacy_electra" in new
+    assert not {"transformers", "tokenizers", "spacy_transformers", "safetensors", "huggingface_hub"} & set(new)
+    assert set(new) <= {"spacy_electra"} | set(sys.stdlib_module_names)
+
+
+def test_loading_with_spacy_is_quick(fresh_import: list[str]):
+    assert float(fresh_import[0].split()[0]) < 0.1
+
+
+def test_the_commands_hang_under_spacys_own(fresh_import: list[str]):
+    assert "'electra'" in fresh_import[1]
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS if name != "debug"), *(["debug", n] for n in DEBUG)])
+def test_every_command_shows_help_with_an_example(run_command: Invoke, command: list[str]):
+    result = run_command(*command, "--help")
+    assert result.exit_code == 0
+    assert f"python -m spacy electra {' '.join(command)} " in result.stdout
+
+
+def test_a_misspelt_command_names_the_nearest(run_command: Invoke):
+    result = run_command("pretrian")
+    assert result.exit_code != 0
+    assert "Did you mean 'pretrain'?" in result.stderr
+
+
+def test_help_of_the_group_lists_every_command(run_command: Invoke):
+    listed = run_command("--help").stdout
+    assert all(f"  {name} " in listed for name in COMMANDS)

@@ -1,0 +1,135 @@
+"""train-tokenizer, tokenize, debug data and debug pieces: from text to a store."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+
+from spacy_electra.data.store import Store
+from spacy_electra.data.wordpiece import WordPiece
+
+Invoke = Callable[..., Any]
+SENTENCES = ["The tensor is not found.", "A small library reads the file."]
+
+
+@pytest.fixture
+def spacy_file(tmp_path: Path) -> Path:
+    """The sentences as Docs, and an empty Doc between them."""
+    nlp = spacy.blank("en")
+    path = tmp_path / "docs.spacy"
+    DocBin(docs=[nlp(SENTENCES[0]), nlp(""), nlp(SENTENCES[1])]).to_disk(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "cased", "text", "pieces"),
+    [
+        ((), False, "Für", "fur"),
+        (("--keep-accents",), False, "Für", "für"),
+        (("--cased",), True, "Für", "Für"),
+        (("--cased", "--strip-accents"), True, "Für", "Fur"),
+    ],
+)
+def test_case_and_accents_are_chosen_on_the_command_line(
+    electra: Invoke, tmp_path: Path, options: tuple[str, ...], cased: bool, text: str, pieces: str
+):
+    (tmp_path / "c.txt").write_text("Für fur für Fur " * 5, encoding="utf8")
+    electra("train-tokenizer", tmp_path / "c.txt", tmp_path / "t", "--vocab-size", 60, *options)
+    tokenizer = WordPiece.load(tmp_path / "t")
+    assert tokenizer.cased is cased
+    assert tokenizer.decode(tokenizer.encode([text])[0].ids) == pieces
+
+
+def test_a_tokenizer_has_the_size_asked_for(tokenizer_dir: Path):
+    assert WordPiece.load(tokenizer_dir).size == 120
+
+
+def test_the_store_holds_the_pieces_of_the_corpus(corpus_path: Path, tokenizer_dir: Path, store_dir: Path):
+    store, tokenizer = Store.open(store_dir), WordPiece.load(tokenizer_dir)
+    texts = [json.loads(line)["text"] for line in corpus_path.read_text().splitlines()]
+    expected = [list(pieces.ids) for pieces in tokenizer.encode(texts)]
+    starts = store.starts
+    assert [list(store.read(a, b)) for a, b in zip(starts[:-1], starts[1:], strict=True)] == expected
+
+
+def test_spacy_files_are_read_as_their_text(electra: Invoke, tmp_path: Path, spacy_file: Path, tokenizer_dir: Path):
+    electra("tokenize", spacy_file, tmp_path / "store", "--tokenizer", tokenizer_dir)
+    store, tokenizer = Store.open(tmp_path / "store"), WordPiece.load(tokenizer_dir)
+    assert store.documents == 2
+    assert store.manifest.skipped == {"empty": 1}
+    expected = [piece for pieces in tokenizer.encode(SENTENCES) for piece in pieces.ids]
+    assert list(store.read(0, store.pieces)) == expected
+
+
+def test_a_folder_may_hold_both_text_and_spacy_files(electra: Invoke, tmp_path: Path, spacy_file: Path):
+    (tmp_path / "a.txt").write_text("One more document.")
+    assert "documents 3" in electra("debug", "data", spacy_file.parent)
+
+
+def test_tokenizing_again_changes_nothing_and_another_corpus_is_refused(
+    electra: Invoke, complaint: Invoke, tmp_path: Path, spacy_file: Path, tokenizer_dir: Path
+):
+    store = tmp_path / "store"
+    electra("tokenize", spacy_file, store, "--tokenizer", tokenizer_dir)
+    before = (store / "manifest.json").read_bytes()
+    electra("tokenize", spacy_file, store, "--tokenizer", tokenizer_dir)
+    assert (store / "manifest.json").read_bytes() == before
+    other = tmp_path / "other.txt"
+    other.write_text("Another text than before.")
+    assert "a store of another corpus" in complaint("tokenize", other, store, "--tokenizer", tokenizer_dir)
+    electra("tokenize", other, store, "--tokenizer", tokenizer_dir, "--overwrite")
+    assert Store.open(store).documents == 1
+
+
+def test_faulty_lines_are_counted_and_shown(electra: Invoke, tmp_path: Path, tokenizer_dir: Path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "The file is found."}\n{"text": \n{"text": ""}\n')
+    said = electra("tokenize", path, tmp_path / "store", "--tokenizer", tokenizer_dir)
+    assert "1 documents" in said
+    assert f"{path}:2:" in said.replace(" ", "")
+
+
+def test_debug_data_counts_a_corpus_and_what_is_left_out(electra: Invoke, tmp_path: Path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "Four words are here"}\n{"text": " "}\n{"text": "Two words"}\n')
+    said = electra("debug", "data", path)
+    assert "documents 2" in said
+    assert "words 6" in said
+    assert "left out: empty 1" in said
+
+
+def test_debug_data_counts_a_store_and_finds_a_changed_byte(
+    electra: Invoke, complaint: Invoke, tmp_path: Path, spacy_file: Path, tokenizer_dir: Path
+):
+    store = tmp_path / "store"
+    electra("tokenize", spacy_file, store, "--tokenizer", tokenizer_dir)
+    assert "Every byte is as it was written" in electra("debug", "data", store, "--verify")
+    shard = store / "shard-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[0] ^= 1
+    shard.write_bytes(content)
+    assert "shard-00000.bin was changed" in complaint("debug", "data", store, "--verify").replace("shard- ", "shard-")
+
+
+def test_debug_pieces_shows_places_in_the_text(electra: Invoke, tokenizer_dir: Path):
+    said = electra("debug", "pieces", "The  tensor", "--tokenizer", tokenizer_dir)
+    tokenizer = WordPiece.load(tokenizer_dir)
+    number = tokenizer.vocabulary.index("tensor")
+    assert f"tensor {number} 5-11 'tensor'" in said
+
+
+def test_wrong_paths_are_named(complaint: Invoke, tmp_path: Path, corpus_path: Path, tokenizer_dir: Path):
+    nowhere = tmp_path / "nowhere"
+    assert "there is no" in complaint("train-tokenizer", nowhere, tmp_path / "t")
+    assert "there is no" in complaint("tokenize", nowhere, tmp_path / "s", "--tokenizer", tokenizer_dir)
+    assert "holds no tokenizer" in complaint("tokenize", corpus_path, tmp_path / "s", "--tokenizer", nowhere)
+    assert "holds no tokenizer" in complaint("debug", "pieces", "text", "--tokenizer", nowhere)
+    assert "there is no" in complaint("debug", "data", nowhere)
+    broken = tmp_path / "broken.spacy"
+    broken.write_bytes(b"no docs")
+    assert "cannot be read as a .spacy file" in complaint("debug", "data", broken)
+    assert "holds a tokenizer already" in complaint("train-tokenizer", corpus_path, tokenizer_dir)

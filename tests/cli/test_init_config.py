@@ -1,0 +1,116 @@
+"""What init-config writes: complete, accepted by spaCy, equal to `configs/`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spacy.cli.debug_config import debug_config
+from spacy.cli.init_config import fill_config
+from spacy.util import load_config
+
+from spacy_electra.cli.configs import SIZES
+
+Invoke = Callable[..., Any]
+CONFIGS = Path(__file__).parents[2] / "configs"
+ALL = "tagger,morphologizer,parser,ner,textcat"
+REST = "trainable_lemmatizer,senter,spancat,textcat_multilabel"
+# file in configs/ -> file that init-config writes, and its options
+PRINTED = {
+    **{f"pretrain-{size}.cfg": ("pretrain.cfg", "--size", size) for size in SIZES},
+    "ner.cfg": ("pipeline.cfg", "--pipeline", "ner"),
+    "textcat.cfg": ("pipeline.cfg", "--pipeline", "textcat"),
+    "parser.cfg": ("pipeline.cfg", "--pipeline", "parser"),
+    "all.cfg": ("pipeline.cfg", "--pipeline", ALL),
+    "all-gpu.cfg": ("pipeline.cfg", "--pipeline", ALL, "--gpu"),
+    "frozen.cfg": ("pipeline.cfg", "--pipeline", ALL, "--frozen"),
+    "encoder.cfg": ("encoder.cfg", "--frozen"),
+}
+# layers, width, feed_forward, heads, embedding; generator's width, feed_forward, heads (Clark et al. 2020, table 6)
+PAPER = {
+    "small": (12, 256, 1024, 4, 128, 64, 256, 1),
+    "base": (12, 768, 3072, 12, 768, 256, 1024, 4),
+    "large": (24, 1024, 4096, 16, 1024, 256, 1024, 4),
+}
+# window, rows a step, learning rate, steps, mask rate
+RECIPES = {
+    "small": (128, 128, 5e-4, 1_000_000, 0.15),
+    "base": (512, 256, 2e-4, 766_000, 0.15),
+    "large": (512, 2048, 2e-4, 400_000, 0.25),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_the_configs_folder_holds_what_init_config_writes(electra: Invoke, tmp_path: Path, name: str):
+    written, *options = PRINTED[name]
+    electra("init-config", tmp_path, *options)
+    again = f"spacy electra init-config DIR {' '.join(options)}; cp DIR/{written} configs/{name}"
+    assert (tmp_path / written).read_text() == (CONFIGS / name).read_text(), again
+
+
+def test_the_configs_folder_holds_nothing_else():
+    assert {path.name for path in CONFIGS.iterdir()} == set(PRINTED)
+
+
+@pytest.mark.parametrize("size", PAPER)
+def test_sizes_have_the_numbers_of_the_paper(size: str):
+    config = load_config(CONFIGS / f"pretrain-{size}.cfg", interpolate=True)
+    model, training = config["model"], config["training"]
+    big, small = model["discriminator"], model["generator"]
+    assert (*big.values(), small["width"], small["feed_forward"], small["heads"]) == PAPER[size]
+    assert small["layers"] == big["layers"]
+    recipe = (model["window"], training["batch_rows"], training["optimizer"]["learn_rate"])
+    assert (*recipe, training["max_steps"], training["mask_rate"]) == RECIPES[size]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_pretraining_config_passes_the_check(electra: Invoke, size: str):
+    assert "is valid" in electra("debug", "config", CONFIGS / f"pretrain-{size}.cfg")
+
+
+@pytest.mark.parametrize("options", [("all.cfg",), ("all-gpu.cfg",), ("encoder.cfg",), ("rest",)])
+def test_spacy_has_nothing_to_fill_in_and_nothing_to_complain_of(electra: Invoke, tmp_path: Path, options: tuple[str]):
+    path = CONFIGS / options[0]
+    if options[0] == "rest":
+        electra("init-config", tmp_path, "--pipeline", REST, "--lang", "de")
+        path = tmp_path / "pipeline.cfg"
+    fill_config(tmp_path / "filled.cfg", path, silent=True)
+    assert load_config(tmp_path / "filled.cfg") == load_config(path)
+    debug_config(path)
+
+
+def test_a_frozen_transformer_comes_from_another_pipeline_and_annotates():
+    config = load_config(CONFIGS / "frozen.cfg", interpolate=True)
+    assert config["components"]["transformer"] == {"source": "training/encoder"}
+    assert config["training"]["frozen_components"] == config["training"]["annotating_components"] == ["transformer"]
+
+
+def test_gpu_asks_torch_for_memory_and_takes_larger_batches():
+    cpu, gpu = (load_config(CONFIGS / name) for name in ("all.cfg", "all-gpu.cfg"))
+    assert (cpu["system"]["gpu_allocator"], gpu["system"]["gpu_allocator"]) == (None, "pytorch")
+    assert gpu["training"]["batcher"]["size"] > cpu["training"]["batcher"]["size"]
+    assert gpu["nlp"]["batch_size"] > cpu["nlp"]["batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--size", "smal"), "unknown size 'smal': did you mean 'small'?"),
+        (("--pipeline", "ner,texcat"), "unknown component 'texcat': did you mean 'textcat'?"),
+        (("--pipeline", ","), "a pipeline needs a component"),
+        (("--lang", "qq"), "spaCy has no language 'qq'"),
+    ],
+)
+def test_what_is_unknown_is_named_and_nothing_is_written(
+    complaint: Invoke, tmp_path: Path, options: tuple[str, str], expected: str
+):
+    assert expected in complaint("init-config", tmp_path / "new", *options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_configs_are_replaced_only_when_asked(electra: Invoke, complaint: Invoke, tmp_path: Path):
+    (tmp_path / "pretrain.cfg").write_text("mine")
+    assert "add --overwrite" in complaint("init-config", tmp_path)
+    assert (tmp_path / "pretrain.cfg").read_text() == "mine"
+    electra("init-config", tmp_path, "--overwrite")
+    assert (tmp_path / "pretrain.cfg").read_text() == (CONFIGS / "pretrain-tiny.cfg").read_text()

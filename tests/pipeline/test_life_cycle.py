@@ -1,0 +1,205 @@
+"""What spaCy does with a pipeline, and that its vectors and tags stay: values differ before and agree after."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import spacy
+from spacy.tokens import Doc
+from thinc.api import Model
+
+from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.pipeline.paths import forget_paths
+from spacy_electra.pipeline.transformer import encoder_of, settings_of
+
+TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!"]
+
+
+@pytest.fixture
+def trained(make_nlp, examples_of):
+    """A pipeline whose encoder and tagger have left their starting weights."""
+    nlp = make_nlp()
+    optimizer = adamw_v1(5e-3)
+    for _ in range(8):
+        nlp.update(examples_of(nlp), sgd=optimizer)
+    return nlp
+
+
+def answers(nlp, texts=TEXTS):
+    """Tags, and the tagger's scores as one array."""
+    docs = list(nlp.pipe(texts))
+    scores = nlp.get_pipe("tagger").model.predict(docs)
+    return [[t.tag_ for t in doc] for doc in docs], np.concatenate(scores)
+
+
+def assert_differ(a, b):
+    assert not np.allclose(answers(a)[1], answers(b)[1], atol=1e-3)
+
+
+def assert_agree(a, b):
+    tags, scores = answers(a)
+    other_tags, other_scores = answers(b)
+    assert tags == other_tags
+    np.testing.assert_array_equal(scores, other_scores)
+
+
+def test_to_disk_and_load(trained, make_nlp, tmp_path):
+    assert_differ(trained, make_nlp())
+    trained.to_disk(tmp_path)
+    assert_agree(trained, spacy.load(tmp_path))
+
+
+def test_from_disk_into_a_built_pipeline(trained, make_nlp, tmp_path):
+    other = make_nlp()
+    trained.to_disk(tmp_path)
+    assert_differ(trained, other)
+    assert_agree(trained, other.from_disk(tmp_path))
+
+
+def test_bytes_there_and_back(trained, make_nlp):
+    other = make_nlp()
+    data = trained.to_bytes()
+    assert_differ(trained, other)
+    assert_agree(trained, other.from_bytes(data))
+    assert other.get_pipe("transformer").to_bytes() == trained.get_pipe("transformer").to_bytes()
+
+
+def test_a_copy_agrees_until_one_learns(trained, examples_of):
+    model = trained.get_pipe("transformer").model
+    copied = model.copy()
+    docs = [trained.make_doc(text) for text in TEXTS]
+    before = model.predict(docs).vectors
+    assert (copied.predict(docs).vectors == before).all()
+    trained.update(examples_of(trained), sgd=adamw_v1(1e-2))
+    assert (copied.predict(docs).vectors == before).all()
+    assert not (model.predict(docs).vectors == before).all()
+
+
+def test_a_pipeline_can_be_pickled(trained):
+    assert_agree(trained, pickle.loads(pickle.dumps(trained)))
+
+
+def test_components_can_be_sourced(trained, make_nlp):
+    nlp = spacy.blank("xx", vocab=trained.vocab)
+    nlp.add_pipe("transformer", source=trained)
+    nlp.add_pipe("tagger", source=trained)
+    assert_differ(trained, make_nlp())
+    assert_agree(trained, nlp)
+
+
+def test_replaced_listeners_agree_after_save_and_load(trained, tmp_path, examples_of):
+    tags = answers(trained)[0]
+    docs = [trained.make_doc(text) for text in TEXTS]
+    trained.replace_listeners("transformer", "tagger", ["model.tok2vec"])
+    trained.remove_pipe("transformer")
+    wanted = trained.get_pipe("tagger").model.predict(docs)
+    trained.to_disk(tmp_path)
+    nlp = spacy.load(tmp_path)
+    config = nlp.config["components"]["tagger"]["model"]["tok2vec"]
+    assert config["@architectures"] == "spacy-electra.Tok2VecElectra.v1"
+    assert (config["grad_factor"], config["pooling"]) == (1.0, {"@layers": "reduce_mean.v1"})
+    for a, b in zip(wanted, nlp.get_pipe("tagger").model.predict(docs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [[t.tag_ for t in doc] for doc in nlp.pipe(TEXTS)] == tags
+    assert nlp("").text == ""
+
+
+def test_a_replaced_listener_learns_alone(trained, examples_of):
+    trained.replace_listeners("transformer", "tagger", ["model.tok2vec"])
+    shared = trained.get_pipe("transformer").model
+    (private,) = [node for node in trained.get_pipe("tagger").model.walk() if node.name == shared.name]
+    docs = [trained.make_doc(text) for text in TEXTS]
+    before = shared.predict(docs).vectors
+    assert (private.predict(docs).vectors == before).all()
+    trained.update(examples_of(trained), sgd=adamw_v1(1e-2))
+    assert (shared.predict(docs).vectors == before).all()
+    assert not (private.predict(docs).vectors == before).all()
+
+
+def test_initialize_reads_the_weights_once(nlp, examples_of):
+    shim = encoder_of(nlp.get_pipe("transformer").model)
+    module = shim.module
+    nlp.initialize(lambda: examples_of(nlp))
+    assert shim.module is module
+
+
+def test_a_saved_pipeline_needs_no_other_directory(make_nlp, model_dir, tmp_path, examples_of):
+    source = tmp_path / "discriminator"
+    shutil.copytree(model_dir, source)
+    nlp = make_nlp(name=str(source))
+    forget_paths(nlp).to_disk(tmp_path / "saved")
+    shutil.rmtree(source)
+    loaded = spacy.load(tmp_path / "saved")
+    assert_agree(nlp, loaded)
+    loaded.update(examples_of(loaded), sgd=adamw_v1(1e-3))
+    written = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert [path for path in written if str(tmp_path).encode() in path.read_bytes()] == []
+
+
+def test_interpolated_paths_are_forgotten_as_well(make_nlp, model_dir, tmp_path):
+    nlp = make_nlp()
+    config = nlp.config.copy()
+    config["paths"] = {"discriminator": str(model_dir), "train": str(tmp_path)}
+    config["components"]["transformer"]["model"]["name"] = "${paths.discriminator}"
+    nlp = spacy.util.load_model_from_config(config, auto_fill=True)
+    nlp.get_pipe("transformer").model.initialize()
+    forget_paths(nlp)
+    nlp.to_disk(tmp_path / "saved")
+    text = (tmp_path / "saved" / "config.cfg").read_text()
+    assert str(model_dir) not in text
+    assert str(tmp_path) not in text
+    loaded = spacy.load(tmp_path / "saved")
+    assert settings_of(loaded.get_pipe("transformer").model).name is None
+
+
+def test_names_on_the_hub_are_kept(make_nlp):
+    nlp = make_nlp()
+    nlp.config["components"]["transformer"]["model"]["name"] = "google/electra-small-discriminator"
+    forget_paths(nlp)
+    assert nlp.config["components"]["transformer"]["model"]["name"] == "google/electra-small-discriminator"
+
+
+def test_settings_can_be_changed_at_load(trained, tmp_path):
+    trained.to_disk(tmp_path)
+    override = {"components.transformer.model.precision": "bf16", "components.transformer.model.window": 9}
+    nlp = spacy.load(tmp_path, config=override)
+    model = nlp.get_pipe("transformer").model
+    assert (encoder_of(model).precision, settings_of(model).window) == ("bf16", 9)
+    assert_differ(trained, nlp)
+
+
+def test_updates_go_on_after_a_load(trained, tmp_path, examples_of):
+    trained.to_disk(tmp_path)
+    nlp = spacy.load(tmp_path)
+    optimizers = [adamw_v1(1e-3), adamw_v1(1e-3)]
+    for one, optimizer in zip((trained, nlp), optimizers, strict=True):
+        one.update(examples_of(one), sgd=optimizer)
+    assert_differ(spacy.load(tmp_path), nlp)
+    # The trained pipeline's optimizer was another one, so both begin with no past.
+    np.testing.assert_allclose(answers(trained)[1], answers(nlp)[1], atol=1e-5)
+
+
+def test_documents_leave_a_memory_zone_with_the_same_tags(trained):
+    wanted = answers(trained)[0]
+    with trained.memory_zone():
+        inside = [[t.tag_ for t in doc] for doc in trained.pipe(TEXTS)]
+    assert inside == wanted
+    assert answers(trained)[0] == wanted
+
+
+def test_a_model_written_before_initialization_reads_back(make_nlp, tmp_path):
+    empty = spacy.blank("xx")
+    model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": None}
+    empty.add_pipe("transformer", config={"model": model})
+    empty.to_disk(tmp_path)
+    with pytest.raises(ValueError, match="no weights yet"):
+        spacy.load(tmp_path)("cat")
+
+
+def test_the_model_is_a_thinc_model_of_one_width(nlp):
+    model = nlp.get_pipe("transformer").model
+    assert isinstance(model, Model)
+    assert model.get_dim("nO") == 32
+    assert model.predict([Doc(nlp.vocab, words=["cat"])]).vectors.shape[1] == 32

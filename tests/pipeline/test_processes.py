@@ -1,0 +1,62 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+# torch starts its threads for tensors of this many words and more; a child without the cure waits for them for ever.
+FORKING = """
+import sys
+
+import spacy
+import torch
+
+from spacy_electra.pipeline.architectures import build_electra_transformer
+
+spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v1", func=build_electra_transformer)
+torch.set_num_threads(2)
+nlp = spacy.load(sys.argv[1])
+print("loaded", flush=True)
+texts = ["the encoder reads pieces not words " * 100] * 4
+alone = [[t.tag_ for t in doc] for doc in nlp.pipe(texts)]
+forked = [[t.tag_ for t in doc] for doc in nlp.pipe(texts, n_process=2, batch_size=1)]
+assert forked == alone
+assert torch.get_num_threads() == 2
+print("the same")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only forked processes lack their parent's threads")
+def test_forked_workers_answer_after_a_prediction_with_two_threads(nlp, tmp_path):
+    nlp.to_disk(tmp_path)
+    command = [sys.executable, "-c", FORKING, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
+        try:
+            assert process.stdout.readline() == "loaded\n"
+            assert process.communicate(timeout=SECONDS)[0] == "the same\n"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the workers too
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_threads_give_what_one_gives(make_nlp, tmp_path, precision):
+    make_nlp(precision=precision).to_disk(tmp_path)
+    nlp = spacy.load(tmp_path)
+    texts = ["the cat sat " * n for n in range(1, 12)]
+
+    def vectors(text: str) -> np.ndarray:
+        return nlp(text)._.trf_data.tensors[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(vectors, texts))
+    for text, answer in zip(texts, together, strict=True):
+        np.testing.assert_array_equal(answer, vectors(text))

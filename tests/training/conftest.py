@@ -1,0 +1,161 @@
+"""A tiny corpus with strong local structure, and pretraining tasks over it that take milliseconds a step."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_electra.data.corpus import Document
+from spacy_electra.data.packing import Packing, split_documents
+from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.build import build_electra, network_of
+from spacy_electra.model.frequency import piece_counts, start_from_frequencies
+from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.training.loop import Task
+from spacy_electra.training.run import Run
+from spacy_electra.training.schedule import Budget
+from spacy_electra.training.schema import Training
+
+torch.set_num_threads(1)
+
+WORDS = [f"w{number:02d}" for number in range(40)]
+SUCCESSORS = 3  # of each word
+WINDOW = 24
+TRAINING = {
+    "max_steps": 8,
+    "max_epochs": 0,
+    "max_minutes": 0,
+    "batch_rows": 4,
+    "micro_batch": 0,
+    "mask_rate": 0.15,
+    "keep_rate": 0.15,
+    "discriminator_weight": 50.0,
+    "warmup": 0.1,
+    "eval_frequency": 2,
+    "dev_rows": 8,
+    "checkpoint_minutes": 60.0,
+    "keep_checkpoints": 2,
+    "score_weights": {},
+    "optimizer": None,
+    "logger": None,
+}
+DISCRIMINATOR = {"layers": 1, "width": 16, "feed_forward": 32, "heads": 2, "embedding": 16}
+GENERATOR = {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}
+
+MakeTask = Callable[..., Task]
+
+
+def markov_texts(documents: int, words: tuple[int, int], *, seed: int = 0) -> list[str]:
+    """Texts in which each word is followed by one of a few; their lengths lie between the two numbers."""
+    draw = random.Random(seed)
+    successors = {word: draw.sample(WORDS, SUCCESSORS) for word in WORDS}
+    texts = []
+    for _ in range(documents):
+        chain = [draw.choice(WORDS)]
+        while len(chain) < draw.randint(*words):
+            chain.append(draw.choice(successors[chain[-1]]))
+        texts.append(" ".join(chain))
+    return texts
+
+
+def write_store(folder: Path, texts: list[str]) -> Store:
+    """A store of the texts, with one piece a word, and its vocabulary beside it in `tokenizer`."""
+    tokenizer_dir = folder / "tokenizer"
+    tokenizer_dir.mkdir(parents=True, exist_ok=True)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (tokenizer_dir / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf8")
+    documents = (Document(text=text, source="markov.jsonl", line=n) for n, text in enumerate(texts, start=1))
+    build_store(documents, WordPiece.load(tokenizer_dir), folder / "store")
+    return Store.open(folder / "store")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """60 documents of 5 to 60 pieces, so that rows differ in how much of them is padding."""
+    return write_store(tmp_path_factory.mktemp("corpus"), markov_texts(60, (5, 60)))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(store: Store) -> WordPiece:
+    return store.load_tokenizer()
+
+
+@pytest.fixture
+def make_task(store: Store) -> MakeTask:
+    """Builds a task; `model` goes to the architecture, further keywords to the settings of [training]."""
+
+    def make(
+        *,
+        seed: int = 0,
+        corpus: Store = store,
+        learn_rate: float = 1e-3,
+        model: dict[str, Any] | None = None,
+        **training: Any,
+    ) -> Task:
+        settings = Training(**{**TRAINING, **training})
+        sizes = {"window": WINDOW, "discriminator": DISCRIMINATOR, "generator": GENERATOR, **(model or {})}
+        pretrainer = build_electra(
+            **{"objective": "electra", "tokenizer": str(corpus.directory / "tokenizer"), "precision": "fp32"} | sizes,
+            seed=seed,
+        )
+        special = corpus.manifest.special
+        if "init" not in sizes:
+            counts = piece_counts(corpus, pretrainer.attrs["vocab_size"])
+            start_from_frequencies(network_of(pretrainer), counts, mask_rate=settings.mask_rate)
+        split = split_documents(corpus, seed=seed)
+        train, dev = (Packing(corpus, ranges, window=sizes["window"], seed=seed) for ranges in (split.train, split.dev))
+        return Task(
+            model=pretrainer,
+            optimizer=adamw_v1(learn_rate),
+            train=train,
+            dev=dev,
+            special=special,
+            budget=Budget(
+                steps=settings.max_steps,
+                rows=round(settings.max_epochs * train.rows),
+                seconds=settings.max_minutes * 60,
+            ),
+            settings=settings,
+            device=torch.device("cpu"),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_run(tokenizer: WordPiece) -> Callable[..., Run]:
+    def make(folder: Path, *, objective: str = "electra") -> Run:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Run(folder=folder, tokenizer=tokenizer, description={"version": "1.2.3", "objective": objective})
+
+    return make
+
+
+@pytest.fixture(name="markov_store")
+def markov_store_fixture(tmp_path: Path) -> Callable[..., Store]:
+    """Writes a store of random texts of the same language, of another size."""
+
+    def make(documents: int, words: tuple[int, int], *, seed: int = 0) -> Store:
+        return write_store(tmp_path / "corpus", markov_texts(documents, words, seed=seed))
+
+    return make
+
+
+@pytest.fixture
+def weights_of() -> Callable[[Task], dict[str, torch.Tensor]]:
+    """Copies of all weights of a task's model."""
+
+    def read(task: Task) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in network_of(task.model).state_dict().items()}
+
+    return read
+
+
+@pytest.fixture
+def frequencies(store: Store) -> np.ndarray:
+    return piece_counts(store, len(WORDS) + 5)

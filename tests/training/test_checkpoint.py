@@ -1,0 +1,97 @@
+"""Checkpoints: whole or not there, bit for bit, and no more of them than asked for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spacy_electra.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from spacy_electra.training.state import State, Sums
+
+
+def checkpoint(step: int, *, value: float = 0.1) -> Checkpoint:
+    sums = Sums(generator=torch.tensor(1 / 3), discriminator=0.25, chosen=torch.tensor(7.0), judged=9.0)
+    state = State(step=step, row=4 * step, seconds=1 / 3, best_loss=0.7, sums=sums)
+    return Checkpoint(
+        weights={"a": torch.full((2, 3), value), "b": torch.tensor([1.0, float("-inf")])},
+        optimizer={"steps": torch.tensor(float(step)), "mean.a": torch.full((2, 3), value / 3)},
+        state=state,
+    )
+
+
+def steps_in(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def test_what_is_written_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    written = checkpoint(3)
+    write_checkpoint(tmp_path, written, keep=1)
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    for part in ("weights", "optimizer"):
+        before, after = getattr(written, part), getattr(read, part)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (read.state.step, read.state.row, read.state.seconds, read.state.best_loss) == (3, 12, 1 / 3, 0.7)
+    assert read.state.sums.read() == written.state.sums.read()
+    assert read.state.sums.read()["generator"] == float(torch.tensor(1 / 3))
+
+
+def test_sums_go_on_from_a_checkpoint_as_if_there_had_been_none(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, checkpoint(3), keep=1)
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    more = Sums(*(torch.tensor(1 / 7) for _ in range(4)))
+    assert (read.state.sums + more).read() == (checkpoint(3).state.sums + more).read()
+
+
+def test_a_folder_without_a_run_has_no_checkpoint(tmp_path: Path) -> None:
+    assert read_checkpoint(tmp_path) is None
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (2, 9, 10, 100):
+        write_checkpoint(tmp_path, checkpoint(step), keep=2)
+    assert steps_in(tmp_path) == ["step-00000010", "step-00000100"]
+    assert (tmp_path / "latest").read_text(encoding="utf8") == "step-00000100\n"
+
+
+def test_going_on_from_an_older_checkpoint_drops_the_newer_ones(tmp_path: Path) -> None:
+    for step in (2, 9):
+        write_checkpoint(tmp_path, checkpoint(step), keep=2)
+    (tmp_path / "latest").write_text("step-00000002", encoding="utf8")
+    write_checkpoint(tmp_path, checkpoint(4), keep=1)
+    assert steps_in(tmp_path) == ["step-00000004"]
+
+
+def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, checkpoint(3), keep=2)
+    write_checkpoint(tmp_path, checkpoint(3, value=0.2), keep=2)
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert torch.equal(read.weights["a"], torch.full((2, 3), 0.2))
+    assert steps_in(tmp_path) == ["step-00000003"]
+
+
+def test_a_checkpoint_that_a_crash_cut_off_is_not_used_and_goes(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, checkpoint(3), keep=2)
+    left = tmp_path / "checkpoints" / ".partial-step-00000005"
+    left.mkdir()
+    (left / "weights.safetensors").write_bytes(b"half")
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.step == 3
+    write_checkpoint(tmp_path, checkpoint(4), keep=2)
+    assert steps_in(tmp_path) == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_damaged_checkpoint_is_refused_with_a_way_out(tmp_path: Path, name: str, damage: str) -> None:
+    path = write_checkpoint(tmp_path, checkpoint(3), keep=2) / name
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"step-00000003 cannot be read .* write the name of an older one"):
+        read_checkpoint(tmp_path)

@@ -1,0 +1,168 @@
+"""The loop: equal steps however they are cut, equal runs from equal seeds, and budgets that end them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from spacy_electra.data.masking import mask_rows
+from spacy_electra.model.build import network_of
+from spacy_electra.training.loop import Facts, Task, evaluate_dev, pretrain, train_step
+from spacy_electra.training.state import State
+
+MakeTask = Callable[..., Task]
+WeightsOf = Callable[[Task], dict[str, Tensor]]
+
+
+def losses_of(task: Task) -> list[dict[str, float]]:
+    return [facts.evaluation.losses for facts in pretrain(task, State()) if facts.evaluation]
+
+
+def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(make_task: MakeTask, weights_of: WeightsOf) -> None:
+    whole, parts = make_task(micro_batch=4), make_task(micro_batch=2)
+    rows = whole.train.batch(0, 4)
+    masked = mask_rows(rows, whole.special, rate=0.15, keep_rate=0.15)
+    chosen, real = masked.positions.weight.sum(dim=1), rows.is_real.sum(dim=1)
+    assert chosen[:2].sum() != chosen[2:].sum()  # means of means would differ
+    assert real[:2].sum() != real[2:].sum()
+    before = weights_of(whole)
+    sums = [train_step(task, rows).read() for task in (whole, parts)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-5)
+    after = weights_of(whole)
+    for name, weights in weights_of(parts).items():
+        torch.testing.assert_close(weights, after[name], rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_gradient_is_that_of_the_mean_losses_over_the_whole_step(make_task: MakeTask) -> None:
+    task = make_task(micro_batch=1, discriminator_weight=7.0)
+    rows = task.train.batch(0, 4)
+    masked = mask_rows(rows, task.special, rate=0.15, keep_rate=0.15)
+    network = network_of(task.model)
+    vocab_size = task.model.attrs["vocab_size"]
+    output = network(rows, masked, vocab_size=vocab_size)
+    loss = output.guesses.loss / output.guesses.count + 7.0 * output.verdicts.loss / output.verdicts.count
+    named = dict(network.named_parameters())
+    expected = dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
+    norm = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
+    task.optimizer.learn_rate = 1e-3
+    train_step(task, rows)
+    moved = task.model.shims[0].adamw_for(task.optimizer).means  # a tenth of the clipped gradient after one step
+    clip = min(1.0, 1.0 / float(norm))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(moved[name], 0.1 * clip * gradient, rtol=1e-3, atol=1e-7)
+
+
+def test_equal_seeds_give_equal_losses_to_the_last_bit(make_task: MakeTask) -> None:
+    assert losses_of(make_task(seed=3)) == losses_of(make_task(seed=3))
+
+
+def test_another_seed_gives_other_losses(make_task: MakeTask) -> None:
+    assert losses_of(make_task(seed=3)) != losses_of(make_task(seed=4))
+
+
+def test_the_dev_evaluation_is_the_same_twice_and_changes_with_the_weights(make_task: MakeTask) -> None:
+    task = make_task(max_steps=4, learn_rate=0.01)
+    before = evaluate_dev(task)
+    assert evaluate_dev(task) == before
+    *_, last = pretrain(task, State())
+    assert last.evaluation is not None
+    assert evaluate_dev(task) == last.evaluation.scores != before
+
+
+def test_an_evaluation_comes_at_its_frequency_and_at_the_end(make_task: MakeTask) -> None:
+    steps = [(facts.state.step, facts.evaluation is not None) for facts in pretrain(make_task(max_steps=5), State())]
+    assert steps == [(1, False), (2, True), (3, False), (4, True), (5, True)]
+
+
+def test_the_rate_follows_the_schedule_and_comes_back_at_the_end(make_task: MakeTask) -> None:
+    task = make_task(max_steps=4, warmup=0.5, learn_rate=0.01)
+    rates = [facts.learn_rate for facts in pretrain(task, State())]
+    assert rates == pytest.approx([0.0, 0.01 * 0.5 * 0.75, 0.01 * 0.5, 0.01 * 0.25])
+    assert task.optimizer.learn_rate == 0.01
+
+
+def test_the_rate_comes_back_where_the_loop_is_left(make_task: MakeTask) -> None:
+    task = make_task(learn_rate=0.01)
+    loop = pretrain(task, State())
+    next(loop)
+    loop.close()
+    assert task.optimizer.learn_rate == 0.01
+
+
+def test_an_epochs_budget_ends_with_its_rows(make_task: MakeTask) -> None:
+    task = make_task(max_steps=0, max_epochs=2, batch_rows=4)
+    *_, last = pretrain(task, State())
+    steps = -(-2 * task.train.rows // 4)
+    assert (last.state.step, last.state.row, last.epoch) == (steps, 4 * steps, 4 * steps // task.train.rows)
+
+
+def test_a_minutes_budget_ends_by_the_clock(make_task: MakeTask) -> None:
+    task = make_task(max_steps=0, max_minutes=0.5 / 60, eval_frequency=10_000)
+    *_, last = pretrain(task, State())
+    assert last.state.seconds >= 0.5
+    assert last.state.step > 1
+    assert last.evaluation is not None
+
+
+def test_a_spent_budget_takes_no_step(make_task: MakeTask) -> None:
+    assert list(pretrain(make_task(max_steps=5), State(step=5))) == []
+
+
+def is_best(facts: list[Facts]) -> list[bool]:
+    return [one.evaluation.is_best for one in facts if one.evaluation]
+
+
+def test_only_the_last_half_of_the_budget_has_a_best_model_and_it_is_the_lowest_loss(make_task: MakeTask) -> None:
+    facts = list(pretrain(make_task(max_steps=40, eval_frequency=2, learn_rate=0.1, warmup=0.0), State()))
+    evaluated = [one for one in facts if one.evaluation]
+    lowest, expected = float("inf"), []
+    for one in evaluated:
+        counts = one.state.step >= 20 and one.evaluation.scores["loss"] < lowest
+        lowest = one.evaluation.scores["loss"] if counts else lowest
+        expected.append(counts)
+    assert is_best(facts) == expected
+    assert any(expected)
+    assert not all(expected[9:])  # so high a rate makes some evaluations worse than the one before
+    assert facts[-1].state.best_loss == lowest
+
+
+def test_a_raised_budget_forgets_the_best_of_the_old_one(make_task: MakeTask) -> None:
+    state = State(step=4, row=16, best_loss=0.0)
+    *_, last = pretrain(make_task(max_steps=12), state)
+    assert last.state.best_loss is not None
+    assert last.state.best_loss > 0.0
+
+
+def test_a_budget_that_is_half_spent_keeps_its_best(make_task: MakeTask) -> None:
+    state = State(step=8, row=32, best_loss=0.0)
+    facts = list(pretrain(make_task(max_steps=12), state))
+    assert is_best(facts) == [False, False]
+    assert facts[-1].state.best_loss == 0.0
+
+
+def test_losses_are_means_since_the_last_evaluation(make_task: MakeTask) -> None:
+    often = losses_of(make_task(max_steps=2, eval_frequency=1, warmup=0.0))
+    once = losses_of(make_task(max_steps=2, eval_frequency=2, warmup=0.0))
+    task = make_task()
+    masks = [mask_rows(task.train.batch(first, 4), task.special, rate=0.15, keep_rate=0.15) for first in (0, 4)]
+    counts = [float(masked.positions.weight.sum()) for masked in masks]
+    expected = sum(n * losses["generator"] for n, losses in zip(counts, often, strict=True)) / sum(counts)
+    assert once[0]["generator"] == pytest.approx(expected, rel=1e-6)
+    assert often[0]["generator"] != often[1]["generator"]
+
+
+def test_training_that_diverged_ends_with_a_message(make_task: MakeTask) -> None:
+    task = make_task()
+    with torch.no_grad():
+        network_of(task.model).embeddings.word.weight[7] = float("nan")
+    with pytest.raises(ValueError, match=r"diverged: at step 2 the loss of generator is nan.*learn_rate"):
+        list(pretrain(task, State()))
+
+
+def test_a_masked_language_model_has_no_loss_of_a_discriminator(make_task: MakeTask) -> None:
+    *_, last = pretrain(make_task(model={"objective": "mlm"}), State())
+    assert last.evaluation is not None
+    assert last.evaluation.losses.keys() == {"generator"}
+    assert last.evaluation.scores.keys() == {"loss", "generator_loss", "generator_accuracy"}

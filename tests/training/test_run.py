@@ -1,0 +1,240 @@
+"""A run on disk: exact resuming, what is written when, and exports that Hugging Face loads."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, ElectraForMaskedLM, ElectraForPreTraining
+
+from spacy_electra.data.masking import mask_rows
+from spacy_electra.model.build import network_of
+from spacy_electra.training.loop import Facts, Task, pretrain
+from spacy_electra.training.run import Run, check_folder, finish, restore, save_model, save_state, train_on_disk
+from spacy_electra.training.state import State
+
+MakeTask = Callable[..., Task]
+MakeRun = Callable[..., Run]
+WeightsOf = Callable[[Task], dict[str, Tensor]]
+
+
+def go(run: Run, task: Task, state: State | None = None, *, until: int | None = None) -> Facts:
+    """Train, and leave without a further word after step `until`."""
+    loop: Iterator[Facts] = train_on_disk(run, task, state or State())
+    for facts in loop:
+        if facts.state.step == until:
+            break
+    return facts
+
+
+def records(run: Run, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / name).read_text(encoding="utf8").splitlines()]
+
+
+def optimizer_state(task: Task) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = task.model.shims[0].adamw_for(task.optimizer).named_state()
+    return state
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+@pytest.mark.parametrize("saved_at", [3, 4])  # amid two evaluations, and right at one
+@pytest.mark.parametrize("model", [{}, {"objective": "mlm"}, {"dropout": 0.1}])
+def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, weights_of: WeightsOf, saved_at: int, model: dict[str, Any]
+) -> None:
+    whole_run, whole = make_run(tmp_path / "whole"), make_task(model=model)
+    go(whole_run, whole)
+
+    run, task = make_run(tmp_path / "broken"), make_task(model=model)
+    facts = go(run, task, until=saved_at)
+    save_state(run, task, facts.state)
+    go(run, task, facts.state, until=7)  # what a crash loses: records are written, no checkpoint is
+    assert records(run)[-1]["step"] > saved_at
+
+    resumed = make_task(model=model)
+    fresh = weights_of(resumed)
+    state = restore(resumed, run.folder)
+    assert state.step == saved_at
+    go(run, resumed, state)
+
+    assert_equal(weights_of(resumed), weights_of(whole))
+    assert_equal(optimizer_state(resumed), optimizer_state(whole))
+    assert records(run) == records(whole_run)
+    assert any(not torch.equal(fresh[name], tensor) for name, tensor in weights_of(whole).items())
+
+
+def test_a_record_that_a_crash_cut_off_is_dropped(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    run, task = make_run(tmp_path), make_task()
+    save_state(run, task, go(run, task, until=4).state)
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf8") as file:
+        file.write('{"step": 6, "lo')
+    restore(make_task(), tmp_path)
+    assert [record["step"] for record in records(run)] == [2, 4]
+
+
+def test_a_run_that_got_to_no_checkpoint_starts_with_empty_records(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    run = make_run(tmp_path)
+    go(run, make_task(), until=4)
+    assert records(run)
+    assert restore(make_task(), tmp_path).step == 0
+    assert records(run) == []
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    go(make_run(tmp_path), make_task())
+    other = make_task(model={"window": 32})
+    with pytest.raises(ValueError, match=r"belongs to a model of another shape.*embeddings\.position"):
+        restore(other, tmp_path)
+
+
+def test_facts_and_clocks_are_written_at_each_evaluation(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    run, task = make_run(tmp_path), make_task(max_steps=5)
+    last = go(run, task)
+    assert last.evaluation is not None
+    assert [record["step"] for record in records(run)] == [2, 4, 5]
+    assert records(run)[-1] == {
+        "step": 5,
+        "row": 20,
+        "epoch": 20 // task.train.rows,
+        "learn_rate": last.learn_rate,
+        "gradient_norm": last.evaluation.gradient_norm,
+        "losses": last.evaluation.losses,
+        "scores": last.evaluation.scores,
+    }
+    assert [record["step"] for record in records(run, "timings.jsonl")] == [2, 4, 5]
+    assert [record["progress"] for record in records(run, "timings.jsonl")] == [0.4, 0.8, 1.0]
+
+
+def test_checkpoints_come_by_the_clock_and_at_the_end(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    go(make_run(tmp_path / "often"), make_task(checkpoint_minutes=1e-9, keep_checkpoints=3))
+    names = sorted(path.name for path in (tmp_path / "often" / "checkpoints").iterdir())
+    assert names == ["step-00000006", "step-00000007", "step-00000008"]
+    go(make_run(tmp_path / "seldom"), make_task(checkpoint_minutes=60.0))
+    assert [path.name for path in (tmp_path / "seldom" / "checkpoints").iterdir()] == ["step-00000008"]
+
+
+def test_model_best_comes_in_the_last_half_only(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    run, task = make_run(tmp_path), make_task(max_steps=8)
+    loop = train_on_disk(run, task, State())
+    there = {facts.state.step: (tmp_path / "model-best").is_dir() for facts in loop}
+    assert there == {1: False, 2: False, 3: False, 4: True, 5: True, 6: True, 7: True, 8: True}
+
+
+def test_model_best_holds_the_weights_of_the_lowest_dev_loss(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, weights_of: WeightsOf
+) -> None:
+    run, task = make_run(tmp_path), make_task(max_steps=40, learn_rate=0.1, warmup=0.0)
+    best: dict[str, Tensor] = {}
+    for facts in train_on_disk(run, task, State()):
+        if facts.evaluation is not None and facts.evaluation.is_best:
+            best = weights_of(task)
+    words = ElectraForPreTraining.from_pretrained(tmp_path / "model-best" / "discriminator").get_input_embeddings()
+    assert torch.equal(words.weight, best["embeddings.word.weight"])
+    assert not torch.equal(words.weight, weights_of(task)["embeddings.word.weight"])
+
+
+@pytest.mark.parametrize("name", ["model-best", "model-last"])
+def test_hugging_face_loads_both_halves_without_a_missing_key(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, name: str
+) -> None:
+    go(make_run(tmp_path), make_task())
+    for half, kind in (("discriminator", ElectraForPreTraining), ("generator", ElectraForMaskedLM)):
+        _, told = kind.from_pretrained(tmp_path / name / half, output_loading_info=True)
+        assert told["missing_keys"] == told["unexpected_keys"] == told["mismatched_keys"] == []
+        assert AutoTokenizer.from_pretrained(tmp_path / name / half)("w00 w39")["input_ids"] == [2, 5, 44, 3]
+
+
+def test_the_exported_discriminator_judges_as_the_trained_one(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    task = make_task(learn_rate=0.01)
+    go(make_run(tmp_path), task)
+    rows = next(rows for first in range(99) if (rows := task.train.batch(first, 1)).segments.max() == 1)
+    ids = rows.ids[rows.is_real][None]
+    theirs = ElectraForPreTraining.from_pretrained(tmp_path / "model-last" / "discriminator")(ids).logits
+    masked = mask_rows(rows, task.special, rate=0.15, keep_rate=0.15)
+    ours = network_of(task.model)(rows, masked, vocab_size=45, samples=masked.original).verdicts.logits[rows.is_real]
+    torch.testing.assert_close(ours, theirs[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_masked_language_model_exports_one_half(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    go(make_run(tmp_path, objective="mlm"), make_task(model={"objective": "mlm"}))
+    folder = tmp_path / "model-last"
+    _, told = ElectraForMaskedLM.from_pretrained(folder / "discriminator", output_loading_info=True)
+    assert told["missing_keys"] == told["unexpected_keys"] == []
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "discriminator"]
+    assert "Masked language model" in (folder / "README.md").read_text(encoding="utf8")
+
+
+def test_the_card_tells_recipe_and_scores(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    last = go(make_run(tmp_path), make_task())
+    assert last.evaluation is not None
+    card = (tmp_path / "model-last" / "README.md").read_text(encoding="utf8")
+    assert "spacy-electra 1.2.3" in card
+    assert "| steps | 8 |" in card
+    assert f"| auc | {last.evaluation.scores['auc']:.4f} |" in card
+
+
+def test_models_are_written_whole(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    run, task = make_run(tmp_path), make_task()
+    go(run, task)
+    (tmp_path / ".partial-model-last").mkdir()
+    (tmp_path / ".partial-model-last" / "rubbish").write_text("left by a crash", encoding="utf8")
+    save_model(run, task, "model-last", State(step=99), {"auc": 0.5})
+    names = sorted(path.name for path in (tmp_path / "model-last").iterdir())
+    assert names == ["README.md", "discriminator", "generator"]
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_finished_run_gets_the_model_last_that_it_lacks(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    run, task = make_run(tmp_path), make_task()
+    last = go(run, task)
+    folder = tmp_path / "model-last"
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    folder.rename(tmp_path / "elsewhere")
+    resumed = make_task()
+    finish(run, resumed, restore(resumed, tmp_path))
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert last.progress == 1.0
+
+
+def test_a_diverged_state_is_not_saved(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    task = make_task()
+    with torch.no_grad():
+        network_of(task.model).embeddings.word.weight[7] = float("nan")
+    with pytest.raises(ValueError, match="diverged: at step 1"):
+        save_state(make_run(tmp_path), task, next(pretrain(task, State())).state)
+    assert not (tmp_path / "latest").exists()
+
+
+def test_a_folder_with_a_run_is_refused_unless_it_is_to_be_resumed(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    check_folder(tmp_path / "new", resume=False)
+    check_folder(tmp_path, resume=False)
+    check_folder(tmp_path, resume=True)
+    go(make_run(tmp_path), make_task())
+    check_folder(tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"holds a run: add --resume"):
+        check_folder(tmp_path, resume=False)
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        check_folder(path, resume=True)
