@@ -17,9 +17,8 @@ from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.randomness import row_keys
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import Batch, network_of
+from spacy_electra.model.build import Batch, Pretrainer, network_of
 from spacy_electra.model.electra import Output
-from spacy_electra.training.loop import Pretrainer
 
 ROWS = 4  # of the forward pass
 

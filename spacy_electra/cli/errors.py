@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import typer
 from click import ClickException
-from wasabi import Printer
+from wasabi.printer import Printer
 
 from spacy_electra.model.keys import nearest
 

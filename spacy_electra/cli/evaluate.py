@@ -68,10 +68,9 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
     if rows is not None:
         overrides["training.dev_rows"] = rows
     config = config_beside(Path(model))
-    if config is None:
-        config = TEMPLATES / "pretrain.cfg"
-        overrides |= _shapes(model, discriminator)
-    return read_settings(config, overrides)
+    if config is not None:
+        return read_settings(config, overrides)
+    return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model, discriminator))
 
 
 def _shapes(model: str, discriminator: Path) -> dict[str, Any]:
@@ -83,7 +82,9 @@ def _shapes(model: str, discriminator: Path) -> dict[str, Any]:
             f"give the folder of a run, or one with discriminator/ and generator/."
         )
     big, small = (shape_of(read_config(folder), source=str(folder)) for folder in (discriminator, generator))
-    overrides: dict[str, Any] = {"model.window": big.positions, "model.discriminator.embedding": big.embedding}
-    for part, shape in (("discriminator", big), ("generator", small)):
-        overrides |= {f"model.{part}.{key}": getattr(shape, key) for key in SHAPE_KEYS}
-    return overrides
+    numbers = [{key: getattr(shape, key) for key in SHAPE_KEYS} for shape in (big, small)]
+    return {
+        "window": big.positions,
+        "discriminator": numbers[0] | {"embedding": big.embedding},
+        "generator": numbers[1],
+    }

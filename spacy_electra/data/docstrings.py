@@ -1,6 +1,7 @@
 """The documentation strings of installed packages, read by parsing their files; nothing is imported or run."""
 
 import ast
+import gc
 import os
 import sysconfig
 import warnings
@@ -71,15 +72,25 @@ def read_module(module: Module, *, min_words: int) -> list[str] | None:
 
     Raises OSError where the file cannot be read.
     """
-    content = module.path.read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the code that is read
-        try:
-            tree = ast.parse(content)
-        except _UNPARSABLE:
-            return None
+    try:
+        tree = _parse(module.path.read_bytes())
+    except _UNPARSABLE:
+        return None
     strings = (text.replace("\x00", "") for text in _documentation(tree.body) if _is_text(text))
     return [paragraph for text in strings for paragraph in prose_of(text, min_words=min_words)]
+
+
+def _parse(content: bytes) -> ast.Module:
+    """The syntax tree, with no word about questionable code; twice as fast without the collector of cycles."""
+    was_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(content)
+    finally:
+        if was_collecting:
+            gc.enable()
 
 
 def _is_text(text: str) -> bool:

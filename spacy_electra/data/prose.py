@@ -25,7 +25,8 @@ _TABLE = re.compile(r"\s*\|.*\|\s*")
 _BULLET = re.compile(r"\s*(?:[-*+•]|\(?\d{1,2}[.)])\s+")
 _FIELD = re.compile(r"\s*:(\w+)[^:\n]*:(?!`)\s*")  # :param x: of Sphinx
 _TYPE_FIELDS = {"type", "rtype", "vartype"}
-_ARGUMENT = re.compile(r"\s+[\w.*`\[\]]+(?:,\s[\w.*`]+)*\s*(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?\s*:(?:\s+|$)")
+_TYPE = r"\([^()]*(?:\([^()]*\)[^()]*)*\)"
+_ARGUMENT = re.compile(rf"(?:\s*[\w.*`]+\s{_TYPE}|\s+[\w.*`\[\]]+(?:,\s[\w.*`]+)*(?:\s*{_TYPE})?)\s*:(?:\s+|$)")
 _LABEL = re.compile(r"\s*[A-Z]\w*(?: \w+){0,2}:\s*")  # Args: and the like, alone on a line
 _NUMPY_ARGUMENT = re.compile(r"\s*[^\s:].*? : \S.*")
 

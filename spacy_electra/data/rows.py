@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 
-
 @dataclass(frozen=True)
 class Special:
     """Numbers of the pieces that are no text, as the vocabulary has them."""

@@ -95,7 +95,7 @@ def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
 
 
 def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
-    """Put the samples (B, K) into the original pieces (B, T). A lucky sample, equal to the original, is not replaced."""
+    """Put the samples (B, K) into the original pieces (B, T). A lucky sample, the original itself, is not replaced."""
     original = ids.gather(1, positions.index)
     put = torch.where(positions.weight > 0, samples, original)
     corrupted = ids.scatter(1, positions.index, put)
@@ -103,7 +103,7 @@ def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
 
 
 def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int) -> Guesses:
-    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the vocabulary head."""
+    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head."""
     index = masked.positions.index
     weight = masked.positions.weight.reshape(-1)
     chosen = hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))

@@ -25,9 +25,10 @@ def initialize(model: nn.Module, *, kind: Initialization, seed: int) -> None:
 
     paper: N(0, 0.02) everywhere (Clark et al. 2020, appendix A). fan_in: linear weights N(0, 1/sqrt(inputs)).
     local: as fan_in, but blocks add a tenth to their input, as post-LayerNorm asks of high rates (Liu et al. 2020,
-    "Understanding the difficulty of training transformers"), positions are sinusoids (Vaswani et al. 2017), and the first
-    heads look at their neighbours, so that context is used from the first step (the idea of mimetic initialization,
-    Trockman and Kolter 2023). Embeddings begin larger there, or their noise would drown the positions within minutes.
+    "Understanding the difficulty of training transformers"), positions are sinusoids (Vaswani et al. 2017), and the
+    first heads look at their neighbours, so that context is used from the first step (the idea of mimetic
+    initialization, Trockman and Kolter 2023). Embeddings begin larger there, or the noise of the first steps would
+    drown the positions.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -85,7 +86,8 @@ def _look_around(model: nn.Module) -> None:
         if isinstance(body.project, nn.Linear):
             nn.init.orthogonal_(body.project.weight, generator=torch.Generator().manual_seed(width))
             read = body.project.weight.t()
-        heads = [(block.attention, head) for block in body.blocks for head in range(block.attention.heads)]
+        attentions = [module for module in body.modules() if isinstance(module, Attention)]
+        heads = [(attention, head) for attention in attentions for head in range(attention.heads)]
         for offset, (attention, head) in zip(OFFSETS, heads, strict=False):
             _turn_to(attention, head, offset, read, _frequencies(count, width // 2))
 

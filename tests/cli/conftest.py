@@ -41,10 +41,6 @@ TINY = {
     "model.discriminator.feed_forward": 32,
     "model.discriminator.heads": 2,
     "model.discriminator.embedding": 16,
-    "model.generator.layers": 1,
-    "model.generator.width": 8,
-    "model.generator.feed_forward": 16,
-    "model.generator.heads": 1,
     "training.max_steps": 4,
     "training.max_minutes": 0,
     "training.batch_rows": 4,
@@ -124,6 +120,7 @@ def store_dir(electra: Invoke, work: Path, corpus_path: Path, tokenizer_dir: Pat
 @pytest.fixture(scope="session")
 def pretrain_cfg(work: Path, store_dir: Path, tokenizer_dir: Path) -> Path:
     config = pretrain_config("tiny", gpu=False)
+    config["model"]["generator"] = {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}
     config["paths"].update(train=str(store_dir), tokenizer=str(tokenizer_dir))
     path = work / "pretrain.cfg"
     path.write_text(config_text(config), encoding="utf8")

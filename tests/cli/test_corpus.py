@@ -66,21 +66,25 @@ def documents(path: Path) -> list[dict[str, str]]:
             ["Do it like this:", "Then you are done."],
         ),
         ("```python\nthe code is in here\n```\nThe text is behind.", ["The text is behind."]),
-        (".. code-block:: python\n\n   the code is in here\n\nThe text is behind.", ["The text is behind."]),
+        (".. code-block:: py\n\n   the code is in here\n\nThe text is behind.", ["The text is behind."]),
         (".. note:: This is what\n   you should know.", ["This is what you should know."]),
         (
-            "Parameters\n----------\nx : int, optional\n    The axis to be used\n    for the mean.\ny : a list of the int\n"
-            "    The other one of the two.",
+            "Parameters\n----------\nx : int, optional\n    The axis to be used\n    for the mean.\n"
+            "y : a list of the int\n    The other one of the two.",
             ["The axis to be used for the mean.", "The other one of the two."],
         ),
         (
-            "Args:\n    x (int): The axis to be used,\n        for the mean.\n    y: The other one of the two.",
+            "\nArgs:\n    x (int): The axis to be used,\n        for the mean.\n    y: The other one of the two.",
             ["The axis to be used, for the mean.", "The other one of the two."],
+        ),
+        (
+            "x (`int`, *optional*):\n    The axis that is used.\ny (`int`):\n    The other axis.",
+            ["The axis that is used."],
         ),
         (":param x: The axis to be used.\n:type x: the type of it", ["The axis to be used."]),
         (
-            "- the first of the items\n- the second of\n  the items",
-            ["the first of the items", "the second of the items"],
+            "- the first of all\n- the second of\n  the items",
+            ["the first of all", "the second of the items"],
         ),
         ("| the | table | is here |\n+-----+-------+---------+\nThe text is behind.", ["The text is behind."]),
         ("f(x, y) -> (a, b) = {x: y}, the[0]", []),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,7 @@ def test_the_store_holds_the_pieces_of_the_corpus(corpus_path: Path, tokenizer_d
     store, tokenizer = Store.open(store_dir), WordPiece.load(tokenizer_dir)
     texts = [json.loads(line)["text"] for line in corpus_path.read_text().splitlines()]
     expected = [list(pieces.ids) for pieces in tokenizer.encode(texts)]
-    starts = store.starts
-    assert [list(store.read(a, b)) for a, b in zip(starts[:-1], starts[1:], strict=True)] == expected
+    assert [list(store.read(start, stop)) for start, stop in pairwise(store.starts)] == expected
 
 
 def test_spacy_files_are_read_as_their_text(electra: Invoke, tmp_path: Path, spacy_file: Path, tokenizer_dir: Path):

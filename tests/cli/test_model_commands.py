@@ -166,6 +166,7 @@ def test_the_frozen_pipeline_trains_its_heads_on_an_assembled_transformer(run_di
     config["training"].update(max_steps=2, eval_frequency=1)
     nlp = spacy.training.initialize.init_nlp(config)
     before = assembled.get_pipe("transformer").model.to_bytes()
+    (tmp_path / "trained").mkdir()
     best, _ = spacy.training.loop.train(nlp, tmp_path / "trained")
     assert best.get_pipe("transformer").model.to_bytes() == before
     trained = spacy.load(tmp_path / "trained" / "model-last")

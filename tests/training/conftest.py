@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,7 +23,7 @@ from spacy_electra.training.schema import Training
 torch.set_num_threads(1)
 
 WORDS = [f"w{number:02d}" for number in range(40)]
-SUCCESSORS = 3  # of each word
+CLASSES = 8  # of five words each
 WINDOW = 24
 TRAINING = {
     "max_steps": 8,
@@ -50,16 +49,13 @@ GENERATOR = {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}
 MakeTask = Callable[..., Task]
 
 
-def markov_texts(documents: int, words: tuple[int, int], *, seed: int = 0) -> list[str]:
-    """Texts in which each word is followed by one of a few; their lengths lie between the two numbers."""
+def cyclic_texts(lengths: list[int], *, seed: int = 0) -> list[str]:
+    """Texts of these many words; a word is followed by any word of the next of a few classes, which go round."""
     draw = random.Random(seed)
-    successors = {word: draw.sample(WORDS, SUCCESSORS) for word in WORDS}
     texts = []
-    for _ in range(documents):
-        chain = [draw.choice(WORDS)]
-        while len(chain) < draw.randint(*words):
-            chain.append(draw.choice(successors[chain[-1]]))
-        texts.append(" ".join(chain))
+    for length in lengths:
+        start = draw.randrange(CLASSES)
+        texts.append(" ".join(draw.choice(WORDS[(start + place) % CLASSES :: CLASSES]) for place in range(length)))
     return texts
 
 
@@ -69,7 +65,7 @@ def write_store(folder: Path, texts: list[str]) -> Store:
     tokenizer_dir.mkdir(parents=True, exist_ok=True)
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     (tokenizer_dir / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf8")
-    documents = (Document(text=text, source="markov.jsonl", line=n) for n, text in enumerate(texts, start=1))
+    documents = (Document(text=text, source="cyclic.jsonl", line=n) for n, text in enumerate(texts, start=1))
     build_store(documents, WordPiece.load(tokenizer_dir), folder / "store")
     return Store.open(folder / "store")
 
@@ -77,7 +73,7 @@ def write_store(folder: Path, texts: list[str]) -> Store:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """60 documents of 5 to 60 pieces, so that rows differ in how much of them is padding."""
-    return write_store(tmp_path_factory.mktemp("corpus"), markov_texts(60, (5, 60)))
+    return write_store(tmp_path_factory.mktemp("corpus"), cyclic_texts([5 + number * 7 % 56 for number in range(60)]))
 
 
 @pytest.fixture(scope="session")
@@ -136,12 +132,12 @@ def make_run(tokenizer: WordPiece) -> Callable[..., Run]:
     return make
 
 
-@pytest.fixture(name="markov_store")
-def markov_store_fixture(tmp_path: Path) -> Callable[..., Store]:
-    """Writes a store of random texts of the same language, of another size."""
+@pytest.fixture
+def cyclic_store(tmp_path: Path) -> Callable[..., Store]:
+    """Writes a store of so many documents of so many words."""
 
-    def make(documents: int, words: tuple[int, int], *, seed: int = 0) -> Store:
-        return write_store(tmp_path / "corpus", markov_texts(documents, words, seed=seed))
+    def make(*, documents: int, words: int) -> Store:
+        return write_store(tmp_path / "corpus", cyclic_texts([words] * documents))
 
     return make
 
@@ -154,8 +150,3 @@ def weights_of() -> Callable[[Task], dict[str, torch.Tensor]]:
         return {name: tensor.clone() for name, tensor in network_of(task.model).state_dict().items()}
 
     return read
-
-
-@pytest.fixture
-def frequencies(store: Store) -> np.ndarray:
-    return piece_counts(store, len(WORDS) + 5)

@@ -1,0 +1,236 @@
+"""From the numbers of a config to the pretraining model: shapes, mistakes, and going on from saved weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from spacy_electra.data.masking import mask_rows
+from spacy_electra.data.randomness import row_keys
+from spacy_electra.data.rows import Rows, Special
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.build import Batch, LossWeights, Pretrainer, build_electra, network_of
+from spacy_electra.model.electra import Electra, MaskedLanguageModel
+from spacy_electra.model.huggingface import save_discriminator, save_generator
+from spacy_electra.model.keys import check_keys
+from spacy_electra.model.optimizer import adamw_v1
+
+SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
+WINDOW = 16
+DISCRIMINATOR = {"layers": 2, "width": 16, "feed_forward": 24, "heads": 2, "embedding": 12}
+GENERATOR = {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}
+
+Build = Callable[..., Pretrainer]
+
+
+def write_vocabulary(folder: Path, *, prefix: str = "w") -> Path:
+    folder.mkdir(exist_ok=True)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"{prefix}{number}" for number in range(20))]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf8")
+    return folder
+
+
+@pytest.fixture
+def tokenizer_dir(tmp_path: Path) -> Path:
+    return write_vocabulary(tmp_path / "tokenizer")
+
+
+@pytest.fixture
+def build(tokenizer_dir: Path) -> Build:
+    def make(**settings: Any) -> Pretrainer:
+        given = {"objective": "electra", "tokenizer": str(tokenizer_dir), "window": WINDOW, "precision": "fp32"}
+        given |= {"discriminator": DISCRIMINATOR, "generator": GENERATOR}
+        return build_electra(**{**given, **settings})
+
+    return make
+
+
+def batch(*, seed: int = 0) -> Batch:
+    """Three rows of one stretch each, the last one half empty."""
+    ids = torch.randint(5, 25, (3, WINDOW), generator=torch.Generator().manual_seed(1))
+    ids[:, 0], ids[:, -1] = SPECIAL.cls, SPECIAL.sep
+    segments = torch.ones_like(ids)
+    segments[2, 8:] = ids[2, 8:] = 0
+    row = torch.arange(3)
+    keys = row_keys(seed, epoch=torch.zeros_like(row), row=row)
+    rows = Rows(ids, torch.zeros_like(ids), segments, torch.arange(WINDOW).expand_as(ids), keys)
+    return Batch(rows=rows, masked=mask_rows(rows, SPECIAL, rate=0.3, keep_rate=0.15))
+
+
+def weights(model: Pretrainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network_of(model).state_dict().items()}
+
+
+def count(model: Pretrainer) -> int:
+    return sum(parameter.numel() for parameter in network_of(model).parameters())
+
+
+def losses(model: Pretrainer) -> list[float]:
+    output, _ = model.begin_update(batch())
+    return [float(output.guesses.loss), float(output.verdicts.loss)]
+
+
+def test_the_numbers_of_the_config_are_the_shapes_of_the_halves(build: Build) -> None:
+    network = network_of(build())
+    assert isinstance(network, Electra)
+    assert vars(network.shape) == {**DISCRIMINATOR, "vocab": 25, "positions": WINDOW, "types": 2}
+    assert vars(network.generator_shape) == {**GENERATOR, "embedding": 12, "vocab": 25, "positions": WINDOW, "types": 2}
+
+
+def test_the_parameters_are_those_counted_by_hand(build: Build) -> None:
+    def body(layers: int, width: int, feed_forward: int) -> int:
+        project = 12 * width + width
+        attention = 4 * (width * width + width)
+        return project + layers * (attention + 2 * width * feed_forward + feed_forward + width + 4 * width)
+
+    embeddings = (25 + WINDOW + 2 + 2) * 12
+    masked_head = 8 * 12 + 12 + 2 * 12 + 25
+    replaced_head = 16 * 16 + 16 + 16 + 1
+    assert count(build()) == embeddings + body(2, 16, 24) + body(1, 8, 16) + masked_head + replaced_head
+
+
+def test_without_a_generator_the_discriminator_guesses_as_well(build: Build) -> None:
+    tied, parted = build(generator=None), build()
+    assert count(tied) < count(parted)
+    assert network_of(tied).generator_shape == network_of(tied).shape
+    assert all(loss > 0 for loss in losses(tied))
+
+
+def test_the_other_objective_has_the_shape_of_the_discriminator(build: Build) -> None:
+    network = network_of(build(objective="mlm"))
+    assert isinstance(network, MaskedLanguageModel)
+    assert network.shape == network_of(build()).shape
+
+
+def test_equal_seeds_give_equal_weights_and_another_seed_others(build: Build) -> None:
+    first, again, other = weights(build(seed=1)), weights(build(seed=1)), weights(build(seed=2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["embeddings.word.weight"], other["embeddings.word.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "bert"}, r"objective must be one of electra, mlm, but got 'bert'"),
+        ({"initialization": "random"}, r"initialization must be one of .*local.*, but got 'random'"),
+        ({"precision": "fp8"}, r"precision must be one of .*, but got 'fp8'"),
+        ({"dropout": 1.0}, r"dropout must be at least 0 and below 1, but got 1\.0"),
+        ({"window": 4}, r"window must be at least 8 pieces, but got 4"),
+        (
+            {"discriminator": {**DISCRIMINATOR, "widht": 16}},
+            r"\[model\.discriminator\] has an unknown key 'widht': did you mean 'width'\?",
+        ),
+        (
+            {"generator": {**GENERATOR, "embedding": 12}},
+            r"\[model\.generator\] has an unknown key 'embedding'.*Valid are feed_forward, heads, layers, width",
+        ),
+        ({"generator": {"layers": 1}}, r"\[model\.generator\] lacks the key 'width'"),
+        ({"generator": {**GENERATOR, "heads": 0}}, r"\[model\.generator\] heads must be a whole number above 0.*got 0"),
+        ({"discriminator": {**DISCRIMINATOR, "heads": 3}}, r"width must be a multiple of heads"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(build: Build, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+def test_the_nearest_valid_key_is_named() -> None:
+    with pytest.raises(ValueError, match=r"\[x\] has an unknown key 'epochs': did you mean 'max_epochs'\?"):
+        check_keys(["epochs"], valid=["max_steps", "max_epochs"], required=[], where="[x]")
+
+
+def test_a_loss_weighs_as_much_as_it_is_told_to(build: Build) -> None:
+    """Twice the weights give twice the gradients; without the discriminator's loss its head gets none."""
+    model = build()
+    network = network_of(model)
+
+    def gradients(generator: float, discriminator: float) -> dict[str, Tensor]:
+        network.zero_grad(set_to_none=True)
+        _, backprop = model.begin_update(batch())
+        backprop(LossWeights(torch.tensor(generator), torch.tensor(discriminator)))
+        return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+    once, twice, alone = gradients(0.5, 3.0), gradients(1.0, 6.0), gradients(0.5, 0.0)
+    for name, gradient in once.items():
+        torch.testing.assert_close(2 * gradient, twice[name])
+    assert once["replaced_head.score.bias"].abs().sum() > 0
+    assert alone["replaced_head.score.bias"].abs().sum() == 0
+    torch.testing.assert_close(alone["masked_head.bias"], once["masked_head.bias"])
+
+
+def test_dropout_belongs_to_training_and_to_the_row(build: Build) -> None:
+    model, plain = build(dropout=0.5), build()
+    assert losses(model) == losses(model)
+    assert losses(model) != losses(plain)
+    assert torch.equal(model.predict(batch()).verdicts.logits, plain.predict(batch()).verdicts.logits)
+    other, _ = model.begin_update(Batch(rows=batch(seed=9).rows, masked=batch().masked))
+    assert float(other.guesses.loss) != losses(model)[0]
+
+
+def test_a_prediction_cannot_be_trained_on(build: Build) -> None:
+    _, backprop = build()(batch(), is_train=False)
+    with pytest.raises(ValueError, match="use begin_update"):
+        backprop(LossWeights(torch.tensor(1.0), torch.tensor(1.0)))
+
+
+def test_the_window_is_told_to_whoever_lays_out_the_rows(build: Build) -> None:
+    assert build(window=24).attrs["window"] == 24
+
+
+# Going on from saved weights
+
+
+@pytest.fixture
+def saved(build: Build, tokenizer_dir: Path, tmp_path: Path) -> Callable[[Pretrainer], str]:
+    """Saves a model as a run does; the folder's name."""
+
+    def save(model: Pretrainer) -> str:
+        folder, network, tokenizer = tmp_path / "model-last", network_of(model), WordPiece.load(tokenizer_dir)
+        save_discriminator(network, tokenizer, folder / "discriminator")
+        if isinstance(network, Electra):
+            save_generator(network, tokenizer, folder / "generator")
+        return str(folder)
+
+    return save
+
+
+@pytest.mark.parametrize("objective", ["electra", "mlm"])
+def test_a_run_goes_on_from_the_weights_of_another(
+    build: Build, saved: Callable[[Pretrainer], str], objective: str
+) -> None:
+    model = build(objective=objective, seed=1)
+    optimizer = adamw_v1(0.01)
+    output, backprop = model.begin_update(batch())
+    backprop(LossWeights(1 / output.guesses.count, torch.tensor(0.1)))
+    model.finish_update(optimizer)
+    trained = weights(model)
+    fresh, loaded = build(objective=objective, seed=2), build(objective=objective, seed=2, init=saved(model))
+    assert any(not torch.equal(trained[name], tensor) for name, tensor in weights(fresh).items())
+    for name, tensor in weights(loaded).items():
+        assert torch.equal(trained[name], tensor), name
+
+
+def test_weights_of_another_shape_are_refused_by_the_numbers_that_differ(
+    build: Build, saved: Callable[[Pretrainer], str]
+) -> None:
+    folder = saved(build())
+    with pytest.raises(ValueError, match=r"feed_forward=32 \(saved: 24\)"):
+        build(init=folder, discriminator={**DISCRIMINATOR, "feed_forward": 32})
+
+
+def test_weights_of_another_vocabulary_are_refused(
+    build: Build, saved: Callable[[Pretrainer], str], tmp_path: Path
+) -> None:
+    folder, other = saved(build()), write_vocabulary(tmp_path / "other", prefix="x")
+    with pytest.raises(ValueError, match="belong to another vocabulary"):
+        build(init=folder, tokenizer=str(other))
+
+
+def test_a_window_longer_than_the_saved_positions_is_refused(build: Build, saved: Callable[[Pretrainer], str]) -> None:
+    folder = saved(build())
+    assert build(init=folder, window=12).attrs["window"] == 12
+    with pytest.raises(ValueError, match=r"window=24 is longer than the 16 positions .* Set model\.window to 16"):
+        build(init=folder, window=24)

@@ -1,0 +1,75 @@
+"""The layers of the package, read from its imports: data < model < {training, pipeline} < cli."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spacy_electra
+
+PACKAGE = Path(spacy_electra.__file__).parent
+BELOW = {
+    "data": {"data"},
+    "model": {"data", "model"},
+    "training": {"data", "model", "training"},
+    "pipeline": {"data", "model", "pipeline"},
+    "cli": {"data", "model", "training", "pipeline", "cli"},
+}
+WITHOUT_SPACY = {"data", "model", "training"}
+SPACY = {"spacy", "spacy_transformers", "spacy_legacy", "spacy_loggers"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of all that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    folders = {path.relative_to(PACKAGE).parts[0] for path in MODULES} - {"__init__.py"}
+    assert folders == BELOW.keys()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != PACKAGE], ids=name_of)
+def test_a_module_imports_from_its_own_layer_or_from_below(path: Path) -> None:
+    layer = path.relative_to(PACKAGE).parts[0]
+    for name in imported(path):
+        root, _, rest = name.partition(".")
+        if root == "spacy_electra" and rest and not rest.startswith("__"):
+            assert rest.split(".")[0] in BELOW[layer], f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in WITHOUT_SPACY], ids=name_of
+)
+def test_the_lower_layers_run_without_spacy(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & SPACY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_read_that_could_run_code(path: Path) -> None:
+    for name, call in calls(path):
+        assert name not in {"pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec", "yaml.load"}, name
+        if name == "torch.load":
+            only_weights = [keyword.value for keyword in call.keywords if keyword.arg == "weights_only"]
+            assert [ast.unparse(value) for value in only_weights] == ["True"], f"{name_of(path)}: {ast.unparse(call)}"
+    assert not {"dill", "cloudpickle", "joblib", "marshal", "shelve"} & {name.split(".")[0] for name in imported(path)}
+    from_pickle = {name for name in imported(path) if name.startswith("pickle.")}
+    assert from_pickle <= {"pickle.UnpicklingError"}
