@@ -7,6 +7,7 @@ Example: python scripts/package_best.py training/software/runs packages --varian
 
 import os
 from pathlib import Path
+from typing import Any
 
 import srsly
 import typer
@@ -43,9 +44,9 @@ def main(
 
 def dev_score(model: Path) -> float:
     """The weighted score by which `spacy train` has chosen the model."""
-    scores: dict[str, float | None] = srsly.read_json(model / "meta.json")["performance"]
+    scores: dict[str, Any] = srsly.read_json(model / "meta.json")["performance"]
     weights: dict[str, float | None] = Config().from_disk(model / "config.cfg")["training"]["score_weights"]
-    return sum((scores.get(key) or 0.0) * (weight or 0.0) for key, weight in weights.items())
+    return sum(weight * (scores.get(key) or 0.0) for key, weight in weights.items() if weight)
 
 
 def build_sdist(folder: Path) -> Path:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from spacy.cli._util import import_code, parse_config_overrides
-from spacy.util import registry
 from wasabi import msg
 
 import spacy_electra
@@ -17,7 +16,7 @@ from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger
 from spacy_electra.cli.progress import RunProgress
 from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
-from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.cli.settings import Settings, make, read_settings
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
@@ -59,7 +58,7 @@ def run_pretraining(
     Raises ValueError or OSError for everything a user can mend: config, data, device, folder.
     """
     import_code(code)
-    settings = read_settings(config, parse_config_overrides(list(arguments)))
+    given = settings = read_settings(config, parse_config_overrides(list(arguments)))
     system = settings.system
     device = choose_device(gpu_id, allocator=system.gpu_allocator, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
@@ -71,7 +70,7 @@ def run_pretraining(
     output.mkdir(parents=True, exist_ok=True)
     state = restore(task, output)
     data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
-    write_beginning(output, settings, task, train=data.train, dev=data.dev)
+    write_beginning(output, given, task, train=data.train, dev=data.dev)
     run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
     if task.progress(state) >= 1.0:
         finish(run, task, state)
@@ -98,7 +97,7 @@ def open_data(settings: Settings) -> Data:
 def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool) -> Task:
     """Build the model and lay out the rows. is_new: no checkpoint brings the weights."""
     training, seed = settings.training, settings.system.seed
-    model = registry.resolve({"model": settings.config["model"]})["model"]
+    model = make(settings.config["model"], "model")
     if is_new and settings.config["model"].get("init") is None:
         counts = piece_counts(data.train, data.tokenizer.size)
         start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate)

@@ -22,6 +22,7 @@ HELD_OUT = "held out of train"
 # What decides which weights there are and what a place in the data means. The corpora are compared by their content.
 FIXED = (
     "model",
+    "paths.init",
     "system.seed",
     "training.batch_rows",
     "training.mask_rate",
@@ -70,7 +71,7 @@ def go_on(beginning: Beginning, settings: Settings, *, train: Store, dev: Store 
     Raises ValueError for a change that the checkpoint cannot follow; tells the other changes.
     """
     before, now = (dict(_flat(config)) for config in (beginning.config, settings.config))
-    for key in sorted(before.keys() | now.keys()):
+    for key in now | before:  # in the order of the config: ${paths.init} is told before what it stands for
         if before.get(key) == now.get(key):
             continue
         if _is_fixed(key):

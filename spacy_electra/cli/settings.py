@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from confection import Config
+from confection import Config, ConfigValidationError
 from spacy.util import load_config, registry
 from thinc.api import Optimizer
 
@@ -51,14 +51,29 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
     for place, kind in FUNCTION_SECTIONS.items():
         _fill_in(config, place, kind)
     training = dict(config["training"])
-    built = registry.resolve({name: training[name] for name in ("optimizer", "logger")})
-    check_optimizer(built["optimizer"], training["optimizer"])
+    _check_rate(training["optimizer"])
+    for name in ("optimizer", "logger"):
+        training[name] = make(training[name], f"training.{name}")
+    _check_optimizer(training["optimizer"])
     return Settings(
         config=config,
         paths=read_section(Paths, config["paths"]),
         system=read_section(System, config["system"]),
-        training=read_section(Training, {**training, **built}),
+        training=read_section(Training, training),
     )
+
+
+def make(section: dict[str, Any], place: str) -> Any:
+    """What the registered function in a section makes. Raises ValueError that names the first value of a wrong type.
+
+    place: the section's name, e.g. "training.optimizer".
+    """
+    try:
+        return registry.resolve({place: section})[place]
+    except ConfigValidationError as error:
+        first = error.errors[0]
+        key, problem = ".".join(str(part) for part in first["loc"]), str(first["msg"]).removeprefix("at root: ")
+        raise ValueError(f"{key}: {problem}") from None
 
 
 def _fill_in(config: Config, place: tuple[str, ...], kind: str) -> None:
@@ -80,13 +95,15 @@ def _fill_in(config: Config, place: tuple[str, ...], kind: str) -> None:
             section[key] = parameter.default
 
 
-def check_optimizer(optimizer: Any, section: Mapping[str, Any]) -> None:
-    """Raise ValueError for an optimizer that pretraining cannot use."""
-    if not isinstance(optimizer, Optimizer):
-        raise ValueError(f"training.optimizer must make a thinc optimizer, but makes a {type(optimizer).__name__}.")
+def _check_rate(section: Mapping[str, Any]) -> None:
     if not isinstance(section["learn_rate"], int | float):
         raise ValueError(
             f"training.optimizer.learn_rate must be a number, the peak, but got {section['learn_rate']!r}: "
             f"the schedule is the paper's and follows the budget (training.warmup, training.max_steps, ...)."
         )
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"training.optimizer must make a thinc optimizer, but makes a {type(optimizer).__name__}.")
     Hyperparameters.of(optimizer)

@@ -70,7 +70,7 @@ def count(model: Pretrainer) -> int:
 
 def losses(model: Pretrainer) -> list[float]:
     output, _ = model.begin_update(batch())
-    return [float(output.guesses.loss), float(output.verdicts.loss)]
+    return [output.guesses.loss.item(), output.verdicts.loss.item()]
 
 
 def test_the_numbers_of_the_config_are_the_shapes_of_the_halves(build: Build) -> None:
@@ -167,7 +167,7 @@ def test_dropout_belongs_to_training_and_to_the_row(build: Build) -> None:
     assert losses(model) != losses(plain)
     assert torch.equal(model.predict(batch()).verdicts.logits, plain.predict(batch()).verdicts.logits)
     other, _ = model.begin_update(Batch(rows=batch(seed=9).rows, masked=batch().masked))
-    assert float(other.guesses.loss) != losses(model)[0]
+    assert other.guesses.loss.item() != losses(model)[0]
 
 
 def test_a_prediction_cannot_be_trained_on(build: Build) -> None:

@@ -22,10 +22,10 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_the_dev_score_is_weighed_as_in_training(tmp_path: Path) -> None:
-    scores = {"performance": {"ents_f": 0.4, "dep_las": 0.8, "speed": 1000.0}}
+    scores = {"performance": {"ents_f": 0.4, "dep_las": 0.8, "speed": 1000.0, "ents_per_type": {"ORG": {"f": 0.1}}}}
     (tmp_path / "meta.json").write_text(json.dumps(scores))
     (tmp_path / "config.cfg").write_text(
-        "[training]\n[training.score_weights]\nents_f = 0.25\ndep_las = 0.75\nspeed = null\n"
+        "[training]\n[training.score_weights]\nents_f = 0.25\ndep_las = 0.75\nspeed = null\nents_per_type = null\n"
     )
     assert dev_score(tmp_path) == pytest.approx(0.25 * 0.4 + 0.75 * 0.8)
 

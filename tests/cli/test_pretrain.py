@@ -1,0 +1,283 @@
+"""`pretrain` from config to run: what it writes and prints, how it is interrupted and resumed."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from spacy.util import load_config
+
+Invoke = Callable[..., Any]
+Train = Callable[..., Any]
+
+LOGGER = """
+import json, os, signal
+from pathlib import Path
+from spacy import registry
+
+@registry.loggers("test.FileLogger.v1")
+def make(path: str, interrupt_at: int = 0):
+    def setup(nlp, stdout, stderr):
+        lines = [{{"pipeline": [name for name, part in nlp.pipeline if part.is_trainable],
+                  "weights": nlp.config["training"]["score_weights"]}}]
+        steps = 0
+
+        def log(info):
+            nonlocal steps
+            steps += 1
+            lines.append(info and {{**info, "checkpoints": list(info["checkpoints"])}})
+            if steps == interrupt_at:
+                os.kill(os.getpid(), signal.{signal})
+
+        return log, lambda: Path(path).write_text(json.dumps(lines))
+    return setup
+"""
+
+
+@pytest.fixture
+def train(electra: Invoke, pretrain_cfg: Path, tiny: list[str]) -> Train:
+    """Run `pretrain` into a folder; what it printed."""
+
+    def run(output: Path, *arguments: Any) -> str:
+        return str(electra("pretrain", pretrain_cfg, "--output", output, *tiny, *arguments))
+
+    return run
+
+
+@pytest.fixture
+def refused(complaint: Invoke, pretrain_cfg: Path, tiny: list[str]) -> Train:
+    """Run `pretrain` that must be refused; its message."""
+
+    def run(output: Path, *arguments: Any) -> str:
+        return str(complaint("pretrain", pretrain_cfg, "--output", output, *tiny, *arguments))
+
+    return run
+
+
+@pytest.fixture
+def file_logger(tmp_path: Path) -> Callable[..., list[str]]:
+    """Arguments that log into tmp_path/log.json, and send a signal to the process at a step."""
+
+    def arguments(*, interrupt_at: int = 0, signal: str = "SIGINT") -> list[str]:
+        code = tmp_path / "code.py"
+        code.write_text(LOGGER.format(signal=signal), encoding="utf8")
+        settings = {"@loggers": "test.FileLogger.v1", "path": str(tmp_path / "log.json"), "interrupt_at": interrupt_at}
+        return ["--code", str(code), "--training.logger", json.dumps(settings)]
+
+    return arguments
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf8").splitlines()]
+
+
+def last_weights(run: Path) -> dict[str, torch.Tensor]:
+    folder = run / "checkpoints" / (run / "latest").read_text(encoding="utf8").strip()
+    return load_file(folder / "weights.safetensors") | load_file(folder / "optimizer.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    weights, others = last_weights(one), last_weights(other)
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_what_the_documentation_says(run_dir: Path) -> None:
+    names = {path.name for path in run_dir.iterdir()}
+    assert names == {
+        *("config.cfg", "resolved.cfg", "tokenizer", "checkpoints", "latest"),
+        *("metrics.jsonl", "timings.jsonl", "model-best", "model-last"),
+    }
+    for model in ("model-best", "model-last"):
+        assert {path.name for path in (run_dir / model).iterdir()} == {"discriminator", "generator", "README.md"}
+
+
+def test_the_runs_own_config_repeats_the_run(electra: Invoke, run_dir: Path, tmp_path: Path) -> None:
+    electra("pretrain", run_dir / "config.cfg", "--output", tmp_path / "again")
+    assert_same_run(tmp_path / "again", run_dir)
+
+
+def test_the_config_is_kept_as_given_and_beside_it_what_auto_chose(run_dir: Path) -> None:
+    given, resolved = load_config(run_dir / "config.cfg"), load_config(run_dir / "resolved.cfg")
+    assert (given["model"]["precision"], given["training"]["micro_batch"]) == ("auto", 0)
+    assert resolved["model"]["precision"] in ("fp32", "bf16")
+    assert resolved["training"]["micro_batch"] == 4
+    assert resolved["machine"]["threads"] == torch.get_num_threads()
+
+
+def test_another_seed_gives_another_run(train: Train, run_dir: Path, tmp_path: Path) -> None:
+    train(tmp_path / "run", "--system.seed", 1)
+    assert metrics(tmp_path / "run")[0]["losses"] != metrics(run_dir)[0]["losses"]
+
+
+def test_a_masked_language_model_is_trained_with_its_own_columns(train: Train, tmp_path: Path) -> None:
+    printed = train(tmp_path / "run", "--model.objective", "mlm")
+    assert "LOSS GENER" in printed
+    assert "LOSS DISCR" not in printed
+    assert metrics(tmp_path / "run")[-1]["losses"].keys() == {"generator"}
+    assert not (tmp_path / "run" / "model-last" / "generator").exists()
+
+
+def test_a_dev_corpus_of_its_own_leaves_train_whole(train: Train, store_dir: Path, tmp_path: Path) -> None:
+    split = train(tmp_path / "split")
+    whole = train(tmp_path / "whole", "--paths.dev", store_dir)
+    rows = [int(printed.split(" rows of ")[0].split()[-1]) for printed in (split, whole)]
+    held_out = [int(printed.split(" held out")[0].split()[-1]) for printed in (split, whole)]
+    assert held_out[1] == rows[1] > rows[0] > held_out[0]
+
+
+def test_a_run_goes_on_from_finished_weights(train: Train, tmp_path: Path) -> None:
+    longer = ["--training.max_steps", 60, "--training.optimizer.learn_rate", 0.01, "--training.eval_frequency", 60]
+    train(tmp_path / "first", *longer)
+    begin = ["--training.max_steps", 1, "--training.warmup", 0.5]
+    train(tmp_path / "second", *begin, "--paths.init", tmp_path / "first" / "model-last")
+    train(tmp_path / "scratch", *begin)
+    after, second, scratch = (metrics(tmp_path / name)[-1] for name in ("first", "second", "scratch"))
+    assert second["scores"] == after["scores"]  # the first step has the rate 0
+    assert second["losses"]["generator"] < scratch["losses"]["generator"]
+    assert second["losses"]["discriminator"] < scratch["losses"]["discriminator"]
+
+
+# Loggers
+
+
+def test_spacys_console_logger_prints_every_column(train: Train, tmp_path: Path) -> None:
+    lines = train(tmp_path / "run").split("E #")[1]
+    for column in ("LOSS GENER", "LOSS DISCR", "AUC", "F1", "PRECISION", "RECALL", "SCORE"):
+        assert column in lines
+    first, last = metrics(tmp_path / "run")
+    for record in (first, last):
+        losses = [f"{record['losses'][half]:.2f}" for half in ("generator", "discriminator")]
+        auc = f"{100 * record['scores']['auc']:.2f}"
+        assert f"{record['epoch']} {record['step']} {losses[0]} {losses[1]} {auc}" in lines
+
+
+def test_any_logger_gets_the_facts_of_each_evaluation(
+    train: Train, file_logger: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    train(tmp_path / "run", *file_logger(), "--training.score_weights", '{"auc": 0.75, "recall": 0.25, "f1": null}')
+    setup, *infos = json.loads((tmp_path / "log.json").read_text(encoding="utf8"))
+    assert setup == {
+        "pipeline": ["generator", "discriminator"],
+        "weights": {"auc": 0.75, "recall": 0.25, "f1": None},
+    }
+    records = metrics(tmp_path / "run")
+    assert [info is None for info in infos] == [True, False, True, False]
+    for info, record in zip(infos[1::2], records, strict=True):
+        assert info["losses"] == record["losses"]
+        assert info["other_scores"] == record["scores"]
+        assert (info["step"], info["epoch"]) == (record["step"], record["epoch"])
+        assert info["score"] == pytest.approx(0.75 * record["scores"]["auc"] + 0.25 * record["scores"]["recall"])
+        assert "output_path" not in info
+    assert infos[3]["checkpoints"] == [[info["score"], info["step"]] for info in infos[1::2]]
+    assert infos[3]["words"] > infos[1]["words"] > 0
+
+
+# Interrupted and resumed
+
+INTERRUPTED_AT = 3
+LONGER = ["--training.max_steps", "6", "--training.eval_frequency", "2"]
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_goes_on_to_the_last_bit(
+    run_command: Invoke,
+    train: Train,
+    file_logger: Callable[..., list[str]],
+    pretrain_cfg: Path,
+    tiny: list[str],
+    tmp_path: Path,
+    signal: str,
+) -> None:
+    output = tmp_path / "a run"
+    arguments = [*tiny, *LONGER, *file_logger(interrupt_at=INTERRUPTED_AT, signal=signal)]
+    result = run_command("pretrain", pretrain_cfg, "--output", output, *arguments)
+    assert result.exit_code == 130
+    assert (output / "latest").read_text(encoding="utf8") == "step-00000003\n"
+    assert not (output / "model-last").exists()
+
+    command = shlex.split(result.stdout.splitlines()[-1])
+    assert command[:4] == ["python", "-m", "spacy", "electra"]
+    resumed = run_command(*command[4:], "--training.logger.interrupt_at", 0)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "Going on at step 3" in resumed.stdout
+    train(tmp_path / "whole", *LONGER)
+    assert_same_run(output, tmp_path / "whole")
+
+
+def test_a_finished_run_has_nothing_left_to_do(train: Train, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run)
+    before = metrics(run)
+    for _ in range(2):
+        assert "nothing to do" in train(run, "--resume")
+    (run / "model-last").rename(tmp_path / "elsewhere")
+    assert "nothing to do" in train(run, "--resume")
+    assert (run / "model-last" / "discriminator" / "model.safetensors").is_file()
+    assert metrics(run) == before
+
+
+def test_resume_on_an_empty_folder_starts(train: Train, run_dir: Path, tmp_path: Path) -> None:
+    train(tmp_path, "--resume")
+    assert_same_run(tmp_path, run_dir)
+
+
+def test_harmless_changes_are_told_and_accepted(train: Train, tmp_path: Path) -> None:
+    train(tmp_path)
+    changes = {"training.max_steps": 7, "training.eval_frequency": 3, "training.checkpoint_minutes": 1}
+    printed = train(tmp_path, "--resume", *(part for key, value in changes.items() for part in (f"--{key}", value)))
+    for key, value in changes.items():
+        assert f"{key} was " in printed
+        assert f"now it is {value}" in printed
+    assert [record["step"] for record in metrics(tmp_path)] == [2, 4, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "was"),
+    [
+        ("model.window", 32, 16),
+        ("model.discriminator.layers", 3, 2),
+        ("model.generator.width", 4, 8),
+        ("model.objective", "mlm", "electra"),
+        ("system.seed", 1, 0),
+        ("training.batch_rows", 2, 4),
+    ],
+)
+def test_a_change_that_the_checkpoint_cannot_follow_is_refused_by_its_key(
+    refused: Train, run_dir: Path, key: str, value: Any, was: Any
+) -> None:
+    message = refused(run_dir, "--resume", f"--{key}", value)
+    assert f"was begun with {key} = {was}, but now it is {value}" in message
+    assert f"paths.init = {run_dir}/model-last" in message
+
+
+def test_another_corpus_is_refused_but_a_moved_one_is_not(
+    refused: Train, train: Train, electra: Invoke, run_dir: Path, tokenizer_dir: Path, corpus_path: Path, tmp_path: Path
+) -> None:
+    lines = corpus_path.read_text(encoding="utf8").splitlines(keepends=True)
+    for name, kept in (("moved", lines), ("other", lines[1:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(kept), encoding="utf8")
+        electra("tokenize", tmp_path / f"{name}.jsonl", tmp_path / name, "--tokenizer", tokenizer_dir)
+    assert "nothing to do" in train(run_dir, "--resume", "--paths.train", tmp_path / "moved")
+    assert "was begun with paths.train = other text" in refused(
+        run_dir, "--resume", "--paths.train", tmp_path / "other"
+    )
+
+
+def test_what_auto_chose_is_used_again(train: Train, tmp_path: Path) -> None:
+    train(tmp_path, "--training.max_steps", 2)
+    path = tmp_path / "resolved.cfg"
+    chosen = load_config(path)["model"]["precision"]
+    other = {"fp32": "bf16", "bf16": "fp32"}[chosen]
+    path.write_text(path.read_text(encoding="utf8").replace(f'"{chosen}"', f'"{other}"'), encoding="utf8")
+    train(tmp_path, "--resume")
+    assert load_config(path)["model"]["precision"] == other
+    assert load_config(tmp_path / "config.cfg")["model"]["precision"] == "auto"

@@ -1,0 +1,123 @@
+"""Each mistake before a run gets one message that names it, and leaves no run behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+Invoke = Callable[..., Any]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(complaint: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path) -> Refused:
+    """Run `pretrain` that must be refused before it writes anything; its message."""
+
+    def run(*arguments: Any) -> str:
+        output = tmp_path / "run"
+        message = str(complaint("pretrain", pretrain_cfg, "--output", output, *tiny, *arguments))
+        assert not output.exists()
+        return message
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "nearest"),
+    [
+        ("training", "max_stepz", "max_steps"),
+        ("system", "sede", "seed"),
+        ("model", "widnow", "window"),
+        ("model.generator", "widht", "width"),
+        ("model.discriminator", "feedforward", "feed_forward"),
+        ("training.optimizer", "learning_rate", "learn_rate"),
+        ("training.logger", "progressbar", "progress_bar"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_nearest_valid_one(
+    refused: Refused, section: str, key: str, nearest: str
+) -> None:
+    message = refused(f"--{section}.{key}", 3)
+    assert f"[{section}] has an unknown key '{key}': did you mean '{nearest}'?" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--training.max_steps", 0], "max_steps, max_epochs and max_minutes are all 0"),
+        (["--training.max_steps", "many"], "training.max_steps: input should be a valid integer"),
+        (["--system.gpu_allocator", "tensorflow"], "gpu_allocator must be \"pytorch\" or null, but got 'tensorflow'"),
+        (["--model.objective", "bert"], "model.objective: 'bert' is not"),
+        (["--model.window", "wide"], "model.window: 'wide' is not"),
+        (["--training.optimizer.beta1", "high"], "training.optimizer.beta1: 'high' is not"),
+        (["--training.optimizer.learn_rate", "fast"], "training.optimizer.learn_rate must be a number"),
+        (["--training.optimizer.@optimizers", "SGD.v1"], "[training.optimizer] has an unknown key"),
+        (["--training.optimizer", '{"@optimizers": "SGD.v1", "learn_rate": 0.1}'], "the optimizer is SGD"),
+        (
+            ["--training.optimizer.learn_rate", '{"@schedules": "constant.v1", "rate": 0.1}'],
+            "training.optimizer.learn_rate must be a number",
+        ),
+        (["--training.logger", "null"], "[training.logger] must name a registered function"),
+        (["--model.@architectures", "spacy-electra.Elektra.v1"], "Elektra"),
+        (["--paths.train", "nowhere"], "nowhere holds no finished store"),
+        (["--paths.tokenizer", "nowhere"], "nowhere"),
+        (["--paths.init", "nowhere"], "'nowhere' is neither a directory nor a model"),
+    ],
+)
+def test_a_wrong_value_is_refused(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], message: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert message in refused(*arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(refused: Refused) -> None:
+    assert "--gpu-id 0 asks for a GPU, but torch" in refused("--gpu-id", 0)
+
+
+def test_a_store_of_another_vocabulary_is_refused(
+    refused: Refused, electra: Invoke, corpus_path: Path, tmp_path: Path
+) -> None:
+    electra("train-tokenizer", corpus_path, tmp_path / "other", "--vocab-size", 90)
+    assert "vocabulary" in refused("--paths.tokenizer", tmp_path / "other")
+
+
+def test_a_window_longer_than_the_positions_of_the_weights_is_refused(refused: Refused, run_dir: Path) -> None:
+    message = refused("--paths.init", run_dir / "model-last", "--model.window", 32)
+    assert "window=32 is longer than the 16 positions" in message
+
+
+def test_names_of_scores_are_free(electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path) -> None:
+    electra("pretrain", pretrain_cfg, "--output", tmp_path / "run", *tiny, "--training.score_weights.mine", 1.0)
+
+
+def test_a_config_that_is_not_there_is_refused(complaint: Invoke, tmp_path: Path) -> None:
+    message = complaint("pretrain", tmp_path / "no.cfg", "--output", tmp_path / "run")
+    assert "there is no config" in message
+    assert "init-config" in message
+
+
+def test_a_folder_with_a_run_is_refused_without_resume(
+    complaint: Invoke, pretrain_cfg: Path, tiny: list[str], run_dir: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+    assert "add --resume" in complaint("pretrain", pretrain_cfg, "--output", run_dir, *tiny)
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
+
+
+def test_an_output_that_is_a_file_is_refused(complaint: Invoke, pretrain_cfg: Path, tiny: list[str]) -> None:
+    message = complaint("pretrain", pretrain_cfg, "--output", pretrain_cfg, *tiny)
+    assert "is a file: give a folder to --output" in message
+
+
+def test_a_damaged_checkpoint_is_refused_with_a_way_out(
+    complaint: Invoke, electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    electra("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)
+    (tmp_path / "checkpoints" / "step-00000004" / "weights.safetensors").write_bytes(b"")
+    message = complaint("pretrain", pretrain_cfg, "--output", tmp_path, *tiny, "--resume")
+    assert "step-00000004 cannot be read" in message
+    assert "write the name of an older one" in message
