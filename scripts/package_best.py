@@ -5,7 +5,8 @@ package is installed; here setuptools builds in the environment that is there.
 Example: python scripts/package_best.py training/software/runs packages --variant pretrained --name software
 """
 
-import os
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,11 @@ def dev_score(model: Path) -> float:
 
 def build_sdist(folder: Path) -> Path:
     """Make dist/*.tar.gz in a package's folder, in this environment. Gives its path."""
-    dist = folder / "dist"
+    dist = folder.resolve() / "dist"
     dist.mkdir(exist_ok=True)
-    with working_dir(folder):
-        made: str = build_meta.build_sdist(os.path.relpath(dist.resolve(), Path.cwd()))
-    return dist / made
+    with working_dir(folder), redirect_stdout(StringIO()):  # setuptools names every file
+        made: str = build_meta.build_sdist(str(dist))
+    return folder / "dist" / made
 
 
 if __name__ == "__main__":

@@ -179,15 +179,13 @@ def _load_generator(model: Electra, discriminator: _Saved, folder: Path | None) 
             f"generator and discriminator must share one vocabulary. Give two halves of one pretraining."
         )
     shared = [name for theirs in embedding_names().values() for name in theirs]
-    if different := [n for n in shared if not _same(saved.weights.get(n), discriminator.weights[n])]:
+    if different := [
+        n for n in shared if n in saved.weights and not torch.equal(saved.weights[n], discriminator.weights[n])
+    ]:
         logger.warning("%s: its %s are not used, the discriminator's are.", folder, ", ".join(different))
     if not model.is_tied:
         _fill(model, body_names(saved.shape, "generator"), saved)
     _fill_head(model, masked_head_names(), saved)
-
-
-def _same(a: Tensor | None, b: Tensor) -> bool:
-    return a is not None and torch.equal(a, b)
 
 
 def _check_shape(wanted: EncoderShape, saved: _Saved) -> None:

@@ -20,10 +20,11 @@ from torch.optim.adamw import adamw
 class AdamWOptimizer(Optimizer):
     """A thinc optimizer that also says how ELECTRA's torch parameters are updated."""
 
-    __slots__ = ["bias_correction", "layer_decay"]
+    __slots__ = ["bias_correction", "layer_decay", "transformer_rate"]
 
     bias_correction: bool
     layer_decay: float | None
+    transformer_rate: float
 
 
 def adamw_v1(
@@ -36,6 +37,7 @@ def adamw_v1(
     grad_clip: float = 1.0,
     bias_correction: bool = False,
     layer_decay: float | None = None,
+    transformer_rate: float = 1.0,
 ) -> Optimizer:
     """Make the optimizer that configs know as `spacy-electra.AdamW.v1`; the defaults are the paper's.
 
@@ -63,6 +65,7 @@ def adamw_v1(
     )
     optimizer.bias_correction = bias_correction
     optimizer.layer_decay = layer_decay
+    optimizer.transformer_rate = transformer_rate
     return optimizer
 
 
@@ -102,8 +105,9 @@ class Hyperparameters:
                 f"the transformer's L2={optimizer.L2} is a weight decay, but the optimizer has "
                 f"L2_is_weight_decay = false: set it to true, or L2 to 0."
             )
+        share = optimizer.transformer_rate if isinstance(optimizer, AdamWOptimizer) else 1.0
         return cls(
-            learn_rate=float(optimizer.learn_rate),
+            learn_rate=float(optimizer.learn_rate) * share,
             beta1=float(optimizer.b1),
             beta2=float(optimizer.b2),
             eps=float(optimizer.eps),

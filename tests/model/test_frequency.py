@@ -56,4 +56,4 @@ def test_the_generator_begins_with_the_smoothed_frequencies() -> None:
 def test_the_discriminator_begins_with_the_share_of_replaced_pieces(mask_rate: float, expected: float) -> None:
     model = network()
     start_from_frequencies(model, np.ones(10, dtype=np.int64), mask_rate=mask_rate)
-    assert float(model.replaced_head.score.bias.sigmoid()) == pytest.approx(expected)
+    assert model.replaced_head.score.bias.sigmoid().item() == pytest.approx(expected)

@@ -338,3 +338,9 @@ def test_the_same_seed_gives_the_same_losses_to_the_last_bit():
     first = losses()
     assert first == losses()
     assert len(set(first)) == 4
+
+
+def test_the_transformer_gets_its_share_of_the_rate():
+    optimizer = adamw_v1(0.01, transformer_rate=0.1)
+    assert optimizer.learn_rate == 0.01  # of the heads, by thinc
+    assert Hyperparameters.of(optimizer).learn_rate == pytest.approx(0.001)

@@ -9,12 +9,75 @@ import pytest
 from treebank import Sentence, Word, read_sentences
 
 SPLITS = ("train", "dev", "test")
-UPOS = frozenset("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
+UPOS = frozenset(
+    [
+        "ADJ",
+        "ADP",
+        "ADV",
+        "AUX",
+        "CCONJ",
+        "DET",
+        "INTJ",
+        "NOUN",
+        "NUM",
+        "PART",
+        "PRON",
+        "PROPN",
+        "PUNCT",
+        "SCONJ",
+        "SYM",
+        "VERB",
+        "X",
+    ]
+)
 RELATIONS = frozenset(
-    "acl acl:relcl advcl advcl:relcl advmod amod appos aux aux:pass case cc cc:preconj ccomp compound compound:prt conj "
-    "cop csubj csubj:pass det det:predet discourse dislocated expl fixed flat iobj mark nmod nmod:poss nmod:unmarked "
-    "nsubj nsubj:outer nsubj:pass nummod obj obl obl:agent obl:unmarked orphan parataxis punct root vocative "
-    "xcomp".split()
+    [
+        "acl",
+        "acl:relcl",
+        "advcl",
+        "advcl:relcl",
+        "advmod",
+        "amod",
+        "appos",
+        "aux",
+        "aux:pass",
+        "case",
+        "cc",
+        "cc:preconj",
+        "ccomp",
+        "compound",
+        "compound:prt",
+        "conj",
+        "cop",
+        "csubj",
+        "csubj:pass",
+        "det",
+        "det:predet",
+        "discourse",
+        "dislocated",
+        "expl",
+        "fixed",
+        "flat",
+        "iobj",
+        "mark",
+        "nmod",
+        "nmod:poss",
+        "nmod:unmarked",
+        "nsubj",
+        "nsubj:outer",
+        "nsubj:pass",
+        "nummod",
+        "obj",
+        "obl",
+        "obl:agent",
+        "obl:unmarked",
+        "orphan",
+        "parataxis",
+        "punct",
+        "root",
+        "vocative",
+        "xcomp",
+    ]
 )
 LABELS = frozenset({"LIBRARY", "VERSION", "FUNCTION", "ERROR", "FILE", "PLATFORM", "PERSON", "ORG"})
 CATEGORIES = frozenset({"bug", "feature", "question", "docs"})

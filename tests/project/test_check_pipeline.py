@@ -30,14 +30,16 @@ def test_the_dev_score_is_weighed_as_in_training(tmp_path: Path) -> None:
     assert dev_score(tmp_path) == pytest.approx(0.25 * 0.4 + 0.75 * 0.8)
 
 
-def test_a_packaged_pipeline_is_found_and_opens(saved: Path, tmp_path: Path) -> None:
-    output = tmp_path / "packages"
+def test_a_packaged_pipeline_is_found_and_opens(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = Path("packages")
     output.mkdir()
     package(saved, output, name="tiny", version="1.2.3", create_sdist=False)
     sdist = build_sdist(output / "en_tiny-1.2.3")
     assert sdist.name == "en_tiny-1.2.3.tar.gz"
     shutil.rmtree(saved)
     (tmp_path / "elsewhere").mkdir()
+    assert sdist.is_file()
     unpack(sdist, tmp_path / "elsewhere")
     nlp = spacy.load(find_pipeline(tmp_path / "elsewhere"))
     assert (nlp.meta["version"], nlp.pipe_names) == ("1.2.3", ["sentencizer"])

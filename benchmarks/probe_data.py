@@ -1,0 +1,203 @@
+"""What the probe learns and is asked: labelled stretches of text. Takes a data folder, gives tasks; then, for one
+tokenizer, pieces and batches. Knows nothing of encoders.
+
+Legend: T pieces of a text, M labelled stretches, H heads, B texts of a batch, P pieces of stretches.
+"""
+
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.pipeline.alignment import Stretches, align
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from treebank import Sentence, open_text, read_sentences
+
+TREEBANK = Path("ewt") / "en_ewt-ud-train.conllu.gz"
+SENTIMENT = Path("textcat") / "sst2" / "train.jsonl"
+HELD_OUT_DOCUMENTS = 10  # one document in so many is scored, not learned
+HELD_OUT_TEXTS = 8
+SCORED_SENTENCES = 1000
+OUTSIDE = "O"
+UNSEEN = -100  # a label that training never showed; cross_entropy passes over it, and no guess equals it
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text with labelled stretches: the words of a sentence, or the text itself."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]  # (M,) first character and the one after the last
+    labels: tuple[tuple[str, ...], ...]  # (H, M)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What one linear layer guesses. The score is accuracy, or F1 over all but the label `outside`."""
+
+    name: str
+    labels: dict[str, int]
+    outside: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Heads that are learned together from `train` and scored on `held_out`."""
+
+    heads: tuple[Head, ...]
+    train: list[Labelled]
+    held_out: list[Labelled]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text as an encoder reads it."""
+
+    ids: np.ndarray  # (T,) int64 pieces, [CLS] and [SEP] included
+    pieces: np.ndarray  # (P,) int64 the pieces of each stretch, one stretch after another
+    counts: np.ndarray  # (M,) int64 pieces of each stretch, at least 1
+    answers: np.ndarray  # (H, M) int64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples side by side."""
+
+    ids: Tensor  # (B, T) int64, padded
+    lengths: Tensor  # (B,) int64
+    pieces: Tensor  # (P,) int64 into the B * T pieces
+    owners: Tensor  # (P,) int64 the stretch of each
+    counts: Tensor  # (M,) int64
+    answers: Tensor  # (H, M) int64
+
+
+def read_syntax(folder: Path, *, sentences: int) -> Task:
+    """Part of speech, dependency label without subtype and entity tag of each word.
+
+    sentences: how many to learn from, evenly spread over their documents.
+    Raises FileNotFoundError for a missing treebank, ValueError for one that is malformed, too small or lacks entities.
+    """
+    path = folder / TREEBANK
+    parts: tuple[list[Labelled], list[Labelled]] = ([], [])
+    for sentence in read_sentences(path):
+        parts[zlib.crc32(sentence.document.encode("utf8")) % HELD_OUT_DOCUMENTS == 0].append(_from_sentence(sentence))
+    train, held_out = spread(parts[0], sentences), spread(parts[1], SCORED_SENTENCES)
+    _check_parts(train, held_out, path, "document")
+    upos, label, entity = (_number_labels(train, head) for head in range(3))
+    if not entity.keys() - {OUTSIDE} or all(set(one.labels[2]) <= {OUTSIDE} for one in held_out):
+        raise ValueError(
+            f"{path}: expected named entities in the last column (name=B-PER) of the sentences to learn from and to "
+            f"score, but found none: take more --sentences, or a treebank with entities."
+        )
+    heads = (Head("upos", upos), Head("label", label), Head("entity", entity, OUTSIDE))
+    return Task(heads, train, held_out, batch_size=16)
+
+
+def read_sentiment(folder: Path) -> Task:
+    """The label of a whole text. Raises FileNotFoundError for a missing file, ValueError for a malformed one."""
+    path = folder / SENTIMENT
+    texts = list(_read_texts(path))
+    train = [one for number, one in enumerate(texts) if number % HELD_OUT_TEXTS]
+    held_out = texts[::HELD_OUT_TEXTS]
+    _check_parts(train, held_out, path, "text")
+    return Task((Head("sentiment", _number_labels(train, 0)),), train, held_out, batch_size=32)
+
+
+def spread(items: list[Labelled], count: int) -> list[Labelled]:
+    """`count` of the items at equal distances, or all where there are fewer."""
+    return [items[i * len(items) // count] for i in range(count)] if count < len(items) else items
+
+
+def _from_sentence(sentence: Sentence) -> Labelled:
+    spans, at = [], 0
+    for word in sentence.words:
+        spans.append((at, at + len(word.form)))
+        at = spans[-1][1] + word.space_after
+    labels = [(word.upos, word.deprel.partition(":")[0], word.entity) for word in sentence.words]
+    return Labelled(sentence.text, tuple(spans), tuple(zip(*labels, strict=True)))
+
+
+def _read_texts(path: Path) -> Iterator[Labelled]:
+    for number, line in enumerate(open_text(path), 1):
+        try:
+            row = json.loads(line)
+            text, label = str(row["text"]), str(row["label"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{path}:{number}: expected an object with "text" and "label", but got {line[:60]!r}.'
+            ) from error
+        yield Labelled(text, ((0, len(text)),), ((label,),))
+
+
+def _number_labels(examples: list[Labelled], head: int) -> dict[str, int]:
+    return {label: number for number, label in enumerate(sorted({lb for one in examples for lb in one.labels[head]}))}
+
+
+def _check_parts(train: list[Labelled], held_out: list[Labelled], path: Path, unit: str) -> None:
+    if not train or not held_out:
+        raise ValueError(
+            f"{path} has {len(train)} examples to learn from and {len(held_out)} to score, expected some of both: "
+            f"the part to score is chosen {unit} by {unit}; give a file with more of them."
+        )
+
+
+def encode(texts: list[Labelled], heads: tuple[Head, ...], tokenizer: WordPiece, *, window: int) -> list[Example]:
+    """Texts as pieces, cut to `window` with [CLS] and [SEP]; a text without any piece is left out.
+
+    A stretch has the pieces that overlap it; one that has none, or lies behind the cut, has the nearest.
+    """
+    found = tokenizer.encode([one.text for one in texts])
+    examples = []
+    for one, pieces in zip(texts, found, strict=True):
+        if not len(pieces):
+            continue
+        ids, offsets = pieces.ids[: window - 2], pieces.offsets[: window - 2].astype(np.int64)
+        spans = np.array(one.spans, dtype=np.int64)
+        aligned = align(
+            Stretches(spans[:, 0], spans[:, 1]),
+            Stretches(offsets[:, 0], offsets[:, 1]),
+            is_space=np.zeros(len(spans), dtype=bool),
+            bounds=np.tile([0, len(ids)], (len(spans), 1)),
+        )
+        framed = np.concatenate([[tokenizer.special.cls], ids, [tokenizer.special.sep]]).astype(np.int64)
+        answers = [[h.labels.get(label, UNSEEN) for label in row] for h, row in zip(heads, one.labels, strict=True)]
+        examples.append(Example(framed, aligned.flat + 1, aligned.count, np.array(answers, dtype=np.int64)))
+    return examples
+
+
+def collate(examples: Sequence[Example], *, pad: int) -> Batch:
+    """Put examples side by side, padded to the longest."""
+    lengths = np.array([len(one.ids) for one in examples])
+    width = int(lengths.max())
+    ids = np.full((len(examples), width), pad, dtype=np.int64)
+    for row, one in enumerate(examples):
+        ids[row, : len(one.ids)] = one.ids
+    counts = np.concatenate([one.counts for one in examples])
+    return Batch(
+        ids=torch.from_numpy(ids),
+        lengths=torch.from_numpy(lengths),
+        pieces=torch.from_numpy(np.concatenate([one.pieces + row * width for row, one in enumerate(examples)])),
+        owners=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
+        counts=torch.from_numpy(counts),
+        answers=torch.from_numpy(np.concatenate([one.answers for one in examples], axis=1)),
+    )
+
+
+def bucket(examples: Sequence[Example], *, size: int, random: np.random.Generator) -> list[list[Example]]:
+    """The examples in batches of about equal length, in random order: sorted within stretches of 16 batches."""
+    order = random.permutation(len(examples))
+    batches: list[list[Example]] = []
+    for start in range(0, len(order), 16 * size):
+        near = sorted(order[start : start + 16 * size], key=lambda number: len(examples[number].ids))
+        batches += [[examples[number] for number in near[i : i + size]] for i in range(0, len(near), size)]
+    return [batches[number] for number in random.permutation(len(batches))]
