@@ -9,7 +9,8 @@ from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import corpus_bytes, open_documents
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.corpus import Skipped
-from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
+from spacy_electra.model.hub import find_discriminator
 
 
 @clear_errors
@@ -21,6 +22,9 @@ def train_tokenizer(
     strip_accents: bool | None = typer.Option(
         None, "--strip-accents/--keep-accents", help="Lose accents or keep them; left out, uncased ones lose them"
     ),
+    source: str | None = typer.Option(
+        None, "--from", help="Take the vocabulary of these weights instead of learning one; null learns one"
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the tokenizer that is there"),
 ) -> None:
     """Learn a WordPiece vocabulary; Hugging Face's ElectraTokenizer reads it as well.
@@ -31,6 +35,11 @@ def train_tokenizer(
     """
     if (out_dir / "tokenizer.json").exists() and not overwrite:
         raise ValueError(f"{out_dir} holds a tokenizer already: add --overwrite, or give another folder.")
+    if source not in (None, "null"):
+        tokenizer = WordPiece.load(find_discriminator(source))
+        tokenizer.save(out_dir)
+        msg.good(f"Took {tokenizer.size:,} {'cased' if tokenizer.cased else 'uncased'} pieces of {source}, {out_dir}")
+        return
     skipped = Skipped()
     with bar(corpus_bytes(paths), what="read", unit="B") as progress:
         documents = open_documents(paths, skipped=skipped, on_bytes=progress.update)

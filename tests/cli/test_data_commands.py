@@ -133,3 +133,10 @@ def test_wrong_paths_are_named(complaint: Invoke, tmp_path: Path, corpus_path: P
     broken.write_bytes(b"no docs")
     assert "cannot be read as a .spacy file" in complaint("debug", "data", broken)
     assert "holds a tokenizer already" in complaint("train-tokenizer", corpus_path, tokenizer_dir)
+
+
+def test_a_vocabulary_can_be_taken_from_weights(electra: Invoke, run_dir: Path, tmp_path: Path):
+    text = tmp_path / "text.txt"
+    text.write_text("words that are not read", encoding="utf8")
+    electra("train-tokenizer", text, tmp_path / "taken", "--from", run_dir / "model-last")
+    assert WordPiece.load(tmp_path / "taken").fingerprint == WordPiece.load(run_dir / "tokenizer").fingerprint
