@@ -1,0 +1,64 @@
+"""The wheel in an environment of its own, away from the tree: entry points, packaged files, what starting costs."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def run(*command: object, cwd: Path) -> str:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment: the wheel installed, everything else borrowed from this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip")
+    tree = folder / "tree"  # a copy, for building leaves an egg-info behind that would hide the entry points
+    shutil.copytree(ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree, cwd=folder)
+    (wheel,) = folder.glob("spacy_electra-*.whl")
+    venv.create(folder / "env", with_pip=False)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "env"), "platbase": str(folder / "env")}))
+    run(*pip, "install", "-q", "--no-deps", "--no-index", "--target", site, wheel, cwd=folder)
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")  # its own .pth files are not read
+    return folder / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+
+
+def test_the_wheel_is_what_is_imported(python: Path, tmp_path: Path):
+    place = run(python, "-c", "import spacy_electra; print(spacy_electra.__file__)", cwd=tmp_path)
+    assert str(ROOT) not in place
+
+
+def test_entry_points_are_found(python: Path, tmp_path: Path):
+    program = (
+        "import spacy; r = spacy.registry;"
+        "r.architectures.get('spacy-electra.Electra.v1'); r.architectures.get('spacy-electra.ElectraTransformer.v1');"
+        "r.architectures.get('spacy-electra.Tok2VecElectra.v1'); r.callbacks.get('spacy-electra.forget_paths.v1');"
+        "r.optimizers.get('spacy-electra.AdamW.v1'); print('found')"
+    )
+    assert run(python, "-c", program, cwd=tmp_path).strip() == "found"
+
+
+def test_templates_are_packaged(python: Path, tmp_path: Path):
+    run(python, "-m", "spacy", "electra", "init-config", "out", "--size", "mini", "--pipeline", "ner", cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"pretrain.cfg", "pipeline.cfg"}
+
+
+def test_a_blank_pipeline_imports_nothing_of_the_package_but_what_is_light(python: Path, tmp_path: Path):
+    program = (
+        "import sys, spacy; spacy.blank('en'); print([m for m in sys.modules if m.startswith('spacy_electra.model')])"
+    )
+    assert run(python, "-c", program, cwd=tmp_path).strip() == "[]"
