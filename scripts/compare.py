@@ -144,7 +144,7 @@ def as_markdown(lines: list[Line], *, docs: list[int], title: str, baseline: str
     ]
     seeds = ", ".join(f"{name} {lines[0].samples[name].seeds}" for name in variants) if lines else ""
     counts = " and ".join(f"{count:,}" for count in docs)
-    note = f"{counts} documents that no choice has seen. Percent, mean ± standard deviation over seeds ({seeds})."
+    note = f"{counts} documents. Percent, mean ± standard deviation over seeds ({seeds})."
     return "\n".join([f"# {title}", "", *table, "", note, ""])
 
 
