@@ -113,6 +113,17 @@ def test_no_piece_that_the_tokenizer_lacks_is_sampled_however_likely():
     assert model(two_rows(), masked_rows(), vocab_size=SIZE).guesses.samples.max() < SIZE
 
 
+@pytest.mark.parametrize("size", [63, 64, 65, 200])
+def test_a_sample_is_where_the_cumulative_sum_first_passes_the_chance(size: int):
+    torch.manual_seed(0)
+    logits, chance = torch.randn(500, size, dtype=torch.float64) * 3, torch.rand(500, dtype=torch.float64)
+    heights = logits.softmax(dim=-1).cumsum(dim=-1)
+    expected = (heights <= chance[:, None]).sum(dim=-1)
+    drawn = sample_pieces(logits.float(), chance=chance.float(), vocab_size=size)
+    assert expected.unique().numel() > 20
+    assert (drawn == expected).float().mean() >= 0.99  # a chance at a border may fall to either side in float32
+
+
 def test_a_piece_without_probability_is_never_sampled():
     logits = torch.tensor([[-math.inf, 0.0, -math.inf, 0.0, -math.inf]])
     chance = torch.tensor([0.0, 0.25, 0.5, 1 - 2**-24])
