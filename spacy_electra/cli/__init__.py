@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "export": "export",
     "debug": "debug",
+    "benchmark": "benchmark",
 }
 # Commands that take --section.key VALUE
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -84,8 +84,15 @@ def build_electra(
     if init is not None:
         network = load_electra(init, network, tokenizer=pieces)
         check_window(window, network.shape)
+    return wrap_network(network, window=window, vocab_size=pieces.size, dropout=dropout, precision=precision)
+
+
+def wrap_network(
+    network: Network, *, window: int, vocab_size: int, dropout: float = 0.0, precision: str = "auto"
+) -> Pretrainer:
+    """The thinc model around a network. vocab_size: pieces that the tokenizer has, the ones that may be sampled."""
     shim = TorchShim(network, forward=_run, precision=precision)
-    attrs = {"window": window, "dropout": dropout, "vocab_size": pieces.size}
+    attrs = {"window": window, "dropout": dropout, "vocab_size": vocab_size}
     return Model("electra", _forward, shims=[shim], attrs=attrs)
 
 

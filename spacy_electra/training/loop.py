@@ -43,16 +43,22 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Task:
-    """All that stays the same through a run."""
+class Learner:
+    """What a step needs beside its rows."""
 
     model: Pretrainer
     optimizer: Optimizer  # its rate is the peak; the loop sets it before each step, and back at the end
+    special: Special
+    settings: Training
+
+
+@dataclass(frozen=True)
+class Task(Learner):
+    """All that stays the same through a run."""
+
     train: Packing
     dev: Packing
-    special: Special
     budget: Budget
-    settings: Training
     device: torch.device
 
     def progress(self, state: State) -> float:
@@ -110,23 +116,23 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     return replace(facts, state=state, progress=task.progress(state), evaluation=evaluation)
 
 
-def train_step(task: Task, rows: Rows) -> Sums:
+def train_step(learner: Learner, rows: Rows) -> Sums:
     """One optimizer step on a batch, in micro-batches; the sums of its losses.
 
     Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
     """
-    batches = list(_batches(task, rows))
+    batches = list(_batches(learner, rows))
     chosen = torch.stack([batch.masked.positions.weight.sum() for batch in batches]).sum()
     real = rows.is_real.sum(dtype=torch.float32)
     weights = LossWeights(
-        generator=1.0 / chosen.clamp(min=1.0), discriminator=task.settings.discriminator_weight / real.clamp(min=1.0)
+        generator=1.0 / chosen.clamp(min=1.0), discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0)
     )
     sums = Sums(chosen=chosen)
     for batch in batches:
-        output, backprop = task.model.begin_update(batch)
+        output, backprop = learner.model.begin_update(batch)
         backprop(weights)
         sums += _losses(output)
-    task.model.finish_update(task.optimizer)
+    learner.model.finish_update(learner.optimizer)
     return sums
 
 
@@ -137,9 +143,9 @@ def _losses(output: Output) -> Sums:
     return guessed + Sums(discriminator=output.verdicts.loss.detach(), judged=output.verdicts.count)
 
 
-def _batches(task: Task, rows: Rows) -> Iterator[Batch]:
-    for part in rows.split(task.settings.micro_batch or len(rows)):
-        masked = mask_rows(part, task.special, rate=task.settings.mask_rate, keep_rate=task.settings.keep_rate)
+def _batches(learner: Learner, rows: Rows) -> Iterator[Batch]:
+    for part in rows.split(learner.settings.micro_batch or len(rows)):
+        masked = mask_rows(part, learner.special, rate=learner.settings.mask_rate, keep_rate=learner.settings.keep_rate)
         yield Batch(rows=part, masked=masked)
 
 

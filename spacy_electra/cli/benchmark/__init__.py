@@ -1,0 +1,13 @@
+"""`spacy electra benchmark`: this package beside what others would use, both measured in one run."""
+
+import typer
+
+from spacy_electra.cli.benchmark.pretrain import benchmark_pretrain
+
+benchmark = typer.Typer(name="benchmark", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+benchmark.command("pretrain")(benchmark_pretrain)
+
+
+@benchmark.callback()
+def _benchmark() -> None:
+    """Measure speed beside reference programs, interleaved in one run."""

@@ -1,0 +1,129 @@
+"""Time programs against each other: step by step in turn, so that what else the machine does meets all of them alike.
+
+Rates are units of work per second of the process on all its threads (CPU) or per second of the clock (GPU).
+"""
+
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+Step = Callable[[], float]  # does one step and says how many units of work it was
+
+PEAK_SIZE = 2048  # of the square matrices whose product shows what the device can do
+PEAK_TRIES = 8
+_CLEAR_REFS = Path("/proc/self/clear_refs")  # Linux: writing 5 forgets the highest resident size
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The steps of one program."""
+
+    units: list[float]  # of each step
+    busy: list[float]  # seconds of the process, or of the device
+    wall: list[float]  # seconds of the clock
+    memory: float | None  # GB at its highest; None where the system does not tell
+
+    @property
+    def best(self) -> float:
+        """Units per busy second of the fastest step: what is left when nothing disturbs."""
+        return max(units / busy for units, busy in zip(self.units, self.busy, strict=True))
+
+    @property
+    def wall_rate(self) -> float:
+        """Units per second of the clock, median."""
+        return statistics.median(units / wall for units, wall in zip(self.units, self.wall, strict=True))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster the first of two programs is."""
+
+    best: float  # fastest step against fastest step
+    low: float  # lowest and highest of the ratios of the rounds
+    high: float
+
+
+def in_turn(programs: Mapping[str, Step], *, rounds: int, device: torch.device, warm_up: int = 2) -> dict[str, Timed]:
+    """Run every program once a round, for `rounds` rounds after a few that do not count."""
+    timed = {name: Timed([], [], [], _memory_of(step, device)) for name, step in programs.items()}
+    for number in range(-warm_up, rounds):
+        for name, step in programs.items():
+            units, busy, wall = _time(step, device)
+            if number >= 0:
+                timed[name].units.append(units)
+                timed[name].busy.append(busy)
+                timed[name].wall.append(wall)
+    return timed
+
+
+def _time(step: Step, device: torch.device) -> tuple[float, float, float]:
+    """Units, busy seconds and seconds of the clock of one step."""
+    is_gpu = device.type == "cuda"
+    if is_gpu:
+        torch.cuda.synchronize(device)
+    wall, busy = time.perf_counter(), time.process_time()
+    units = step()
+    if is_gpu:
+        torch.cuda.synchronize(device)
+    wall, busy = time.perf_counter() - wall, time.process_time() - busy
+    return units, wall if is_gpu else busy, wall
+
+
+def ratio(ours: Timed, theirs: Timed) -> Ratio:
+    rounds = [
+        (units / busy) / (other_units / other_busy)
+        for units, busy, other_units, other_busy in zip(ours.units, ours.busy, theirs.units, theirs.busy, strict=True)
+    ]
+    return Ratio(best=ours.best / theirs.best, low=min(rounds), high=max(rounds))
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations per busy second of a large matrix product, the best of a few."""
+    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype)
+    b = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype)
+
+    def multiply() -> float:
+        torch.mm(a, b)
+        return 2.0 * PEAK_SIZE**3
+
+    multiply()
+    return max(units / busy for units, busy, _ in (_time(multiply, device) for _ in range(PEAK_TRIES)))
+
+
+def _memory_of(step: Step, device: torch.device) -> float | None:
+    """GB that the process (CPU) or torch on the device (GPU) holds at most during a step."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        _CLEAR_REFS.write_text("5", encoding="ascii")
+    except OSError:
+        step()
+        return None
+    step()
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf8").splitlines() if ":" in line)
+    return float(lines["VmHWM"].split()[0]) * 1024 / 1e9
+
+
+def describe_machine(device: torch.device) -> str:
+    """What ran, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{_cpu_name()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

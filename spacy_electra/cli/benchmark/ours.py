@@ -1,0 +1,92 @@
+"""This package's pretraining step as `pretrain` runs it, and the same module and optimizer in a bare torch loop."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from thinc.api import set_active_gpu
+
+from spacy_electra.cli.benchmark.shapes import (
+    DISCRIMINATOR_WEIGHT,
+    KEEP_RATE,
+    LEARN_RATE,
+    MASK_RATE,
+    SPECIAL,
+    WINDOW,
+    Pair,
+)
+from spacy_electra.data.masking import mask_rows
+from spacy_electra.data.rows import Rows, Special
+from spacy_electra.model.build import network_of, shim_of, wrap_network
+from spacy_electra.model.electra import Electra
+from spacy_electra.model.initialization import initialize
+from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients, parameter_groups
+from spacy_electra.training.loop import Learner, train_step
+from spacy_electra.training.schema import Training
+
+StepOnRows = Callable[[Rows], None]
+
+
+def make_learner(
+    pair: Pair, *, dropout: float, precision: str, device: torch.device, special: Special = SPECIAL
+) -> Learner:
+    """A fresh model of a frozen shape with the paper's optimizer."""
+    network = Electra(generator=pair.generator, discriminator=pair.discriminator)
+    initialize(network, kind="paper", seed=0)
+    vocab = pair.discriminator.vocab
+    model = wrap_network(network, window=WINDOW, vocab_size=vocab, dropout=dropout, precision=precision)
+    if device.type == "cuda":
+        set_active_gpu(device.index or 0)
+        model.to_gpu(device.index or 0)
+    optimizer = adamw_v1(LEARN_RATE)
+    return Learner(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))
+
+
+def _settings(optimizer: Any) -> Training:
+    return Training(
+        max_steps=1,
+        max_epochs=0,
+        max_minutes=0,
+        batch_rows=1,
+        micro_batch=0,
+        mask_rate=MASK_RATE,
+        keep_rate=KEEP_RATE,
+        discriminator_weight=DISCRIMINATOR_WEIGHT,
+        warmup=0,
+        eval_frequency=1,
+        dev_rows=1,
+        checkpoint_minutes=1,
+        keep_checkpoints=1,
+        score_weights={},
+        optimizer=optimizer,
+        logger=None,
+    )
+
+
+def our_step(learner: Learner) -> StepOnRows:
+    """One optimizer step on rows, through thinc."""
+    return lambda rows: _discard(train_step(learner, rows))
+
+
+def bare_step(learner: Learner) -> StepOnRows:
+    """The same step on the same network without thinc: what the wrapping is measured against."""
+    network, precision = network_of(learner.model), shim_of(learner.model).chosen_precision.training
+    device, vocab_size = shim_of(learner.model).device, learner.model.attrs["vocab_size"]
+    adamw, now = AdamW(parameter_groups(network)), Hyperparameters.of(learner.optimizer)
+
+    def step(rows: Rows) -> None:
+        masked = mask_rows(rows, learner.special, rate=MASK_RATE, keep_rate=KEEP_RATE)
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            output = network(rows, masked, vocab_size=vocab_size)
+        guesses, verdicts = output.guesses, output.verdicts
+        loss = guesses.loss / guesses.count + DISCRIMINATOR_WEIGHT * verdicts.loss / verdicts.count
+        loss.backward()
+        clip_gradients(adamw.parameters, now.grad_clip)
+        adamw.step(now)
+        network.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _discard(_: object) -> None:
+    """A step's sums are not looked at."""

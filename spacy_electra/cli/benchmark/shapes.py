@@ -1,0 +1,105 @@
+"""The shapes that benchmarks are run on. Presets may change, these do not, so that figures stay comparable.
+
+Legend: B rows, T pieces a row.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from spacy_electra.data.masking import chosen_per_row
+from spacy_electra.data.randomness import row_keys
+from spacy_electra.data.rows import Rows, Special
+from spacy_electra.model.encoder import EncoderShape
+
+ROWS, WINDOW = 16, 128
+MASK_RATE, KEEP_RATE = 0.15, 0.15
+DISCRIMINATOR_WEIGHT = 50.0
+LEARN_RATE = 5e-4
+SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
+SHORTEST_DOCUMENT = 16  # pieces, of the documents that are padded
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A discriminator and its generator."""
+
+    discriminator: EncoderShape
+    generator: EncoderShape
+
+    @property
+    def train_flops(self) -> float:
+        """Floating-point operations of the matrix products per piece and step: three times the forward pass."""
+        big, small = self.discriminator, self.generator
+        chosen = chosen_per_row(WINDOW, MASK_RATE) / WINDOW
+        judged = big.width * big.width + big.width
+        guessed = chosen * (small.width * small.embedding + small.embedding * small.vocab)
+        return 3 * 2 * (_body(big) + _body(small) + judged + guessed)
+
+
+def _body(shape: EncoderShape) -> float:
+    """Multiplications per piece of an encoder's forward pass over full rows."""
+    linear = 4 * shape.width**2 + 2 * shape.width * shape.feed_forward
+    attention = 2 * WINDOW * shape.width
+    project = shape.embedding * shape.width if shape.embedding != shape.width else 0
+    return shape.layers * (linear + attention) + project
+
+
+def _pair(*, layers: int, width: int, heads: int, vocab: int) -> Pair:
+    shared = {"embedding": 128, "vocab": vocab, "positions": WINDOW, "layers": layers}
+    return Pair(
+        discriminator=EncoderShape(width=width, feed_forward=4 * width, heads=heads, **shared),
+        generator=EncoderShape(width=64, feed_forward=256, heads=1, **shared),
+    )
+
+
+PAIRS = {
+    "tiny": _pair(layers=4, width=128, heads=2, vocab=8000),
+    "small": _pair(layers=12, width=256, heads=4, vocab=30522),
+}
+
+
+def full_rows(vocab: int, *, first: int = 0, count: int = ROWS) -> Rows:
+    """Rows that one stretch fills from end to end, of random pieces; the same for the same `first` row."""
+    random = torch.Generator().manual_seed(first)
+    ids = torch.randint(max(SPECIAL.all) + 1, vocab, (count, WINDOW), generator=random)
+    ids[:, 0], ids[:, -1] = SPECIAL.cls, SPECIAL.sep
+    return _rows(ids, segments=torch.ones_like(ids), positions=torch.arange(WINDOW).expand_as(ids), first=first)
+
+
+def short_documents(vocab: int, *, first: int = 0, count: int = ROWS) -> list[torch.Tensor]:
+    """`count` documents of 16 to 128 random pieces, [CLS] and [SEP] included."""
+    random = torch.Generator().manual_seed(first)
+    documents = []
+    for length in torch.randint(SHORTEST_DOCUMENT, WINDOW + 1, (count,), generator=random).tolist():
+        ids = torch.randint(max(SPECIAL.all) + 1, vocab, (length,), generator=random)
+        ids[0], ids[-1] = SPECIAL.cls, SPECIAL.sep
+        documents.append(ids)
+    return documents
+
+
+def padded_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
+    """One document a row, padded to the longest."""
+    ids = torch.nn.utils.rnn.pad_sequence(documents, batch_first=True, padding_value=SPECIAL.pad)
+    place = torch.arange(ids.shape[1]).expand_as(ids)
+    is_real = place < torch.tensor([len(one) for one in documents])[:, None]
+    return _rows(ids, segments=is_real.long(), positions=place * is_real, first=first)
+
+
+def packed_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
+    """The same documents one after another in rows of WINDOW pieces, cut where a row ends, as `data.packing` does."""
+    pieces = torch.cat(documents)
+    number = torch.cat([torch.full_like(one, n) for n, one in enumerate(documents)])
+    rows = len(pieces) // WINDOW
+    ids, number = pieces[: rows * WINDOW].view(rows, WINDOW), number[: rows * WINDOW].view(rows, WINDOW)
+    segments = number - number[:, :1] + 1
+    begins = torch.cat([torch.ones_like(ids[:, :1], dtype=torch.bool), segments[:, 1:] != segments[:, :-1]], dim=1)
+    place = torch.arange(WINDOW).expand_as(ids)
+    positions = place - torch.where(begins, place, 0).cummax(dim=1).values
+    return _rows(ids, segments=segments, positions=positions, first=first)
+
+
+def _rows(ids: torch.Tensor, *, segments: torch.Tensor, positions: torch.Tensor, first: int) -> Rows:
+    row = torch.arange(first, first + len(ids))
+    keys = row_keys(0, epoch=torch.zeros_like(row), row=row)
+    return Rows(ids=ids, types=torch.zeros_like(ids), segments=segments, positions=positions, keys=keys)

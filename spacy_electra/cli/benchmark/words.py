@@ -1,0 +1,106 @@
+"""`spacy pretrain` and this package on the same text: the documentation of two installed packages.
+
+Both cut the text by themselves as they go. A word is a token of spaCy's English tokenizer.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, repeat
+from pathlib import Path
+
+import spacy
+import torch
+import transformers
+from spacy.cli.init_config import init_config
+from spacy.schemas import ConfigSchemaPretrain
+from spacy.tokens import Doc
+from spacy.training.pretrain import create_pretraining_model, make_update
+from spacy.util import registry
+
+from spacy_electra.cli.benchmark.measure import Step
+from spacy_electra.cli.benchmark.ours import make_learner
+from spacy_electra.cli.benchmark.shapes import PAIRS, ROWS, WINDOW
+from spacy_electra.data.corpus import Document
+from spacy_electra.data.docstrings import find_modules, read_modules
+from spacy_electra.data.packing import Packing
+from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.training.loop import train_step
+
+CHARACTERS = 3_000_000  # of text
+WORDS_AT_ONCE = 3000  # of a step of `spacy pretrain`, its default
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs, and how long they are in spaCy's words."""
+
+    paragraphs: list[str]
+    words: int
+
+
+def read_text() -> Text:
+    """Prose of the documentation of transformers and spaCy, about 3 MB where they have as much."""
+    modules = find_modules([Path(transformers.__file__).parent, Path(spacy.__file__).parent])
+    paragraphs, size = [], 0
+    for prose in read_modules(modules, min_words=5, processes=1):
+        paragraphs += prose or []
+        size += sum(map(len, prose or []))
+        if size > CHARACTERS:
+            break
+    nlp = spacy.blank("en")
+    return Text(paragraphs, words=sum(len(nlp.make_doc(one)) for one in paragraphs))
+
+
+def our_words(text: Text, *, precision: str) -> Step:
+    """A step of the frozen `tiny` shape on packed rows of the text; gives the words that the rows hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = train_wordpiece(
+            text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
+        )
+        documents = (Document(text=one, source="text", line=n) for n, one in enumerate(text.paragraphs, start=1))
+        build_store(documents, tokenizer, folder)
+        store = Store.open(folder, tokenizer=tokenizer)
+        ranges = torch.stack([torch.tensor(store.starts[:-1]), torch.tensor(store.starts[1:])], dim=1).numpy()
+        packing = Packing(store, ranges, window=WINDOW, seed=0)
+        packing.batch(0, 1)  # maps the files, which may then go
+    learner = make_learner(
+        PAIRS["tiny"], dropout=0.0, precision=precision, device=torch.device("cpu"), special=tokenizer.special
+    )
+    words_a_row = text.words / packing.rows
+    row = 0
+
+    def step() -> float:
+        nonlocal row
+        train_step(learner, packing.batch(row, ROWS))
+        row += ROWS
+        return words_a_row * ROWS
+
+    return step
+
+
+def spacy_words(text: Text) -> Step:
+    """A step of `spacy pretrain` with the config that `init config --pretraining` writes; gives its words."""
+    config = init_config(lang="en", pipeline=["ner"], optimize="efficiency", gpu=False, pretraining=True, silent=True)
+    nlp = spacy.util.load_model_from_config(config, auto_fill=True, validate=False)
+    settings = registry.resolve(nlp.config.interpolate()["pretraining"], schema=ConfigSchemaPretrain)
+    model, optimizer = create_pretraining_model(nlp, settings), settings["optimizer"]
+    docs = map(nlp.make_doc, chain.from_iterable(repeat(text.paragraphs)))
+    batches = _batches(docs)
+
+    def step() -> float:
+        batch = next(batches)
+        make_update(model, batch, optimizer, model.attrs["loss"])
+        return float(sum(map(len, batch)))
+
+    return step
+
+
+def _batches(docs: Iterator[Doc]) -> Iterator[list[Doc]]:
+    batch: list[Doc] = []
+    for doc in docs:
+        batch.append(doc)
+        if sum(map(len, batch)) >= WORDS_AT_ONCE:
+            yield batch
+            batch = []

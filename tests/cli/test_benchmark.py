@@ -1,0 +1,111 @@
+"""What benchmarks run is what they say they run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from spacy.cli._util import app
+from typer.testing import CliRunner
+
+from spacy_electra.cli.benchmark.measure import Timed, in_turn, ratio
+from spacy_electra.cli.benchmark.ours import bare_step, make_learner, our_step
+from spacy_electra.cli.benchmark.reference import Reference
+from spacy_electra.cli.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.model.build import network_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "megaflops"), [("tiny", 8.1), ("small", 70.2)])
+def test_the_work_of_a_step_is_that_of_its_matrix_products(name: str, megaflops: float) -> None:
+    assert PAIRS[name].train_flops / 1e6 == pytest.approx(megaflops, abs=0.06)  # counted apart from this program
+
+
+def test_the_reference_trains_one_embedding_and_ties_its_scores() -> None:
+    model = Reference(PAIRS["tiny"], dropout=0.1)
+    assert model.generator.electra.embeddings is model.discriminator.electra.embeddings
+    words = model.discriminator.electra.embeddings.word_embeddings.weight
+    assert model.generator.generator_lm_head.weight is words
+    generator, discriminator = make_networks()
+    assert sum(p.numel() for p in model.parameters()) == generator + discriminator
+
+
+def make_networks() -> tuple[int, int]:
+    """Parameters of our network of the same shape: beyond the discriminator, and of the discriminator."""
+    network = network_of(make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model)
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
+    return counts["generator"] + counts["masked_head"], sum(counts.values()) - counts["generator"] - counts[
+        "masked_head"
+    ]
+
+
+def test_packed_rows_hold_the_documents_without_padding() -> None:
+    documents = short_documents(8000, count=16)
+    packed, padded = packed_rows(documents), padded_rows(documents)
+    pieces = torch.cat(documents)
+    assert packed.is_real.all()
+    assert torch.equal(packed.ids.flatten(), pieces[: packed.ids.numel()])
+    assert 0.4 < padded.is_real.float().mean() < 0.8
+    begins = packed.positions == 0
+    assert torch.equal(begins[:, 1:], packed.ids[:, 1:] == SPECIAL.cls)
+    assert begins[:, 0].all()
+    assert torch.equal(packed.positions[:, 1:][~begins[:, 1:]], packed.positions[:, :-1][~begins[:, 1:]] + 1)
+
+
+def test_the_bare_loop_takes_the_same_steps_as_thinc() -> None:
+    learners = [make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU) for _ in range(2)]
+    before = network_of(learners[0].model).state_dict()["embeddings.word.weight"].clone()
+    steps = our_step(learners[0]), bare_step(learners[1])
+    for first in (0, 1000):
+        for step in steps:
+            step(full_rows(8000, first=first, count=2))
+    wrapped, bare = (network_of(learner.model).state_dict() for learner in learners)
+    assert not torch.equal(before, wrapped["embeddings.word.weight"])
+    for name, tensor in wrapped.items():
+        torch.testing.assert_close(bare[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_programs_take_turns_and_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    programs = {name: (lambda name=name: calls.append(name) or 3.0) for name in ("a", "b")}
+    timed = in_turn(programs, rounds=2, device=CPU, warm_up=1)
+    assert calls == ["a", "b", *["a", "b"] * 3]  # the first of each is the look at its memory
+    assert timed["a"].units == [3.0, 3.0]
+
+
+def test_a_ratio_compares_the_fastest_steps_and_shows_the_spread() -> None:
+    ours = Timed(units=[10.0, 10.0], busy=[1.0, 2.0], wall=[1.0, 2.0], memory=None)
+    theirs = Timed(units=[10.0, 10.0], busy=[4.0, 5.0], wall=[4.0, 5.0], memory=None)
+    found = ratio(ours, theirs)
+    assert (found.best, found.low, found.high) == (4.0, 2.5, 4.0)
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_table(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    arguments = [
+        "electra",
+        "benchmark",
+        "pretrain",
+        "--sizes",
+        "tiny",
+        "--rounds",
+        "2",
+        "--json",
+        str(tmp_path / "a.json"),
+    ]
+    result = CliRunner().invoke(app, arguments, prog_name="python -m spacy")
+    torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "a.json").read_text(encoding="utf8"))
+    assert len(report["rows"]) == 6
+    for row in report["rows"]:
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+    assert 0 < report["peaks"][0]["share"] < 1
+
+
+def test_an_unknown_size_is_refused() -> None:
+    result = CliRunner().invoke(app, ["electra", "benchmark", "pretrain", "--sizes", "huge"])
+    assert result.exit_code != 0
+    assert "--sizes knows tiny, small, but got 'huge'" in result.output
