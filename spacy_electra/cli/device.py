@@ -3,6 +3,10 @@
 import torch
 from thinc.api import Model
 
+from spacy_electra.training.distributed import is_launched, local_rank
+
+NO_GPU = -1
+
 
 def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float) -> torch.device:
     """The torch device for `--gpu-id` (-1: CPU; Apple's MPS counts as GPU 0).
@@ -27,6 +31,22 @@ def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float)
         f"--gpu-id {gpu_id} asks for a GPU, but torch {torch.__version__} sees none: leave the option out to train on "
         f"the CPU, or install a build of torch for this machine's GPU."
     )
+
+
+def choose_rank_device(gpu_id: int, *, allocator: str | None, memory_fraction: float) -> torch.device:
+    """As `choose_device`; under torchrun each process takes the GPU of its number, or the CPU where there is none.
+
+    Raises ValueError for `--gpu-id` under torchrun.
+    """
+    if not is_launched():
+        return choose_device(gpu_id, allocator=allocator, memory_fraction=memory_fraction)
+    if gpu_id != NO_GPU:
+        raise ValueError(
+            f"--gpu-id {gpu_id} names one GPU, but torchrun started several processes, each of which takes the GPU of "
+            f"its number: leave the option out."
+        )
+    gpu_id = local_rank() if torch.cuda.is_available() else NO_GPU
+    return choose_device(gpu_id, allocator=allocator, memory_fraction=memory_fraction)
 
 
 def move(model: Model, device: torch.device) -> None:

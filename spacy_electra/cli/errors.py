@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable, Collection
 from typing import ParamSpec
 
@@ -13,6 +15,9 @@ from wasabi.printer import Printer
 from spacy_electra.model.keys import nearest
 
 logger = logging.getLogger("spacy_electra")
+
+# Under torchrun, a mistake that every process meets is told by the first one, whose end ends the others; seconds.
+WAIT_FOR_THE_FIRST = 3.0
 
 Arguments = ParamSpec("Arguments")
 
@@ -31,6 +36,8 @@ def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None
         except (ValueError, OSError, ImportError, ClickException) as error:
             logger.debug("the command failed", exc_info=True)
             text = error.format_message() if isinstance(error, ClickException) else str(error)
+            if os.environ.get("RANK", "0") != "0":
+                time.sleep(WAIT_FOR_THE_FIRST)
             print(Printer(no_print=True).fail(text), file=sys.stderr)
             raise typer.Exit(1) from error
 

@@ -11,7 +11,7 @@ from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
 import spacy_electra
-from spacy_electra.cli.device import choose_device, move
+from spacy_electra.cli.device import choose_rank_device, move
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger
 from spacy_electra.cli.progress import RunProgress
@@ -23,6 +23,7 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
+from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.loop import Evaluation, Task
 from spacy_electra.training.run import LAST, Run, check_folder, finish, restore, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
@@ -60,24 +61,30 @@ def run_pretraining(
     import_code(code)
     given = settings = read_settings(config, parse_config_overrides(list(arguments)))
     system = settings.system
-    device = choose_device(gpu_id, allocator=system.gpu_allocator, memory_fraction=system.gpu_memory_fraction)
+    device = choose_rank_device(gpu_id, allocator=system.gpu_allocator, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
     data = open_data(settings)
     beginning = read_beginning(output)
     if beginning is not None:
         settings = go_on(beginning, settings, train=data.train, dev=data.dev)
-    task = make_task(settings, data, device, is_new=beginning is None)
-    output.mkdir(parents=True, exist_ok=True)
-    state = restore(task, output)
-    data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
-    write_beginning(output, given, task, train=data.train, dev=data.dev)
+    task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
+    state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
+    if task.ranks.is_first:
+        output.mkdir(parents=True, exist_ok=True)
+        data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
+        write_beginning(output, given, task, train=data.train, dev=data.dev)
     run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
     if task.progress(state) >= 1.0:
         finish(run, task, state)
-        msg.good(f"The run in {output} has spent its budget already: nothing to do.")
+        if task.ranks.is_first:
+            msg.good(f"The run in {output} has spent its budget already: nothing to do.")
         return 0
-    announce(settings, task, state, output)
+    if task.ranks.is_first:
+        announce(settings, task, state, output)
     ended = run_loop(settings, task, run, state)
+    leave()
+    if not task.ranks.is_first:
+        return INTERRUPTED if ended.was_interrupted else 0
     if not ended.was_interrupted:
         conclude(ended, output)
         return 0
@@ -94,7 +101,7 @@ def open_data(settings: Settings) -> Data:
     return Data(tokenizer=tokenizer, train=train, dev=dev)
 
 
-def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool) -> Task:
+def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool, ranks: Ranks = ALONE) -> Task:
     """Build the model and lay out the rows. is_new: no checkpoint brings the weights."""
     training, seed = settings.training, settings.system.seed
     model = make(settings.config["model"], "model")
@@ -113,6 +120,7 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
         budget=Budget(steps=training.max_steps, rows=rows, seconds=training.max_minutes * 60),
         settings=training,
         device=device,
+        ranks=ranks,
     )
 
 
@@ -137,20 +145,20 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
     pieces_per_row = task.train.epoch_pieces / task.train.rows
     halves = ["generator", "discriminator"] if isinstance(network_of(task.model), Electra) else ["generator"]
     log = RunLogger(settings.training.logger, settings.config, halves=halves, pieces_per_row=pieces_per_row)
-    evaluation = None
-    with RunProgress(pieces_per_row=pieces_per_row) as progress, Interrupts() as interrupts:
+    is_first, evaluation, was_interrupted = task.ranks.is_first, None, False
+    with RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress, Interrupts() as interrupts:
         for facts in train_on_disk(run, task, state):
             state, evaluation = facts.state, facts.evaluation or evaluation
-            progress(facts)
-            with progress.aside():
-                log(facts)
-            if interrupts.asked and facts.progress < 1.0:
+            if is_first:
+                progress(facts)
+                with progress.aside():
+                    log(facts)
+            if task.ranks.any(interrupts.asked) and facts.progress < 1.0:
                 save_state(run, task, state)
+                was_interrupted = True
                 break
-        else:
-            interrupts.asked = False  # too late to matter
     log.finish()
-    return Ended(state=state, evaluation=evaluation, was_interrupted=interrupts.asked)
+    return Ended(state=state, evaluation=evaluation, was_interrupted=was_interrupted)
 
 
 def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:

@@ -15,12 +15,12 @@ WHOLE = 1000  # of the budget, in thousandths
 class RunProgress:
     """A bar over the budget, whichever budget that is."""
 
-    def __init__(self, *, pieces_per_row: float) -> None:
+    def __init__(self, *, pieces_per_row: float, is_shown: bool = True) -> None:
         self.pieces_per_row = pieces_per_row
         self.first: Facts | None = None  # what speed and time left are measured from
         self.losses = ""
-        # disable=None: no bar where stderr is no terminal
-        self.bar = tqdm(total=WHOLE, bar_format=FORMAT, leave=False, disable=None, desc="pretrain")
+        is_disabled = None if is_shown else True  # None: no bar where stderr is no terminal
+        self.bar = tqdm(total=WHOLE, bar_format=FORMAT, leave=False, disable=is_disabled, desc="pretrain")
 
     def __enter__(self) -> "RunProgress":
         return self

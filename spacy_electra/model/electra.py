@@ -91,6 +91,11 @@ class ReplacedHead(nn.Module):
         return self.score(F.gelu(self.dense(x))).squeeze(-1)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Scores in float32, where losses and samples are computed; float64 stays as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
     """One piece (N,) for each row of scores (N, V), drawn from their softmax by inverting its cumulative sum.
 
@@ -99,10 +104,10 @@ def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
     blocks of pieces first, then through the block that was hit: a sum over the whole vocabulary costs ten times more.
     """
     with torch.no_grad():
-        weights = logits[:, :vocab_size].float().softmax(dim=-1)
+        weights = at_least_float32(logits[:, :vocab_size]).softmax(dim=-1)
         blocks = F.pad(weights, (0, -vocab_size % SAMPLE_BLOCK)).unflatten(1, (-1, SAMPLE_BLOCK))
         heights = blocks.sum(dim=-1).cumsum(dim=-1)
-        level = chance * heights[:, -1]
+        level = chance.to(heights.dtype) * heights[:, -1]
         block = _first_above(heights, level)
         below = F.pad(heights, (1, 0)).gather(1, block[:, None]).squeeze(1)
         inside = blocks.gather(1, block[:, None, None].expand(-1, -1, SAMPLE_BLOCK)).squeeze(1).cumsum(dim=-1)
@@ -134,7 +139,7 @@ def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys:
     index = masked.positions.index
     weight = masked.positions.weight
     chosen = hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
-    logits = head(chosen.flatten(0, 1), words).float()
+    logits = at_least_float32(head(chosen.flatten(0, 1), words))
     target = masked.original.reshape(-1)
     losses = F.cross_entropy(logits, target, reduction="none")
     chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
@@ -151,9 +156,9 @@ def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys:
 
 def judge(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> Verdicts:
     """Binary cross-entropy of (B, T) scores over real positions, [CLS] and [SEP] included."""
-    logits = logits.float()
-    losses = F.binary_cross_entropy_with_logits(logits, corrupted.is_replaced.float(), reduction="none")
-    weight = is_real.float()
+    logits = at_least_float32(logits)
+    weight = is_real.to(logits.dtype)
+    losses = F.binary_cross_entropy_with_logits(logits, corrupted.is_replaced.to(logits.dtype), reduction="none")
     return Verdicts(loss=(losses * weight).sum(), count=weight.sum(), logits=logits)
 
 

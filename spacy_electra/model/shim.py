@@ -24,6 +24,7 @@ from spacy_electra.model.precision import Precision, check_precision, choose_pre
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
 Backprop = Callable[..., None]  # (roots, gradients=None)
+BeforeStep = Callable[[Sequence[nn.Parameter]], None]  # sees all gradients before they are clipped
 
 
 class _Ticket:
@@ -49,6 +50,7 @@ class TorchShim(Shim):
         self.forward = forward
         self.precision = precision
         self.gradient_norm: Tensor | None = None  # () joint norm before the clip, of the last step
+        self.before_step: BeforeStep | None = None
         self._forget()
         if module is not None:
             self.set_module(module)
@@ -150,6 +152,8 @@ class TorchShim(Shim):
         if all(p.grad is None for p in self.module.parameters()):
             return
         adamw = self.adamw_for(optimizer)
+        if self.before_step is not None:
+            self.before_step(adamw.parameters)
         self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
         adamw.step(now)
         self.module.zero_grad(set_to_none=True)
@@ -164,6 +168,7 @@ class TorchShim(Shim):
         Shim.__init__(self, None)
         self.__dict__.update(state)
         self.gradient_norm = None
+        self.before_step = None
         self._forget()
 
     def to_device(self, device_type: str, device_id: int) -> None:

@@ -13,6 +13,7 @@ from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, shim_of
 from spacy_electra.model.electra import Output
+from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.metrics import evaluate
 from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
@@ -42,7 +43,7 @@ class Facts:
     evaluation: Evaluation | None = None  # when one took place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Learner:
     """What a step needs beside its rows."""
 
@@ -50,9 +51,19 @@ class Learner:
     optimizer: Optimizer  # its rate is the peak; the loop sets it before each step, and back at the end
     special: Special
     settings: Training
+    ranks: Ranks = ALONE
+
+    def __post_init__(self) -> None:
+        rows = self.settings.batch_rows
+        if rows < self.ranks.size:
+            raise ValueError(
+                f"training.batch_rows is {rows}, too few for {self.ranks.size} processes: each takes a part of every "
+                f"step's rows. Raise it to {self.ranks.size} or more, or start fewer processes."
+            )
+        shim_of(self.model).before_step = self.ranks.add_gradients if self.ranks.size > 1 else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task(Learner):
     """All that stays the same through a run."""
 
@@ -79,11 +90,12 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
         while progress < 1.0:
             rate = peak * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
             task.optimizer.learn_rate = rate
-            sums = train_step(task, task.train.batch(state.row, task.settings.batch_rows).to(task.device))
+            first, count = task.ranks.share(task.settings.batch_rows)
+            sums = train_step(task, task.train.batch(state.row + first, count).to(task.device))
             state = state.moved(
                 step=state.step + 1,
                 row=state.row + task.settings.batch_rows,
-                seconds=time.monotonic() - begun,
+                seconds=task.ranks.spread_number(time.monotonic() - begun),
                 sums=state.sums + sums,
             )
             progress = task.progress(state)
@@ -107,7 +119,7 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     is_best = counts and (state.best_loss is None or scores["loss"] < state.best_loss)
     state = state.moved(
         sums=Sums(),
-        seconds=time.monotonic() - begun,
+        seconds=task.ranks.spread_number(time.monotonic() - begun),
         best_loss=scores["loss"] if is_best else state.best_loss,
     )
     norm = shim_of(task.model).gradient_norm
@@ -117,30 +129,34 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
 
 
 def train_step(learner: Learner, rows: Rows) -> Sums:
-    """One optimizer step on a batch, in micro-batches; the sums of its losses.
+    """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
 
     Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
     """
     batches = list(_batches(learner, rows))
     chosen = torch.stack([batch.masked.positions.weight.sum() for batch in batches]).sum()
     real = rows.is_real.sum(dtype=torch.float32)
+    chosen, real = learner.ranks.add(torch.stack([chosen, real])).unbind()
     weights = LossWeights(
         generator=1.0 / chosen.clamp(min=1.0), discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0)
     )
-    sums = Sums(chosen=chosen)
+    losses = torch.zeros(2, device=chosen.device)  # of generator and discriminator
     for batch in batches:
         output, backprop = learner.model.begin_update(batch)
         backprop(weights)
-        sums += _losses(output)
+        losses += _losses(output)
     learner.model.finish_update(learner.optimizer)
-    return sums
-
-
-def _losses(output: Output) -> Sums:
-    guessed = Sums(generator=output.guesses.loss.detach())
+    guessed, judged = learner.ranks.add(losses).unbind()
     if output.verdicts is None:
-        return guessed
-    return guessed + Sums(discriminator=output.verdicts.loss.detach(), judged=output.verdicts.count)
+        return Sums(generator=guessed, chosen=chosen)
+    return Sums(generator=guessed, discriminator=judged, chosen=chosen, judged=real)
+
+
+def _losses(output: Output) -> Tensor:
+    """(2,) the sums of the generator's and the discriminator's losses, without gradient."""
+    guessed = output.guesses.loss.detach()
+    judged = torch.zeros_like(guessed) if output.verdicts is None else output.verdicts.loss.detach()
+    return torch.stack([guessed, judged])
 
 
 def _batches(learner: Learner, rows: Rows) -> Iterator[Batch]:

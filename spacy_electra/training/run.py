@@ -57,11 +57,19 @@ def check_folder(folder: Path, *, resume: bool) -> None:
 
 
 def restore(task: Task, folder: Path) -> State:
-    """Put the newest checkpoint's tensors into the model and its optimizer; the state to go on from.
+    """Put the newest checkpoint's tensors into every rank's model and optimizer; the state to go on from.
 
     Records that are newer than the checkpoint are dropped: the steps they tell of are taken again. Raises ValueError
     where the checkpoint is damaged or belongs to a model of another shape.
     """
+    state = _read_back(task, folder) if task.ranks.is_first else State()
+    if task.ranks.size > 1:
+        adamw = shim_of(task.model).adamw_for(task.optimizer)
+        task.ranks.spread([*network_of(task.model).state_dict().values(), *adamw.named_state().values()])
+    return task.ranks.spread_state(state)
+
+
+def _read_back(task: Task, folder: Path) -> State:
     checkpoint = read_checkpoint(folder)
     state = State() if checkpoint is None else checkpoint.state
     if checkpoint is not None:
@@ -93,12 +101,12 @@ def _step_of(line: str) -> float:
 def train_on_disk(run: Run, task: Task, state: State) -> Iterator[Facts]:
     """Pretrain from `state` and write checkpoints, records and models as it goes; yields the loop's facts.
 
-    The last checkpoint comes after model-last: where it is there, nothing is left to do.
+    The last checkpoint comes after model-last: where it is there, nothing is left to do. Only the first rank writes.
     """
     saved_at = state.seconds
     for facts in pretrain(task, state):
         is_last = facts.progress >= 1.0
-        if facts.evaluation is not None:
+        if facts.evaluation is not None and task.ranks.is_first:
             _record(run.folder, facts, facts.evaluation)
             if facts.evaluation.is_best:
                 save_model(run, task, BEST, facts.state, facts.evaluation.scores)
@@ -112,13 +120,18 @@ def train_on_disk(run: Run, task: Task, state: State) -> Iterator[Facts]:
 
 def finish(run: Run, task: Task, state: State) -> None:
     """Make sure that a run whose budget is spent has its model-last."""
-    if not (run.folder / LAST).is_dir():
+    if task.ranks.is_first and not (run.folder / LAST).is_dir():
         save_model(run, task, LAST, state, evaluate_dev(task))
 
 
 def save_state(run: Run, task: Task, state: State) -> None:
-    """Write a checkpoint of the task as it stands after a step. Raises ValueError where training has diverged."""
+    """Write a checkpoint of the task as it stands after a step. Raises ValueError where training has diverged.
+
+    All ranks may call it, the first one writes.
+    """
     check_finite(state.sums.means(), step=state.step)
+    if not task.ranks.is_first:
+        return
     checkpoint = Checkpoint(
         weights=network_of(task.model).state_dict(),
         optimizer=shim_of(task.model).adamw_for(task.optimizer).named_state(),

@@ -10,7 +10,10 @@ import pytest
 from spacy_electra.cli import COMMANDS
 
 Invoke = Callable[..., Any]
-DEBUG = ["config", "data", "pieces", "model"]
+GROUPS = {"debug": ["config", "data", "pieces", "model"], "benchmark": ["pretrain"]}
+HELPS = [[name] for name in COMMANDS if name not in GROUPS] + [
+    [group, name] for group in GROUPS for name in GROUPS[group]
+]
 
 FRESH = """
 import sys, time
@@ -46,7 +49,7 @@ def test_the_commands_hang_under_spacys_own(fresh_import: list[str]):
     assert "'electra'" in fresh_import[1]
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS if name != "debug"), *(["debug", n] for n in DEBUG)])
+@pytest.mark.parametrize("command", HELPS, ids=" ".join)
 def test_every_command_shows_help_with_an_example(run_command: Invoke, command: list[str]):
     result = run_command(*command, "--help")
     assert result.exit_code == 0

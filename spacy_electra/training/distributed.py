@@ -1,0 +1,141 @@
+"""Several processes at one run, as torchrun starts them: which rows are whose, and what they tell each other.
+
+Every rank takes its part of each step's rows; counts, gradients and losses are summed over all, so that every rank
+takes the same step and the number of ranks does not matter. Only the first rank writes. A process on its own is the
+first of one, and nothing is exchanged.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from spacy_electra.training.state import State, Sums
+
+BACKENDS = "cpu:gloo,cuda:nccl"
+PATIENCE = timedelta(minutes=30)  # that ranks wait for each other: the first may be writing
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows: int) -> tuple[int, int]:
+        """First row and number of rows that this rank takes of a step's `rows`."""
+        first = rows * self.rank // self.size
+        return first, rows * (self.rank + 1) // self.size - first
+
+    def add(self, numbers: Tensor) -> Tensor:
+        """The sum of all ranks' `numbers`, in their place; float, on the run's device."""
+        if self.size > 1:
+            with _contact():
+                dist.all_reduce(numbers)
+        return numbers
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum the gradients over all ranks, in their place, in one exchange."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.size == 1 or not gradients:
+            return
+        flat = self.add(torch.cat([gradient.flatten() for gradient in gradients]))
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def spread(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank the first one's values."""
+        if self.size > 1:
+            with _contact(), torch.no_grad():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
+    def spread_state(self, state: State) -> State:
+        """The first rank's state, for all."""
+        numbers = torch.tensor(_to_numbers(state), dtype=torch.float64)
+        self.spread([numbers])
+        return state if self.size == 1 else _from_numbers(numbers.tolist())
+
+    def spread_number(self, number: float) -> float:
+        """The first rank's number, for all. Waits for the other processes, not for a device."""
+        if self.size == 1:
+            return number
+        holder = torch.tensor(number, dtype=torch.float64)
+        self.spread([holder])
+        return holder.item()
+
+    def any(self, claim: bool) -> bool:
+        """Whether the claim is true on any rank."""
+        if self.size == 1:
+            return claim
+        return self.add(torch.tensor(float(claim))).item() > 0
+
+
+ALONE = Ranks()
+
+
+def is_launched() -> bool:
+    """Whether torchrun started this process, and not alone."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
+
+
+def local_rank() -> int:
+    """The number of this process on its machine: that of its GPU."""
+    return int(os.environ["LOCAL_RANK"])
+
+
+def join() -> Ranks:
+    """Meet the other processes that torchrun started; alone where there are none."""
+    if not is_launched():
+        return Ranks()
+    if not dist.is_initialized():
+        with _contact():
+            dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    return Ranks(rank=dist.get_rank(), size=dist.get_world_size())
+
+
+def leave() -> None:
+    """End what `join` began."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _contact() -> Iterator[None]:
+    """Say of a broken exchange what it means. Raises ConnectionError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(
+            f"rank {os.environ.get('RANK', '?')} lost contact with the others: one of them has ended, and its own "
+            f"message says why. The last checkpoint is whole; start all of them again with --resume. ({error})"
+        ) from error
+
+
+def _to_numbers(state: State) -> list[float]:
+    best = math.nan if state.best_loss is None else state.best_loss
+    return [state.step, state.row, state.seconds, best, *state.sums.read().values()]
+
+
+def _from_numbers(numbers: list[float]) -> State:
+    step, row, seconds, best, *sums = numbers
+    names = [f.name for f in fields(Sums)]
+    return State(
+        step=int(step),
+        row=int(row),
+        seconds=seconds,
+        best_loss=None if math.isnan(best) else best,
+        sums=Sums(**dict(zip(names, sums, strict=True))),
+    )

@@ -1,0 +1,128 @@
+"""What the tests of several ranks run, in one process or as torchrun starts it: short runs whose weights are saved.
+
+python -m torch.distributed.run --nproc-per-node 2 tests/training/ranks_worker.py STORE FOLDER
+"""
+
+import sys
+import zlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from spacy_electra.data.packing import Packing, split_documents
+from spacy_electra.data.store import Store
+from spacy_electra.model.build import build_electra, network_of
+from spacy_electra.model.electra import Electra
+from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.training.distributed import join, leave
+from spacy_electra.training.loop import Task, pretrain
+from spacy_electra.training.run import Run, restore, save_state, train_on_disk
+from spacy_electra.training.schedule import Budget
+from spacy_electra.training.schema import Training
+from spacy_electra.training.state import State
+
+STEPS, ROWS, WINDOW = 20, 5, 24  # rows that two ranks cannot share evenly
+FIRST_STOP, SECOND_STOP = 7, 14
+SAMPLES = "samples.safetensors"
+
+
+def make_task(store: Store, dtype: torch.dtype) -> Task:
+    model = build_electra(
+        objective="electra",
+        tokenizer=str(store.directory / "tokenizer"),
+        window=WINDOW,
+        precision="fp32",
+        discriminator={"layers": 1, "width": 16, "feed_forward": 32, "heads": 2, "embedding": 16},
+        generator={"layers": 1, "width": 8, "feed_forward": 16, "heads": 1},
+    )
+    network_of(model).to(dtype)
+    optimizer = adamw_v1(1e-3)
+    settings = Training(
+        max_steps=STEPS,
+        max_epochs=0,
+        max_minutes=0,
+        batch_rows=ROWS,
+        micro_batch=2,
+        mask_rate=0.15,
+        keep_rate=0.15,
+        discriminator_weight=50.0,
+        warmup=0.1,
+        eval_frequency=6,
+        dev_rows=8,
+        checkpoint_minutes=60.0,
+        keep_checkpoints=2,
+        score_weights={},
+        optimizer=optimizer,
+        logger=None,
+    )
+    split = split_documents(store, seed=0)
+    train, dev = (Packing(store, ranges, window=WINDOW, seed=0) for ranges in (split.train, split.dev))
+    return Task(
+        model=model,
+        optimizer=optimizer,
+        train=train,
+        dev=dev,
+        special=store.manifest.special,
+        budget=Budget(steps=STEPS),
+        settings=settings,
+        device=torch.device("cpu"),
+        ranks=join(),
+    )
+
+
+class Replay:
+    """Stands in for a network's forward pass: remembers each row's samples, or puts in the remembered ones."""
+
+    def __init__(self, network: Electra, known: dict[str, Tensor] | None):
+        self.forward, self.known, self.seen = network.forward, known, dict[str, Tensor]()
+        network.forward = self  # type: ignore[method-assign]
+
+    def __call__(self, rows, masked, **options):
+        # by the pieces as well: rows of the dev set have the keys of rows to train on
+        names = [
+            f"{key}.{zlib.crc32(ids.numpy().tobytes())}" for key, ids in zip(rows.keys.tolist(), rows.ids, strict=True)
+        ]
+        samples = None if self.known is None else torch.stack([self.known[name] for name in names])
+        output = self.forward(rows, masked, **options, samples=samples)
+        self.seen.update(zip(names, output.guesses.samples, strict=True))
+        return output
+
+
+def whole_run(store: Store, dtype: torch.dtype, target: Path, *, samples: Path | None = None) -> None:
+    """All steps at once; weights and the last losses are saved. samples: replayed where the file is there."""
+    task = make_task(store, dtype)
+    network = network_of(task.model)
+    replay = None
+    if samples is not None:
+        replay = Replay(network, load_file(samples) if samples.exists() else None)
+    losses = [facts.evaluation.losses for facts in pretrain(task, State()) if facts.evaluation is not None]
+    if task.ranks.is_first:
+        if replay is not None and replay.known is None:
+            save_file({name: one.clone() for name, one in replay.seen.items()}, samples)
+        told = torch.tensor([list(one.values()) for one in losses], dtype=torch.float64)
+        save_file({**network.state_dict(), "losses": told}, target)
+
+
+def part_of_a_run(store: Store, folder: Path, *, until: int) -> None:
+    """Go on with the run in `folder` to the step `until`, and leave a checkpoint there."""
+    task = make_task(store, torch.float64)
+    run = Run(folder=folder, tokenizer=store.load_tokenizer(), description={"version": "1", "objective": "electra"})
+    for facts in train_on_disk(run, task, restore(task, folder)):
+        if facts.state.step == until:
+            save_state(run, task, facts.state)
+            break
+
+
+def main(store_folder: str, folder: str) -> None:
+    store, target = Store.open(Path(store_folder)), Path(folder)
+    whole_run(store, torch.float64, target / "two64.safetensors")
+    whole_run(store, torch.float32, target / "two32.safetensors", samples=target / SAMPLES)
+    part_of_a_run(store, target / "resumed", until=SECOND_STOP)
+    leave()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*sys.argv[1:])
