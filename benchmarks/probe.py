@@ -59,7 +59,7 @@ class Probe(nn.Module):
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Scores (M, labels) of each head."""
-        x = self.encoder(batch.ids, allowed=within_lengths(batch.lengths, batch.ids.shape[1])).flatten(0, 1)
+        x = self.encoder(batch.ids, mask=within_lengths(batch.lengths, batch.ids.shape[1])).flatten(0, 1)
         total = x.new_zeros(len(batch.counts), x.shape[1]).index_add(0, batch.owners, x[batch.pieces])
         mean = total / batch.counts[:, None]
         return [head(mean) for head in self.heads]

@@ -1,9 +1,10 @@
 """Attention over short rows: which pieces may see which, and the product itself, by device and dtype.
 
-Legend: B rows, T pieces a row, H heads, C channels a head.
+Legend: B rows, T pieces a row, H heads, C channels a head, D = H x C width.
 """
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,33 +13,59 @@ from torch.nn import functional as F
 from spacy_electra.model.dropout import Dropout
 
 
-def within_segments(segments: Tensor) -> Tensor | None:
-    """(B, 1, T, T) true where two pieces stand in the same stretch; None where all rows are one full stretch.
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which pieces each piece may see, in the form that a kernel asks for; made once a batch, not once a layer."""
+
+    allowed: Tensor  # (B, 1, T or 1, T) bool
+    _biases: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
+
+    def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
+        """(B * H, T or 1, T) what is added to the scores: 0 where allowed, the lowest number elsewhere."""
+        key = (heads, dtype)
+        if key not in self._biases:
+            lowest = torch.finfo(dtype).min
+            bias = torch.zeros_like(self.allowed, dtype=dtype).masked_fill(~self.allowed, lowest)
+            self._biases[key] = bias.expand(-1, heads, -1, -1).flatten(0, 1)
+        return self._biases[key]
+
+
+def within_segments(segments: Tensor) -> Mask | None:
+    """Two pieces see each other where they stand in the same stretch; None where all rows are one full stretch.
 
     segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing.
     """
     if bool((segments == 1).all()):
         return None
-    return (segments[:, :, None] == segments[:, None, :])[:, None]
+    return Mask((segments[:, :, None] == segments[:, None, :])[:, None])
 
 
-def within_lengths(lengths: Tensor, width: int) -> Tensor | None:
-    """(B, 1, 1, T) true for the first `lengths` (B,) pieces of each row; None where all rows are full."""
+def within_lengths(lengths: Tensor, width: int) -> Mask | None:
+    """The first `lengths` (B,) pieces of each row are seen; None where all rows are full."""
     if bool((lengths == width).all()):
         return None
-    return (torch.arange(width, device=lengths.device) < lengths[:, None])[:, None, None]
+    return Mask((torch.arange(width, device=lengths.device) < lengths[:, None])[:, None, None])
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, drop: Dropout | None = None) -> Tensor:
-    """softmax(q k' / sqrt(C)) v of (B, H, T, C) tensors, where `allowed` (broadcast to (B, H, T, T)) is true.
+def attend(qkv: Tensor, *, heads: int, mask: Mask | None, drop: Dropout | None = None) -> Tensor:
+    """softmax(q k' / sqrt(C)) v of queries, keys and values (B, T, 3 x D) side by side -> (B, T, D).
 
     On CPUs in half precision, and wherever dropout acts on the weights, two batched products (torch's fused CPU kernel
     was measured slower there); torch's fused kernel otherwise.
     """
-    if drop is None and (q.is_cuda or q.dtype == torch.float32):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-    scores = torch.matmul(q * (1.0 / math.sqrt(q.shape[-1])), k.transpose(-1, -2))
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    B, T, D3 = qkv.shape
+    parts = qkv.view(B, T, 3, heads, D3 // 3 // heads).permute(2, 0, 3, 1, 4)  # (3, B, H, T, C)
+    if drop is None and (qkv.is_cuda or qkv.dtype == torch.float32):
+        q, k, v = parts
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.allowed)
+        return mixed.transpose(1, 2).reshape(B, T, D3 // 3)
+    q, k, v = parts.flatten(1, 2)  # (B * H, T, C) each
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    if mask is None:
+        scores = torch.bmm(q * scale, k.transpose(1, 2))
+    else:
+        scores = torch.baddbmm(mask.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
     weights = scores.softmax(dim=-1)
-    return torch.matmul(drop(weights) if drop else weights, v)
+    if drop is not None:
+        weights = drop(weights.view(B, -1, T)).view_as(weights)
+    return torch.bmm(weights, v).view(B, heads, T, -1).transpose(1, 2).reshape(B, T, D3 // 3)

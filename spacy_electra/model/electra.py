@@ -204,14 +204,14 @@ class Electra(nn.Module):
         samples: Tensor | None = None,
     ) -> Output:
         """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own."""
-        allowed = within_segments(rows.segments)
+        mask = within_segments(rows.segments)
         words = self.embeddings.word.weight
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
-        hidden = self.get_submodule(self.generator_name)(embedded, allowed, drop[0])
+        hidden = self.get_submodule(self.generator_name)(embedded, mask, drop[0])
         guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
         corrupted = corrupt(rows.ids, masked.positions, guesses.samples if samples is None else samples)
         embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])
-        scores = self.replaced_head(self.discriminator(embedded, allowed, drop[1]))
+        scores = self.replaced_head(self.discriminator(embedded, mask, drop[1]))
         return Output(guesses=guesses, verdicts=judge(scores, corrupted, rows.is_real), corrupted=corrupted)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spacy_electra.model.attention import attend
+from spacy_electra.model.attention import Mask, attend
 from spacy_electra.model.dropout import Dropout
 
 NORM_EPS = 1e-12
@@ -68,11 +68,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, allowed: Tensor | None, drop: Dropout | None) -> Tensor:
-        B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = attend(q, k, v, allowed, drop)
-        return self.output(mixed.transpose(1, 2).reshape(B, T, D))
+    def forward(self, x: Tensor, mask: Mask | None, drop: Dropout | None) -> Tensor:
+        return self.output(attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop))
 
 
 class FeedForward(nn.Module):
@@ -97,8 +94,8 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape.width, shape.feed_forward)
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
 
-    def forward(self, x: Tensor, allowed: Tensor | None, drop: Dropout | None) -> Tensor:
-        mixed = self.attention(x, allowed, drop)
+    def forward(self, x: Tensor, mask: Mask | None, drop: Dropout | None) -> Tensor:
+        mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
         return self.norm2(x + (drop(mixed) if drop else mixed))
@@ -112,11 +109,11 @@ class Body(nn.Module):
         self.project = nn.Linear(shape.embedding, shape.width) if shape.embedding != shape.width else nn.Identity()
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
 
-    def forward(self, embedded: Tensor, allowed: Tensor | None, drop: Dropout | None = None) -> Tensor:
-        """(B, T, E) embedded pieces -> (B, T, D). `allowed` as `attention.attend` takes it."""
+    def forward(self, embedded: Tensor, mask: Mask | None, drop: Dropout | None = None) -> Tensor:
+        """(B, T, E) embedded pieces -> (B, T, D)."""
         x = self.project(embedded)
         for block in self.blocks:
-            x = block(x, allowed, drop)
+            x = block(x, mask, drop)
         return x
 
 
@@ -135,11 +132,11 @@ class Encoder(nn.Module):
         *,
         positions: Tensor | None = None,
         types: Tensor | None = None,
-        allowed: Tensor | None = None,
+        mask: Mask | None = None,
         drop: Dropout | None = None,
     ) -> Tensor:
         """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given."""
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         types = torch.zeros_like(ids) if types is None else types
-        return self.body(self.embeddings(ids, positions, types, drop), allowed, drop)
+        return self.body(self.embeddings(ids, positions, types, drop), mask, drop)

@@ -32,9 +32,8 @@ def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
     slots = [weight.new_zeros((0, encoder.shape.width))]
     for batch in inputs.layout.batches:
         ids = torch.from_numpy(batch.ids).to(weight.device)
-        allowed = within_lengths(torch.from_numpy(batch.lengths), ids.shape[1])
-        allowed = None if allowed is None else allowed.to(weight.device)
-        slots.append(encoder(ids, allowed=allowed, drop=inputs.drop).flatten(0, 1))
+        mask = within_lengths(torch.from_numpy(batch.lengths).to(weight.device), ids.shape[1])
+        slots.append(encoder(ids, mask=mask, drop=inputs.drop).flatten(0, 1))
     source = torch.from_numpy(inputs.layout.source).to(weight.device)
     return torch.cat(slots).index_select(0, source).float()
 
