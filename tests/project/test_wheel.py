@@ -1,5 +1,6 @@
 """The wheel in an environment of its own, away from the tree: entry points, packaged files, what starting costs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: object, cwd: Path) -> str:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it may name the tree
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
