@@ -25,6 +25,12 @@ print(seconds, *sorted({name.partition(".")[0] for name in set(sys.modules) - be
 from spacy.cli._util import app
 print([group.name or group.typer_instance.info.name for group in app.registered_groups])
 """
+BLANK = """
+import sys
+import spacy
+spacy.blank("en")
+print([name for name in sys.modules if name.partition(".")[0] == "spacy_electra"])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +45,11 @@ def test_loading_with_spacy_imports_nothing_but_the_light_part_of_this_package(f
     assert "spacy_electra" in new
     assert not {"transformers", "tokenizers", "spacy_transformers", "safetensors", "huggingface_hub"} & set(new)
     assert set(new) <= {"spacy_electra"} | set(sys.stdlib_module_names)
+
+
+def test_a_blank_pipeline_imports_nothing_of_this_package():
+    run = subprocess.run([sys.executable, "-c", BLANK], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
 
 
 def test_loading_with_spacy_is_quick(fresh_import: list[str]):

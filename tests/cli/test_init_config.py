@@ -68,10 +68,12 @@ def test_every_pretraining_config_passes_the_check(electra: Invoke, size: str):
     assert "is valid" in electra("debug", "config", CONFIGS / f"pretrain-{size}.cfg")
 
 
-@pytest.mark.parametrize("options", [("all.cfg",), ("all-gpu.cfg",), ("encoder.cfg",), ("rest",)])
-def test_spacy_has_nothing_to_fill_in_and_nothing_to_complain_of(electra: Invoke, tmp_path: Path, options: tuple[str]):
-    path = CONFIGS / options[0]
-    if options[0] == "rest":
+@pytest.mark.parametrize(
+    "name", [*(f"{name}.cfg" for name in ("ner", "textcat", "parser", "all", "all-gpu", "encoder")), "rest"]
+)
+def test_spacy_has_nothing_to_fill_in_and_nothing_to_complain_of(electra: Invoke, tmp_path: Path, name: str):
+    path = CONFIGS / name
+    if name == "rest":
         electra("init-config", tmp_path, "--pipeline", REST, "--lang", "de")
         path = tmp_path / "pipeline.cfg"
     fill_config(tmp_path / "filled.cfg", path, silent=True)

@@ -197,6 +197,15 @@ def test_samples_differ_between_rows_and_repeat_with_the_key():
     assert not torch.equal(first[0], first[1])
 
 
+def test_samples_do_not_depend_on_the_batch_that_a_row_is_in():
+    rows, model = two_rows(), electra()
+    together = model(rows, masked_rows(), vocab_size=SIZE).guesses.samples
+    masked = [(row, mask_rows(row, SPECIAL, rate=0.4, keep_rate=0.15)) for row in rows.split(1)]
+    apart = [model(row, hidden, vocab_size=SIZE).guesses.samples for row, hidden in masked]
+    assert torch.equal(torch.cat(apart), together)
+    assert not torch.equal(apart[0], apart[1])
+
+
 def test_shapes_that_cannot_share_embeddings_are_refused_by_name():
     other = EncoderShape(layers=1, width=4, feed_forward=8, heads=1, embedding=5, vocab=PADDED, positions=9)
     with pytest.raises(ValueError, match="embedding, positions"):

@@ -262,6 +262,24 @@ def test_a_run_fills_both_halves(tokenizer: WordPiece, tmp_path: Path, caplog: p
     assert caplog.messages == []
 
 
+def test_directories_that_hugging_face_wrote_fill_both_halves(
+    tokenizer: WordPiece, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    sizes = {"num_hidden_layers": 3, "hidden_size": 4, "intermediate_size": 5, "num_attention_heads": 1}
+    judge = theirs_saved(ElectraForPreTraining, tmp_path / "discriminator", tokenizer, safe=True)
+    guesser = theirs_saved(ElectraForMaskedLM, tmp_path / "generator", tokenizer, safe=True, **sizes)
+    guesser.electra.embeddings.load_state_dict(judge.electra.embeddings.state_dict())
+    guesser.save_pretrained(tmp_path / "generator")
+    with caplog.at_level(logging.INFO, logger="spacy_electra"):
+        ours = load_electra(str(tmp_path), electra(seed=1), tokenizer=tokenizer)
+    assert caplog.messages == []
+    with torch.no_grad():
+        embedded = ours.embeddings(IDS, torch.arange(6).expand_as(IDS), torch.zeros_like(IDS))
+        guesses = ours.masked_head(ours.generator(embedded, None), ours.embeddings.word.weight)[..., :SIZE]
+        torch.testing.assert_close(guesses, guesser(IDS).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours.replaced_head(encoder_of(ours)(IDS)), judge(IDS).logits, rtol=0, atol=1e-5)
+
+
 def test_tied_halves_are_saved_as_two_directories_and_come_back(tokenizer: WordPiece, tmp_path: Path):
     saved, fresh = (randomized(Electra(generator=None, discriminator=SHAPE), seed) for seed in (0, 1))
     run = save_run(saved, tokenizer, tmp_path)

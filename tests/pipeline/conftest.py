@@ -57,12 +57,13 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_nlp(model_dir: Path) -> Callable[..., Language]:
     """Builds and initializes transformer + tagger; `settings` go to the architecture."""
+    fixed = {"name": str(model_dir), "dropout": 0.0, "precision": "fp32"}  # what "auto" means depends on the machine
 
     def make(**settings: Any) -> Language:
         spacy.util.fix_random_seed(0)
         nlp = spacy.blank("xx")
-        model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(model_dir), "dropout": 0.0}
-        nlp.add_pipe("transformer", config={"model": {**model, **settings}})
+        model = {"@architectures": "spacy-electra.ElectraTransformer.v1", **fixed, **settings}
+        nlp.add_pipe("transformer", config={"model": model})
         tagger = {"@architectures": "spacy.Tagger.v2", "tok2vec": LISTENER}
         nlp.add_pipe("tagger", config={"model": tagger})
         nlp.initialize(lambda: examples_of(nlp))

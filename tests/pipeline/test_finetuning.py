@@ -5,6 +5,7 @@ import pytest
 import spacy
 import torch
 from spacy.training import Example
+from spacy.training.loop import train_while_improving
 from torch.nn import functional as F
 from transformers import ElectraModel, ElectraTokenizerFast
 
@@ -14,8 +15,11 @@ from spacy_electra.pipeline.transformer import encoder_of
 RATE, L2, CLIP, B1, B2, EPS = 2e-3, 0.1, 0.5, 0.9, 0.99, 1e-6
 
 
+SETTINGS = {"learn_rate": RATE, "L2": L2, "grad_clip": CLIP, "beta1": B1, "beta2": B2, "eps": EPS}
+
+
 def our_optimizer():
-    return adamw_v1(RATE, L2=L2, grad_clip=CLIP, beta1=B1, beta2=B2, eps=EPS)
+    return adamw_v1(**SETTINGS)
 
 
 class ByHand:
@@ -90,7 +94,7 @@ def assert_same(nlp, by_hand, texts):
 
 @pytest.fixture
 def start(make_nlp):
-    return turn_head(make_nlp(precision="fp32"))
+    return turn_head(make_nlp())
 
 
 def test_update_with_an_optimizer_is_the_loop_by_hand(start, model_dir, examples_of):
@@ -115,6 +119,25 @@ def test_update_after_loading_is_the_loop_by_hand(start, model_dir, examples_of,
     assert_same(nlp, by_hand, [eg.text for eg in examples])
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_update_with_the_optimizer_of_its_config_is_the_loop_by_hand(
+    make_nlp, model_dir, examples_of, tmp_path, is_loaded
+):
+    nlp = make_nlp()
+    nlp.config["training"]["optimizer"] = {"@optimizers": "spacy-electra.AdamW.v1", **SETTINGS}
+    nlp.initialize(lambda: examples_of(nlp))
+    turn_head(nlp)
+    if is_loaded:
+        nlp.to_disk(tmp_path)
+        nlp = spacy.load(tmp_path)
+    by_hand, examples = ByHand(model_dir, nlp), examples_of(nlp)
+    for _ in range(3):
+        nlp.update(examples)
+        by_hand.backward(examples)
+        by_hand.step()
+    assert_same(nlp, by_hand, [eg.text for eg in examples])
+
+
 def test_accumulated_updates_are_the_loop_by_hand(start, model_dir, examples_of):
     by_hand, optimizer = ByHand(model_dir, start), our_optimizer()
     examples = examples_of(start)
@@ -126,6 +149,31 @@ def test_accumulated_updates_are_the_loop_by_hand(start, model_dir, examples_of)
             component.finish_update(optimizer)
         by_hand.step()
     assert_same(start, by_hand, [eg.text for eg in examples])
+
+
+def test_spacys_training_loop_after_loading_is_the_loop_by_hand(start, model_dir, examples_of, tmp_path):
+    start.to_disk(tmp_path)
+    nlp = spacy.load(tmp_path)
+    by_hand, examples = ByHand(model_dir, nlp), examples_of(nlp)
+    steps = train_while_improving(
+        nlp,
+        our_optimizer(),
+        [(0, examples)] * 3,
+        lambda: (0.0, {}),
+        dropout=0.0,
+        eval_frequency=1,
+        accumulate_gradient=2,
+        patience=0,
+        max_steps=0,
+        exclude=[],
+        annotating_components=[],
+        before_update=None,
+    )
+    for _ in steps:
+        by_hand.backward(examples)
+        by_hand.step()
+    assert by_hand.steps == 3
+    assert_same(nlp, by_hand, [eg.text for eg in examples])
 
 
 def test_a_private_encoder_is_the_loop_by_hand(start, model_dir, examples_of):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import spacy
 from spacy.tokens import Doc
-from thinc.api import Model
+from thinc.api import Model, reduce_mean
 
 from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.pipeline.architectures import build_tok2vec_electra
 from spacy_electra.pipeline.paths import forget_paths
+from spacy_electra.pipeline.private import replace_listener_cfg
 from spacy_electra.pipeline.transformer import encoder_of, settings_of
 
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!"]
@@ -103,6 +105,37 @@ def test_replaced_listeners_agree_after_save_and_load(trained, tmp_path, example
         np.testing.assert_array_equal(a, b)
     assert [[t.tag_ for t in doc] for doc in nlp.pipe(TEXTS)] == tags
     assert nlp("").text == ""
+
+
+def test_a_private_encoder_keeps_the_settings_of_both_that_it_replaces():
+    transformer = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": "somewhere", "window": 9}
+    listener = {
+        "@architectures": "spacy-transformers.TransformerListener.v1",
+        "grad_factor": 20.0,
+        "pooling": {"@layers": "reduce_max.v1"},
+        "upstream": "*",
+    }
+    assert replace_listener_cfg(transformer, listener) == {
+        "@architectures": "spacy-electra.Tok2VecElectra.v1",
+        "name": "somewhere",
+        "window": 9,
+        "grad_factor": 20.0,
+        "pooling": {"@layers": "reduce_max.v1"},
+    }
+
+
+def test_the_gradient_of_a_private_encoder_is_multiplied_by_its_factor(nlp, model_dir):
+    def gradient(factor):
+        model = build_tok2vec_electra(
+            name=str(model_dir), pooling=reduce_mean(), grad_factor=factor, precision="fp32", dropout=0.0
+        )
+        model.initialize()
+        vectors, backprop = model.begin_update([nlp.make_doc(text) for text in TEXTS])
+        backprop([np.random.default_rng(0).normal(size=each.shape).astype("f") for each in vectors])
+        (transformer,) = [node for node in model.walk() if node.name == "electra_transformer"]
+        return encoder_of(transformer).module.embeddings.word.weight.grad.numpy()
+
+    np.testing.assert_allclose(gradient(20.0), 20.0 * gradient(1.0), rtol=1e-4, atol=1e-5)
 
 
 def test_a_replaced_listener_learns_alone(trained, examples_of):

@@ -112,6 +112,13 @@ def test_every_token_that_is_no_space_has_pieces(trf, text):
     assert np.isfinite(vectors(doc)).all()
 
 
+def test_words_of_unknown_letters_have_vectors_that_differ_by_their_place(trf):
+    doc = trf("\u03c8\u03c8 \u03c9 \u03c8")
+    assert doc._.trf_data.wordpieces.strings[0] == ["[UNK]"] * 3
+    answer = vectors(doc)
+    assert np.abs(answer[0] - answer[1]).max() > 0.1
+
+
 def test_a_token_of_zero_width_has_the_vector_of_its_neighbour(trf):
     doc = trf(Doc(trf.vocab, words=["cat", "\u200b", "mat"], spaces=[True, True, False]))
     answer = vectors(doc)

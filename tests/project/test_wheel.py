@@ -1,5 +1,6 @@
 """The wheel in an environment of its own, away from the tree: entry points, packaged files, what starting costs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: object, cwd: Path) -> str:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it may name the tree
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,8 +59,9 @@ def test_templates_are_packaged(python: Path, tmp_path: Path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"pretrain.cfg", "pipeline.cfg"}
 
 
-def test_a_blank_pipeline_imports_nothing_of_the_package_but_what_is_light(python: Path, tmp_path: Path):
+def test_a_blank_pipeline_imports_nothing_of_the_package(python: Path, tmp_path: Path):
     program = (
-        "import sys, spacy; spacy.blank('en'); print([m for m in sys.modules if m.startswith('spacy_electra.model')])"
+        "import sys, spacy; spacy.blank('en');"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'spacy_electra'])"
     )
     assert run(python, "-c", program, cwd=tmp_path).strip() == "[]"

@@ -73,6 +73,30 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(
     assert any(not torch.equal(fresh[name], tensor) for name, tensor in weights_of(whole).items())
 
 
+def test_a_resumed_model_has_one_word_embedding_that_all_its_parts_read(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    task = make_task()
+    go(make_run(tmp_path), task)
+    resumed = make_task()
+    restore(resumed, tmp_path)
+    network, rows = network_of(resumed.model), resumed.train.batch(0, 2)
+    words = network.embeddings.word.weight
+    assert torch.equal(words, network_of(task.model).embeddings.word.weight)
+    assert [p is words for p in network.parameters() if p.shape == words.shape] == [True]
+
+    def losses() -> tuple[float, float]:
+        masked = mask_rows(rows, resumed.special, rate=0.15, keep_rate=0.15)
+        with torch.no_grad():
+            output = network(rows, masked, vocab_size=resumed.model.attrs["vocab_size"], samples=masked.original)
+        return output.guesses.loss.item(), output.verdicts.loss.item()
+
+    before = losses()
+    with torch.no_grad():
+        words[resumed.special.cls] += torch.randn(words.shape[1], generator=torch.Generator().manual_seed(0))
+    assert all(new != old for new, old in zip(losses(), before, strict=True))
+
+
 def test_a_record_that_a_crash_cut_off_is_dropped(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
     run, task = make_run(tmp_path), make_task()
     save_state(run, task, go(run, task, until=4).state)
