@@ -22,6 +22,7 @@ from runs import Run, read_seeds, write_runs
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.data.shards import sha256_of
 
 WEIGHTS = "--paths.discriminator"  # the key of the config that a variant changes
 CONFIG = 4  # its place in `python -m spacy train CONFIG`
@@ -142,8 +143,7 @@ def digest(path: Path) -> str:
     total = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file()):
         total.update(file.relative_to(path).as_posix().encode("utf8"))
-        with file.open("rb") as content:
-            total.update(hashlib.file_digest(content, "sha256").digest())
+        total.update(sha256_of(file).encode("ascii"))
     return total.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """The work of `spacy electra pretrain`: config, store and device become a task; the task becomes a run on disk."""
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.loop import Evaluation, Task
-from spacy_electra.training.run import LAST, Run, check_folder, finish, restore, save_state, train_on_disk
+from spacy_electra.training.run import LAST, Run, check_folder, finish, held, restore, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.state import State
 
@@ -68,29 +69,35 @@ def run_pretraining(
     if beginning is not None:
         settings = go_on(beginning, settings, train=data.train, dev=data.dev)
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
-    state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
-    if task.ranks.is_first:
-        output.mkdir(parents=True, exist_ok=True)
-        data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
-        write_beginning(output, given, task, train=data.train, dev=data.dev)
-    run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
+    with held(output) if task.ranks.is_first else nullcontext():
+        state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
+        if task.ranks.is_first:
+            data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
+            write_beginning(output, given, task, train=data.train, dev=data.dev)
+        run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
+        was_interrupted = spend_budget(settings, task, run, state)
+    leave()
+    if was_interrupted and task.ranks.is_first:
+        print(resume_command(output, gpu_id=gpu_id, code=code))
+    return INTERRUPTED if was_interrupted else 0
+
+
+def spend_budget(settings: Settings, task: Task, run: Run, state: State) -> bool:
+    """Train until the budget is spent, and say how it went; whether the run was interrupted before that."""
+    output, is_first = run.folder, task.ranks.is_first
     if task.progress(state) >= 1.0:
         finish(run, task, state)
-        if task.ranks.is_first:
+        if is_first:
             msg.good(f"The run in {output} has spent its budget already: nothing to do.")
-        return 0
-    if task.ranks.is_first:
+        return False
+    if is_first:
         announce(settings, task, state, output)
     ended = run_loop(settings, task, run, state)
-    leave()
-    if not task.ranks.is_first:
-        return INTERRUPTED if ended.was_interrupted else 0
-    if not ended.was_interrupted:
+    if ended.was_interrupted and is_first:
+        msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Go on with:")
+    elif is_first:
         conclude(ended, output)
-        return 0
-    msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Go on with:")
-    print(resume_command(output, gpu_id=gpu_id, code=code))
-    return INTERRUPTED
+    return ended.was_interrupted
 
 
 def open_data(settings: Settings) -> Data:

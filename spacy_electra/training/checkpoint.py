@@ -2,13 +2,14 @@
 
     checkpoints/step-00000400/weights.safetensors    the model's tensors by name
                               optimizer.safetensors  the optimizer's, `AdamW.named_state`
-                              state.json             `State`
+                              state.json             `State`, and the checksums of the other two
     latest                                           the name of the newest whole checkpoint
 
 There is no random state: all randomness is a function of seed, epoch and row.
 """
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import dataclass, fields
@@ -18,11 +19,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from spacy_electra.data.shards import sha256_of
 from spacy_electra.training.state import State, Sums
+
+logger = logging.getLogger("spacy_electra")
 
 LATEST = "latest"
 FOLDER = "checkpoints"
 PARTIAL = ".partial-"
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+SUMS = "sha256"  # of the other two files, in the state's
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +47,10 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         shutil.rmtree(left_by_crash)
     partial = folder / f"{PARTIAL}{name}"
     partial.mkdir()
-    save_file(_on_cpu(checkpoint.weights), partial / "weights.safetensors")
-    save_file(_on_cpu(checkpoint.optimizer), partial / "optimizer.safetensors")
-    (partial / "state.json").write_text(json.dumps(_to_json(checkpoint.state), indent=1), encoding="utf8")
+    files = [partial / WEIGHTS, partial / OPTIMIZER]
+    for path, tensors in zip(files, (checkpoint.weights, checkpoint.optimizer), strict=True):
+        save_file(_on_cpu(tensors), path)
+    (partial / STATE).write_text(json.dumps(_to_json(checkpoint.state, files), indent=1), encoding="utf8")
     for path in partial.iterdir():
         _sync(path)
     replace_folder(partial, folder / name)
@@ -62,32 +69,49 @@ def _drop_all_but(folder: Path, name: str, keep: int) -> None:
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
-    """The checkpoint that `latest` names; None where the folder holds none. Raises ValueError where it is damaged."""
+    """The checkpoint that `latest` names, or the newest whole one before it; None where the folder holds none.
+
+    One that is damaged is named in a warning and passed over. Raises ValueError where all of them are.
+    """
     pointer = run / LATEST
     if not pointer.is_file():
         return None
-    folder = run / FOLDER / pointer.read_text(encoding="utf8").strip()
+    newest = pointer.read_text(encoding="utf8").strip()
+    names = {path.name for path in (run / FOLDER).glob("step-*") if path.name <= newest} | {newest}
+    for name in sorted(names, reverse=True):
+        if (checkpoint := _read_whole(run / FOLDER / name)) is not None:
+            return checkpoint
+    raise ValueError(
+        f"no checkpoint in {run / FOLDER} can be read, the newest is {newest}: copy a whole one back from a backup and "
+        f"write its name into {pointer}, or start again in another folder."
+    )
+
+
+def _read_whole(folder: Path) -> Checkpoint | None:
+    """None, with a warning, where the checkpoint is damaged."""
     try:
-        return Checkpoint(
-            weights=load_file(folder / "weights.safetensors"),
-            optimizer=load_file(folder / "optimizer.safetensors"),
-            state=_from_json((folder / "state.json").read_text(encoding="utf8")),
-        )
+        return _read(folder)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ValueError(
-            f"the checkpoint {folder} cannot be read ({error}): write the name of an older one below "
-            f"{folder.parent} into {pointer}, or start again in another folder."
-        ) from error
+        logger.warning("the checkpoint %s is damaged and passed over: %s", folder, error)
+        return None
 
 
-def _to_json(state: State) -> dict[str, object]:
+def _read(folder: Path) -> Checkpoint:
+    """Raises ValueError or another error where a file is not what was written."""
+    record = json.loads((folder / STATE).read_text(encoding="utf8"))
+    for name, expected in record.pop(SUMS).items():
+        if (found := sha256_of(folder / name)) != expected:
+            raise ValueError(f"{name} was changed after it was written (sha256 {found[:12]}, not {expected[:12]})")
+    return Checkpoint(
+        weights=load_file(folder / WEIGHTS),
+        optimizer=load_file(folder / OPTIMIZER),
+        state=State(**{**record, "sums": Sums(**record["sums"])}),
+    )
+
+
+def _to_json(state: State, files: list[Path]) -> dict[str, object]:
     values = {f.name: getattr(state, f.name) for f in fields(state)}
-    return {**values, "sums": state.sums.read()}
-
-
-def _from_json(text: str) -> State:
-    numbers = json.loads(text)
-    return State(**{**numbers, "sums": Sums(**numbers["sums"])})
+    return {**values, "sums": state.sums.read(), SUMS: {path.name: sha256_of(path) for path in files}}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -10,9 +10,12 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of, shim_of
@@ -33,6 +36,7 @@ from spacy_electra.training.state import State, check_finite
 
 logger = logging.getLogger("spacy_electra")
 
+LOCK = ".lock"
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 BEST, LAST = "model-best", "model-last"
 
@@ -54,6 +58,26 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise ValueError(
             f"the folder {folder} holds a run: add --resume to go on with it, or give another folder to --output."
         )
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into the run in `folder`, which is made where it is not there.
+
+    The system forgets the lock of a process that dies. Raises ValueError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is writing into {folder}: wait for it or stop it, or give another folder to --output."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def restore(task: Task, folder: Path) -> State:

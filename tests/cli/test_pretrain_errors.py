@@ -1,6 +1,8 @@
 """Each mistake before a run gets one message that names it, and leaves no run behind."""
 
 from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,5 +121,29 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(
     electra("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)
     (tmp_path / "checkpoints" / "step-00000004" / "weights.safetensors").write_bytes(b"")
     message = complaint("pretrain", pretrain_cfg, "--output", tmp_path, *tiny, "--resume")
-    assert "step-00000004 cannot be read" in message
-    assert "write the name of an older one" in message
+    assert "can be read, the newest is step-00000004" in message
+    assert "copy a whole one back" in message
+
+
+def test_a_folder_that_another_process_writes_into_is_refused(
+    complaint: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    holder = (
+        "import sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", holder, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        message = complaint("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)
+        process.kill()
+    assert f"another process is writing into {tmp_path}" in message
+    assert not (tmp_path / "config.cfg").exists()
+
+
+def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(
+    electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    holder = "import os, sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", holder, str(tmp_path / ".lock")], check=False)
+    assert (tmp_path / ".lock").exists()
+    assert "4 steps in" in electra("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)

@@ -85,13 +85,44 @@ def test_a_checkpoint_that_a_crash_cut_off_is_not_used_and_goes(tmp_path: Path) 
     assert steps_in(tmp_path) == ["step-00000003", "step-00000004"]
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_a_damaged_checkpoint_is_refused_with_a_way_out(tmp_path: Path, name: str, damage: str) -> None:
-    path = write_checkpoint(tmp_path, checkpoint(3), keep=2) / name
-    if damage == "gone":
+FILES = ["weights.safetensors", "optimizer.safetensors", "state.json"]
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "gone":
         path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match=r"step-00000003 cannot be read .* write the name of an older one"):
+    elif how == "cut":
+        path.write_bytes(content[:20])
+    else:  # one bit of the last tensor, or of the state's closing bracket
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["gone", "cut", "one bit"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, how: str
+) -> None:
+    write_checkpoint(tmp_path, checkpoint(3), keep=2)
+    damage(write_checkpoint(tmp_path, checkpoint(4), keep=2) / name, how)
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.step == 3
+    assert "step-00000004 is damaged and passed over" in caplog.text
+
+
+def test_newer_checkpoints_than_the_one_that_is_pointed_at_are_not_used(tmp_path: Path) -> None:
+    for step in (2, 3, 4):
+        path = write_checkpoint(tmp_path, checkpoint(step), keep=3)
+    (tmp_path / "latest").write_text("step-00000003\n", encoding="utf8")
+    damage(path.with_name("step-00000003") / "weights.safetensors", "cut")
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.step == 2
+
+
+def test_where_all_are_damaged_nothing_is_read(tmp_path: Path) -> None:
+    for step in (3, 4):
+        damage(write_checkpoint(tmp_path, checkpoint(step), keep=2) / "weights.safetensors", "cut")
+    with pytest.raises(ValueError, match=r"no checkpoint in .* can be read, the newest is step-00000004"):
         read_checkpoint(tmp_path)
