@@ -13,7 +13,9 @@ def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float)
         raise ValueError(
             f'system.gpu_allocator must be "pytorch" or null, but got {allocator!r}: pretraining runs on torch alone.'
         )
-    if gpu_id < 0:
+    if gpu_id < -1:
+        raise ValueError(f"--gpu-id must be the number of a GPU, or -1 for the CPU, but got {gpu_id}.")
+    if gpu_id == -1:
         return torch.device("cpu")
     if torch.cuda.is_available():
         count = torch.cuda.device_count()

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from wasabi import msg
 
+from spacy_electra.cli.bars import bar
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
@@ -43,7 +44,8 @@ def evaluate(
     task = make_task(settings, open_data(settings), device, is_new=False)
     read = min(settings.training.dev_rows, task.dev.rows)
     msg.info(f"Scoring {read:,} rows of {task.dev.window} pieces on {device}")
-    scores = evaluate_dev(task)
+    with bar(read, what="evaluate", unit=" rows") as progress:
+        scores = evaluate_dev(task, on_rows=progress.update)
     msg.table([(name, f"{value:.4f}") for name, value in scores.items()], header=("score", "value"), divider=True)
     if json_path is not None:
         facts = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}

@@ -12,6 +12,7 @@ from wasabi import msg
 
 import spacy_electra
 from spacy_electra.cli.device import choose_device, move
+from spacy_electra.cli.errors import INTERRUPTED
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger
 from spacy_electra.cli.progress import RunProgress
@@ -27,8 +28,6 @@ from spacy_electra.training.loop import Evaluation, Task
 from spacy_electra.training.run import LAST, Run, check_folder, finish, restore, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.state import State
-
-INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)
