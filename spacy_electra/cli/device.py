@@ -1,7 +1,11 @@
 """The device of a run, from --gpu-id and the config's [system]."""
 
+import sys
+from importlib.util import find_spec
+
 import torch
 from thinc.api import Model
+from wasabi import msg
 
 
 def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float) -> torch.device:
@@ -29,6 +33,15 @@ def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float)
         f"--gpu-id {gpu_id} asks for a GPU, but torch {torch.__version__} sees none: leave the option out to train on "
         f"the CPU, or install a build of torch for this machine's GPU."
     )
+
+
+def say_if_cupy_is_missing() -> None:
+    """Warn before `spacy train --gpu-id` refuses to start: spaCy computes on NVIDIA cards with CuPy only."""
+    if sys.platform != "darwin" and find_spec("cupy") is None:
+        msg.warn(
+            "Pretraining needs no CuPy, but `spacy train --gpu-id` does and it is not installed: "
+            'pip install "spacy-electra[cuda12x]"'
+        )
 
 
 def move(model: Model, device: torch.device) -> None:

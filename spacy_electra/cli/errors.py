@@ -19,6 +19,8 @@ logger = logging.getLogger("spacy_electra")
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 REMEDIES = {
     errno.EACCES: "Give a place that you may read and write.",
+    errno.EPERM: "Give a place that can be written.",
+    errno.EEXIST: "Something else has this name: give another path.",
     errno.EROFS: "Give a place that can be written.",
     errno.ENOSPC: "Free some space or give a place on another disk, then run it again.",
     errno.ENOTDIR: "A part of the path is a file: give another path.",
@@ -73,6 +75,7 @@ def _interrupted(command: str) -> str:
         "tokenize": ": run it again, it goes on where it was",
         "pretrain": ": what it saved stays, go on with --resume",
         "train_tokenizer": ": nothing was written",
+        "corpus": ": nothing was written",
     }
     return f"Interrupted{what_stays.get(command, '')}."
 

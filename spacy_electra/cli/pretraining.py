@@ -11,7 +11,7 @@ from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
 import spacy_electra
-from spacy_electra.cli.device import choose_device, move
+from spacy_electra.cli.device import choose_device, move, say_if_cupy_is_missing
 from spacy_electra.cli.errors import INTERRUPTED
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger
@@ -76,6 +76,8 @@ def run_pretraining(
         msg.good(f"The run in {output} has spent its budget already: nothing to do.")
         return 0
     announce(settings, task, state, output)
+    if device.type == "cuda":
+        say_if_cupy_is_missing()
     ended = run_loop(settings, task, run, state)
     if not ended.was_interrupted:
         conclude(ended, output)

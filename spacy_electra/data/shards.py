@@ -113,7 +113,10 @@ class Manifest:
         try:
             facts: dict[str, Any] = json.loads(path.read_bytes())
             if facts["version"] != VERSION:
-                raise ValueError(f"{path} has version {facts['version']}, expected {VERSION}. Build the store again.")
+                raise ValueError(
+                    f"{path} has version {facts['version']}, expected {VERSION}: another version of this package wrote "
+                    f"it. Build the store again with tokenize --overwrite."
+                )
             totals = {name: facts.pop(name) for name in ("documents", "pieces", "text", "fingerprint")}
             shards = tuple(Shard(**shard) for shard in facts.pop("shards"))
             manifest = cls(**facts | {"shards": shards, "special": Special(**facts["special"])})

@@ -28,9 +28,10 @@ def find_model(name: str) -> Path:
     if Path(name).exists():
         raise FileNotFoundError(f"{name} is a file, expected the directory that holds {CONFIG} and {WEIGHTS}.")
     if not _may_be_on_hub(name):
+        start = "" if Path(name).is_absolute() else f", which begins at {Path.cwd()}"
         raise FileNotFoundError(
             f"there is no directory {name!r}, expected one that holds {CONFIG} and {WEIGHTS}, e.g. "
-            f"RUN/model-last/discriminator: check the path, which counts from {Path.cwd()} unless it is absolute."
+            f"RUN/model-last/discriminator: check the path{start}."
         )
     try:
         folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES]))
