@@ -12,6 +12,7 @@ from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Skipped
 from spacy_electra.data.parts import join_parts, joined_pieces, missing_parts, share_out
 from spacy_electra.data.shards import MANIFEST, Manifest
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
 
@@ -98,6 +99,10 @@ def _check_folder(out_dir: Path, *, is_part: bool) -> None:
 
 def _join(paths: list[Path], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
     shares = share_out(corpus_files(paths), jobs=num_shards)
+    if missing_parts(out_dir, shares) and (out_dir / MANIFEST).exists() and not overwrite:
+        _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir)
+        msg.info("The store is whole already: nothing to join.")
+        return
     with bar(joined_pieces(out_dir, shares), what="join", unit=" pieces") as progress:
         manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)
     _tell(manifest, out_dir)

@@ -163,6 +163,7 @@ def test_two_jobs_and_a_join_write_the_store_of_one(
     assert "31 documents" in electra(*command, "--num-shards", 2, "--join")
     assert {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.*")} == alone
     assert not (tmp_path / "store" / "parts").exists()
+    assert "whole already" in electra(*command, "--num-shards", 2, "--join")
 
 
 @pytest.mark.parametrize(
