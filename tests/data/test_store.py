@@ -121,6 +121,19 @@ def test_an_interrupted_build_ends_in_the_same_bytes(tokenizer: WordPiece, tmp_p
     assert files(tmp_path / "whole") == files(tmp_path / "broken")
 
 
+@pytest.mark.usefixtures("one_document_a_batch")
+def test_an_interruption_before_the_first_shard_leaves_only_what_was_there(
+    tokenizer: WordPiece, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    for name in ("new", "mine"):
+        with pytest.raises(KeyboardInterrupt):
+            build_store(break_off(4), tokenizer, tmp_path / name, shard_pieces=100)
+    assert not (tmp_path / "new").exists()
+    assert files(tmp_path / "mine") == {"notes.txt": b"keep"}
+
+
 class Witness(WordPiece):
     """Remembers what it was given to encode."""
 
