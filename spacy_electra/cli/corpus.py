@@ -39,13 +39,15 @@ def corpus(
     counts = _Counts()
     partial = out_path.with_name(out_path.name + ".partial")
     out_path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf8", newline="\n") as file:
-        for source, text in _documents(modules, counts, min_words=min_words):
-            file.write(json.dumps({"text": text, "source": source}, ensure_ascii=False) + "\n")
-    if not counts.documents:
-        partial.unlink()
-        raise ValueError(f"none of the {len(modules)} Python files has prose in its documentation strings.")
-    partial.replace(out_path)
+    try:
+        with partial.open("w", encoding="utf8", newline="\n") as file:
+            for source, text in _documents(modules, counts, min_words=min_words):
+                file.write(json.dumps({"text": text, "source": source}, ensure_ascii=False) + "\n")
+        if not counts.documents:
+            raise ValueError(f"none of the {len(modules)} Python files has prose in its documentation strings.")
+        partial.replace(out_path)
+    finally:
+        partial.unlink(missing_ok=True)
     msg.good(
         f"Wrote {counts.documents:,} documents of {len(modules):,} Python files: {counts.words:,} words, "
         f"{out_path.stat().st_size / 1e6:.1f} MB, {counts.repeated:,} repeated paragraphs left out, {out_path}"

@@ -7,8 +7,8 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import corpus_bytes, open_documents
-from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, open_documents
+from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.corpus import Skipped
 from spacy_electra.data.shards import MANIFEST
 from spacy_electra.data.store import Store
@@ -19,6 +19,7 @@ SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown on
 @clear_errors
 def debug_data(
     paths: list[Path] = typer.Argument(..., metavar="CORPUS...|STORE", help="Text, or the folder of a store"),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),
 ) -> None:
     """Print the counts of a corpus, with what is left out and why, or those of a store.
@@ -32,14 +33,14 @@ def debug_data(
     elif verify:
         raise ValueError(f"--verify checks a store, but {paths[0]} is none: it has no {MANIFEST}.")
     else:
-        _show_corpus(paths)
+        _show_corpus(paths, max_faults=max_faults)
 
 
-def _show_corpus(paths: list[Path]) -> None:
+def _show_corpus(paths: list[Path], *, max_faults: int) -> None:
     skipped = Skipped()
     documents = words = characters = longest = 0
     with bar(corpus_bytes(paths), what="read", unit="B") as progress:
-        for document in open_documents(paths, skipped=skipped, on_bytes=progress.update):
+        for document in open_documents(paths, skipped=skipped, max_faults=max_faults, on_bytes=progress.update):
             documents += 1
             words += len(document.text.split())
             characters += len(document.text)
@@ -53,7 +54,7 @@ def _show_corpus(paths: list[Path]) -> None:
     }
     msg.table([(name, f"{count:,}") for name, count in counts.items()], aligns=("l", "r"))
     if skipped.faults:
-        msg.warn(str(skipped))
+        warn(str(skipped))
 
 
 def _show_store(store: Store, *, verify: bool) -> None:

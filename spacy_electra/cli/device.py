@@ -1,7 +1,11 @@
 """The device of a run, from --gpu-id and the config's [system]."""
 
+import sys
+from importlib.util import find_spec
+
 import torch
 from thinc.api import Model
+from wasabi import msg
 
 from spacy_electra.training.distributed import is_launched, local_rank
 
@@ -17,7 +21,9 @@ def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float)
         raise ValueError(
             f'system.gpu_allocator must be "pytorch" or null, but got {allocator!r}: pretraining runs on torch alone.'
         )
-    if gpu_id < 0:
+    if gpu_id < -1:
+        raise ValueError(f"--gpu-id must be the number of a GPU, or -1 for the CPU, but got {gpu_id}.")
+    if gpu_id == -1:
         return torch.device("cpu")
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
@@ -47,6 +53,15 @@ def choose_rank_device(gpu_id: int, *, allocator: str | None, memory_fraction: f
         )
     gpu_id = local_rank() if torch.cuda.is_available() else NO_GPU
     return choose_device(gpu_id, allocator=allocator, memory_fraction=memory_fraction)
+
+
+def say_if_cupy_is_missing() -> None:
+    """Warn before `spacy train --gpu-id` refuses to start: spaCy computes on NVIDIA cards with CuPy only."""
+    if sys.platform != "darwin" and find_spec("cupy") is None:
+        msg.warn(
+            "Pretraining needs no CuPy, but `spacy train --gpu-id` does and it is not installed: "
+            'pip install "spacy-electra[cuda12x]"'
+        )
 
 
 def move(model: Model, device: torch.device) -> None:

@@ -11,19 +11,32 @@ from spacy_electra.data.corpus import EMPTY, Document, Skipped, read_documents
 from spacy_electra.data.sources import find_files, total_bytes
 
 SPACY = ".spacy"
+MAX_FAULTS = 1000  # broken lines and lines without text in a corpus, after which a command stops
 
 
 def open_documents(
-    paths: Iterable[Path], *, skipped: Skipped, on_bytes: Callable[[int], None] | None = None
+    paths: Iterable[Path],
+    *,
+    skipped: Skipped,
+    max_faults: int,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of files, folders, globs and URLs; those of `.spacy` files come last.
 
-    skipped: is filled while reading. on_bytes: called with the bytes read since the last call, of `corpus_bytes`.
+    skipped: is filled while reading. max_faults: broken lines put up with. on_bytes: called with the bytes read
+    since the last call, of `corpus_bytes`.
     Raises FileNotFoundError or ValueError as `data.corpus.read_documents`, and for a damaged `.spacy` file.
     """
     texts, bins = _apart(paths)
-    plain = read_documents(texts, skipped=skipped, on_bytes=on_bytes) if texts or not bins else ()
+    reads = bool(texts or not bins)
+    plain = read_documents(texts, skipped=skipped, max_faults=max_faults, on_bytes=on_bytes) if reads else ()
     return chain(plain, _read_bins(bins, skipped, on_bytes or (lambda count: None)))
+
+
+def corpus_files(paths: Iterable[Path]) -> list[str]:
+    """The files and URLs of a corpus in the order in which `open_documents` reads them."""
+    texts, bins = _apart(paths)
+    return [*(find_files(texts) if texts else ()), *map(str, bins)]
 
 
 def corpus_bytes(paths: Iterable[Path]) -> int | None:
@@ -39,6 +52,8 @@ def _apart(paths: Iterable[Path]) -> tuple[list[str], list[Path]]:
     bins: list[Path] = []
     for path in paths:
         if path.suffix == SPACY:
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no file {path}, expected Docs as `spacy convert` writes them.")
             bins.append(path)
             continue
         inside = sorted(path.rglob(f"*{SPACY}")) if path.is_dir() else []
@@ -64,8 +79,6 @@ def _as_typed(path: Path) -> str:
 
 def _read_bins(paths: list[Path], skipped: Skipped, on_bytes: Callable[[int], None]) -> Iterator[Document]:
     for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}, expected Docs as `spacy convert` writes them.")
         try:
             docs = DocBin().from_disk(path).get_docs(Vocab())
             texts = [doc.text for doc in docs]

@@ -1,5 +1,6 @@
 """What a command says when something is wrong: one message on standard error, exit status 1, no traceback."""
 
+import errno
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ from typing import ParamSpec
 
 import typer
 from click import ClickException
+from wasabi import msg
 from wasabi.printer import Printer
 
 from spacy_electra.model.keys import nearest
@@ -18,6 +20,16 @@ logger = logging.getLogger("spacy_electra")
 
 # Under torchrun, a mistake that every process meets is told by the first one, whose end ends the others; seconds.
 WAIT_FOR_THE_FIRST = 3.0
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+REMEDIES = {
+    errno.EACCES: "Give a place that you may read and write.",
+    errno.EPERM: "Give a place that can be written.",
+    errno.EEXIST: "Something else has this name: give another path.",
+    errno.EROFS: "Give a place that can be written.",
+    errno.ENOSPC: "Free some space or give a place on another disk, then run it again.",
+    errno.ENOTDIR: "A part of the path is a file: give another path.",
+    errno.EISDIR: "It is a folder: give the path of a file.",
+}
 
 Arguments = ParamSpec("Arguments")
 
@@ -35,13 +47,43 @@ def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None
             command(*args, **kwargs)
         except (ValueError, OSError, ImportError, ClickException) as error:
             logger.debug("the command failed", exc_info=True)
-            text = error.format_message() if isinstance(error, ClickException) else str(error)
+            text = error.format_message() if isinstance(error, ClickException) else _message(error)
+            first, *lines = text.split("\n")
             if os.environ.get("RANK", "0") != "0":
                 time.sleep(WAIT_FOR_THE_FIRST)
-            print(Printer(no_print=True).fail(text), file=sys.stderr)
+            print("\n".join([Printer(no_print=True).fail(first), *lines]), file=sys.stderr)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            print(Printer(no_print=True).fail(_interrupted(command.__name__)), file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
 
     return run
+
+
+def warn(text: str) -> None:
+    """Print a warning; lines after the first stay as they are."""
+    first, *lines = text.split("\n")
+    msg.warn(first)
+    for line in lines:
+        print(line)
+
+
+def _message(error: Exception) -> str:
+    """What the error says; the system's own errors get the file first and what to do last."""
+    if not isinstance(error, OSError) or error.errno is None or not error.strerror:
+        return str(error)
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return f"{place}{error.strerror[:1].lower()}{error.strerror[1:]}. {REMEDIES.get(error.errno, 'Check the path.')}"
+
+
+def _interrupted(command: str) -> str:
+    what_stays = {
+        "tokenize": ": run it again, it goes on where it was",
+        "pretrain": ": what it saved stays, go on with --resume",
+        "train_tokenizer": ": nothing was written",
+        "corpus": ": nothing was written",
+    }
+    return f"Interrupted{what_stays.get(command, '')}."
 
 
 def check_name(name: str, known: Collection[str], *, what: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from wasabi import msg
 
+from spacy_electra.cli.bars import bar
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
@@ -38,17 +39,26 @@ def evaluate(
     Example:
       python -m spacy electra evaluate training/pretrain corpus/pretrain --json scores.json
     """
+    if json_path is not None:
+        _check_file(json_path)
     settings = settings_of(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
     device = choose_device(gpu_id, allocator=None, memory_fraction=settings.system.gpu_memory_fraction)
     task = make_task(settings, open_data(settings), device, is_new=False)
     read = min(settings.training.dev_rows, task.dev.rows)
     msg.info(f"Scoring {read:,} rows of {task.dev.window} pieces on {device}")
-    scores = evaluate_dev(task)
+    with bar(read, what="evaluate", unit=" rows") as progress:
+        scores = evaluate_dev(task, on_rows=progress.update)
     msg.table([(name, f"{value:.4f}") for name, value in scores.items()], header=("score", "value"), divider=True)
     if json_path is not None:
         facts = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
+
+
+def _check_file(path: Path) -> None:
+    """Make the folder of a file that is written last, so that no work is lost. Raises ValueError or OSError."""
+    if path.is_dir():
+        raise ValueError(f"--json {path} is a folder: give the path of a file.")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> Settings:

@@ -7,6 +7,7 @@ from confection import Config
 from wasabi import msg
 
 from spacy_electra.cli.configs import config_text, encoder_config, pipeline_config, pretrain_config
+from spacy_electra.cli.device import say_if_cupy_is_missing
 from spacy_electra.cli.errors import clear_errors
 
 
@@ -39,6 +40,8 @@ def init_config(
     if frozen:
         print(f"{command} assemble {out_dir / 'encoder.cfg'} training/encoder")
     print(f"{command} train {out_dir / 'pipeline.cfg'} --output training/pipeline{use_gpu}")
+    if gpu:
+        say_if_cupy_is_missing()
 
 
 def _write(configs: dict[str, Config], out_dir: Path, *, overwrite: bool) -> None:

@@ -12,7 +12,8 @@ from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
 import spacy_electra
-from spacy_electra.cli.device import choose_rank_device, move
+from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_missing
+from spacy_electra.cli.errors import INTERRUPTED
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger
 from spacy_electra.cli.progress import RunProgress
@@ -29,8 +30,6 @@ from spacy_electra.training.loop import Evaluation, Task
 from spacy_electra.training.run import LAST, Run, check_folder, finish, held, restore, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.state import State
-
-INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,8 @@ def spend_budget(settings: Settings, task: Task, run: Run, state: State) -> bool
         return False
     if is_first:
         announce(settings, task, state, output)
+        if task.device.type == "cuda":
+            say_if_cupy_is_missing()
     ended = run_loop(settings, task, run, state)
     if ended.was_interrupted and is_first:
         msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Go on with:")

@@ -1,6 +1,7 @@
 """A pretraining config, read and checked: takes a file and overrides, gives typed sections and filled-in defaults."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from confection import Config, ConfigValidationError
 from spacy.util import load_config, registry
 from thinc.api import Optimizer
 
-from spacy_electra.model.keys import check_keys
+from spacy_electra.cli.errors import check_name
+from spacy_electra.model.keys import check_keys, refuse_alike
 from spacy_electra.model.optimizer import Hyperparameters
+from spacy_electra.training.metrics import SCORES
 from spacy_electra.training.schema import Paths, System, Training, check_sections, read_section
 
 FUNCTION_SECTIONS = {
@@ -42,11 +45,7 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
 
     Raises FileNotFoundError where there is none, and ValueError that names the first wrong section, key or value.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no config {path}: write one with `python -m spacy electra init-config OUT_DIR`."
-        )
-    config = load_config(path, overrides=dict(overrides), interpolate=True)
+    config = _load(path, overrides)
     check_sections(config)
     for place, kind in FUNCTION_SECTIONS.items():
         _fill_in(config, place, kind)
@@ -55,12 +54,61 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
     for name in ("optimizer", "logger"):
         training[name] = make(training[name], f"training.{name}")
     _check_optimizer(training["optimizer"])
-    return Settings(
+    settings = Settings(
         config=config,
         paths=read_section(Paths, config["paths"]),
         system=read_section(System, config["system"]),
         training=read_section(Training, training),
     )
+    for name in settings.training.score_weights:
+        if name not in SCORES:
+            refuse_alike(name, SCORES, where="[training.score_weights]")
+    return settings
+
+
+def _load(path: Path, overrides: Mapping[str, Any]) -> Config:
+    """The config with its variables filled in. Raises FileNotFoundError or ValueError that names the file."""
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder, expected a config such as {path / 'pretrain.cfg'}.")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no config {path}: write one with `python -m spacy electra init-config OUT_DIR`."
+        )
+    try:
+        plain = load_config(path, interpolate=False)
+    except (ConfigValidationError, UnicodeDecodeError) as error:
+        why = error.desc or error if isinstance(error, ConfigValidationError) else "it is not UTF-8 text"
+        raise ValueError(f"{path} is no config: {' '.join(str(why).split())}") from error
+    if "nlp" in plain:
+        raise ValueError(
+            f"{path} describes a pipeline ([nlp]), expected a pretraining config: train it with "
+            f"`python -m spacy train {path}`, or write one for pretraining with `python -m spacy electra init-config`."
+        )
+    _check_overrides(plain, overrides)
+    _check_paths(plain, overrides)
+    return load_config(path, overrides=dict(overrides), interpolate=True)
+
+
+def _check_overrides(plain: Config, overrides: Mapping[str, Any]) -> None:
+    """Refuse sections that are not there, and numbers without a value, which spaCy's parser takes for true."""
+    for name, value in overrides.items():
+        first, *rest = name.split(".")
+        check_name(first, list(plain), what="section")
+        found: Any = plain[first]
+        for part in rest:
+            found = found.get(part) if isinstance(found, Mapping) else None
+        is_number = isinstance(found, int | float) and not isinstance(found, bool)
+        if is_number and isinstance(value, bool):
+            raise ValueError(f"--{name} needs a number, such as --{name} {found}, but got {str(value).lower()}.")
+
+
+def _check_paths(plain: Config, overrides: Mapping[str, Any]) -> None:
+    """Refuse a further name in [paths] that no variable speaks of and that is like one of ours."""
+    text, ours = plain.to_str(), list(Paths.model_fields)
+    given = [*plain.get("paths", {}), *(name.removeprefix("paths.") for name in overrides if name.startswith("paths."))]
+    for name in given:
+        if name not in ours and f"${{paths.{name}}}" not in text:
+            refuse_alike(name, ours, where="[paths]")
 
 
 def make(section: dict[str, Any], place: str) -> Any:
@@ -73,6 +121,7 @@ def make(section: dict[str, Any], place: str) -> Any:
     except ConfigValidationError as error:
         first = error.errors[0]
         key, problem = ".".join(str(part) for part in first["loc"]), str(first["msg"]).removeprefix("at root: ")
+        problem = re.sub(r"is not <class '(\w+)'>", r"is not a value of type \1", problem)
         raise ValueError(f"{key}: {problem}") from None
 
 

@@ -6,10 +6,13 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import corpus_bytes, open_documents
-from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, corpus_files, open_documents
+from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Skipped
-from spacy_electra.data.store import build_store
+from spacy_electra.data.parts import join_parts, joined_pieces, missing_parts, share_out
+from spacy_electra.data.shards import MANIFEST, Manifest
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
 
@@ -19,27 +22,91 @@ def tokenize(
     out_dir: Path = typer.Argument(..., help="Folder of the store"),
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer"),
     processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
+    num_shards: int = typer.Option(1, "--num-shards", min=1, help="Share the files out among this many jobs"),
+    shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
+    join: bool = typer.Option(False, "--join", help="Make one store of what all jobs wrote"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the store that is there"),
 ) -> None:
     """Cut a corpus into pieces; the store that it makes is what `pretrain` reads.
 
     Interrupted, it goes on where it was when it is run again. A store that is finished stays as it is.
 
+    Several jobs, on one machine or many with the same folders, can share the work: each is called with its own
+    --shard-index. When all have ended, the same command with --join in its place makes their store whole, with the
+    same bytes as one job alone would write.
+
     \b
     Example:
       python -m spacy electra tokenize corpus/software.jsonl corpus/pretrain --tokenizer corpus/tokenizer
+    \b
+    Example of two jobs:
+      python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --shard-index 0
+      python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --shard-index 1
+      python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --join
     """
+    _check_jobs(num_shards, shard_index, join=join)
+    _check_folder(out_dir, is_part=shard_index is not None and not overwrite)
     pieces = WordPiece.load(tokenizer)
+    if join:
+        _join(paths, pieces, out_dir, num_shards=num_shards, overwrite=overwrite)
+        return
+    shares, folder = None, out_dir
+    if shard_index is not None:
+        shares = share_out(corpus_files(paths), jobs=num_shards)
+        paths, folder = [Path(name) for name in shares.files[shard_index]], shares.part(out_dir, shard_index)
     skipped = Skipped()
     with bar(corpus_bytes(paths), what="tokenize", unit="B") as progress:
+        documents = open_documents(paths, skipped=skipped, max_faults=max_faults, on_bytes=progress.update)
         manifest = build_store(
-            open_documents(paths, skipped=skipped, on_bytes=progress.update),
+            documents,
             pieces,
-            out_dir,
+            folder,
             processes=processes,
             skipped=skipped.counts,
             overwrite=overwrite,
+            keep_digests=shares is not None,
         )
     if skipped.faults:
-        msg.warn(str(skipped))
-    msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces of {pieces.size:,}, {out_dir}")
+        warn(str(skipped))
+    _tell(manifest, folder)
+    if shares is not None:
+        left = len(missing_parts(out_dir, shares))
+        what_next = f"{left} of {num_shards} parts are to come" if left else "all parts are there, run it with --join"
+        msg.info(f"Part {shard_index} of {num_shards} is finished: {what_next}")
+
+
+def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None:
+    """Raise ValueError where the options contradict each other."""
+    if join and shard_index is not None:
+        raise ValueError("--join takes the place of --shard-index, but got both: leave one of them out.")
+    if num_shards > 1 and shard_index is None and not join:
+        raise ValueError(
+            f"--num-shards {num_shards} needs --shard-index, 0 to {num_shards - 1}, or --join when all jobs have ended."
+        )
+    if shard_index is not None and shard_index >= num_shards:
+        raise ValueError(
+            f"--shard-index {shard_index} is out of range: --num-shards {num_shards} has 0 to {num_shards - 1}."
+        )
+
+
+def _check_folder(out_dir: Path, *, is_part: bool) -> None:
+    if out_dir.exists() and not out_dir.is_dir():
+        raise ValueError(f"the output {out_dir} is a file: give a folder for the store.")
+    if is_part and (out_dir / MANIFEST).exists():
+        raise ValueError(f"{out_dir} holds a finished store: give another folder, or replace it with --overwrite.")
+
+
+def _join(paths: list[Path], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
+    shares = share_out(corpus_files(paths), jobs=num_shards)
+    if missing_parts(out_dir, shares) and (out_dir / MANIFEST).exists() and not overwrite:
+        _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir)
+        msg.info("The store is whole already: nothing to join.")
+        return
+    with bar(joined_pieces(out_dir, shares), what="join", unit=" pieces") as progress:
+        manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)
+    _tell(manifest, out_dir)
+
+
+def _tell(manifest: Manifest, out_dir: Path) -> None:
+    msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces of {manifest.vocabulary:,}, {out_dir}")

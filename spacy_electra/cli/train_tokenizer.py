@@ -6,8 +6,8 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import corpus_bytes, open_documents
-from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, open_documents
+from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.corpus import Skipped
 from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
 from spacy_electra.model.hub import find_discriminator
@@ -25,6 +25,7 @@ def train_tokenizer(
     source: str | None = typer.Option(
         None, "--from", help="Take the vocabulary of these weights instead of learning one; null learns one"
     ),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the tokenizer that is there"),
 ) -> None:
     """Learn a WordPiece vocabulary; Hugging Face's ElectraTokenizer reads it as well.
@@ -33,6 +34,8 @@ def train_tokenizer(
     Example:
       python -m spacy electra train-tokenizer corpus/software.jsonl corpus/tokenizer --vocab-size 8000
     """
+    if out_dir.exists() and not out_dir.is_dir():
+        raise ValueError(f"the output {out_dir} is a file: give a folder for the tokenizer.")
     if (out_dir / "tokenizer.json").exists() and not overwrite:
         raise ValueError(f"{out_dir} holds a tokenizer already: add --overwrite, or give another folder.")
     if source not in (None, "null"):
@@ -42,11 +45,11 @@ def train_tokenizer(
         return
     skipped = Skipped()
     with bar(corpus_bytes(paths), what="read", unit="B") as progress:
-        documents = open_documents(paths, skipped=skipped, on_bytes=progress.update)
+        documents = open_documents(paths, skipped=skipped, max_faults=max_faults, on_bytes=progress.update)
         tokenizer = train_wordpiece(
             (document.text for document in documents), vocab_size=vocab_size, cased=cased, strip_accents=strip_accents
         )
     tokenizer.save(out_dir)
     if skipped.faults:
-        msg.warn(str(skipped))
+        warn(str(skipped))
     msg.good(f"Learned {tokenizer.size:,} {'cased' if cased else 'uncased'} pieces, {out_dir}")

@@ -114,7 +114,7 @@ def _usable(
     if not some:
         raise ValueError(
             f"the corpus has no usable document, expected at least one with text in {', '.join(files[:3])}"
-            f"{' ...' * (len(files) > 3)}: {skipped}"
+            f"{' ...' * (len(files) > 3)}: {skipped if skipped.total else 'there is nothing in it'}"
         )
 
 
@@ -129,5 +129,6 @@ def _report(source: Source, place: int, on_bytes: Callable[[int], None]) -> int:
 def _check_faults(skipped: Skipped, most: int, max_faults: int) -> None:
     if skipped.faults > most:
         raise ValueError(
-            f"the corpus has more than {max_faults} faulty documents (max_faults); correct it or allow more: {skipped}"
+            f"the corpus has more than {max_faults} faulty documents: correct it, or allow more with --max-faults. "
+            f"{skipped}"
         )

@@ -84,7 +84,7 @@ def _read_txt(source: Source) -> Iterator[Text]:
             text = part.decode("utf-8")
         except UnicodeDecodeError as error:
             line += part.count(b"\n", 0, error.start)
-            guess = _other_encoding(part, error)
+            guess = _other_encoding(part, error, source.name)
             raise ValueError(f"{source.name} is not UTF-8 in line {line} ({guess})") from error
         yield Text(line, text.replace("\r\n", "\n"))
         line += part.count(b"\n")
@@ -120,7 +120,7 @@ def _cut(block: bytes) -> int:
     return end - 1 if end > 1 else len(block)
 
 
-def _other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
+def _other_encoding(data: bytes, error: UnicodeDecodeError, name: str) -> str:
     """What the data may be instead of UTF-8, from what surrounds the first byte that is wrong, and what to do."""
     wrong = f"byte 0x{data[error.start]:02X}"
     if not data[: error.start].isascii():
@@ -128,7 +128,7 @@ def _other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
     sample = data[error.start : error.start + _HEAD]
     if 2 * sum(byte >= 0x80 for byte in sample) > len(sample) > 8:
         return f"{wrong}: looks like GB18030, Shift JIS, KOI8 or the like; convert it to UTF-8 with iconv"
-    return f"{wrong}: looks like Latin-1; convert it to UTF-8 with: iconv -f WINDOWS-1252 -t UTF-8 FILE"
+    return f"{wrong}: looks like Latin-1; convert it to UTF-8 with: iconv -f WINDOWS-1252 -t UTF-8 {name}"
 
 
 def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
@@ -137,7 +137,7 @@ def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
     for number, raw in _lines(source.stream):
         if raw is not None and not raw.strip():
             continue
-        entry = _parse_line(number, raw)
+        entry = _parse_line(number, raw, source.name)
         lines += 1
         if isinstance(entry, Fault) and entry.reason == _NOT_UTF8:
             misread, hint = misread + 1, entry.detail
@@ -162,16 +162,18 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes | None]]:
 _NOT_UTF8 = "not UTF-8"
 
 
-def _parse_line(number: int, raw: bytes | None) -> Text | Fault:
+def _parse_line(number: int, raw: bytes | None, name: str) -> Text | Fault:
     """The text of one line of JSON."""
     if raw is None:
         return Fault(number, "too long", f"a line of more than {LONGEST_LINE} bytes, expected one object a line")
     try:
         value = json.loads(raw.strip().removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(raw, error)})")
+        return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(raw, error, name)})")
     except json.JSONDecodeError as error:
-        return Fault(number, "broken JSON", f"broken JSON ({error.msg} at character {error.pos + 1})")
+        return Fault(
+            number, "broken JSON", f"broken JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})"
+        )
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested as deep
         return Fault(number, "broken JSON", f"broken JSON ({error})")
     if isinstance(value, list):

@@ -4,8 +4,10 @@ manifest.json            what the store holds; written last, so a directory that
 building.json            the same for a build under way; replaced after each shard
 shard-00000.bin          pieces, little-endian, in document order
 shard-00000.starts.npy   where the shard's documents begin; gone when the build ends
+shard-00000.digests      what identifies the text of each of its documents; gone as well, but for parts
 starts.npy               where all documents begin, and where the last one ends
 tokenizer/               the vocabulary that made the pieces
+parts/                   what several jobs wrote; gone when they are joined
 plans/                   which pieces stand in which row, kept by the packing
 """
 
@@ -13,7 +15,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +23,19 @@ from typing import Any
 
 import numpy as np
 
+from spacy_electra.data.files import give_name, partial_name, replace_file, sha256_of
 from spacy_electra.data.rows import Special
 
-VERSION = 1
+VERSION = 2
+DIGEST = 32  # bytes
 MANIFEST = "manifest.json"
 BUILDING = "building.json"
 STARTS = "starts.npy"
 TOKENIZER = "tokenizer"
 PLANS = "plans"
-BUILDING_ONLY = (BUILDING, "shard-*.starts.npy", "*.partial")
+PARTS = "parts"
+DIGESTS = "shard-*.digests"
+BUILDING_ONLY = (BUILDING, "shard-*.starts.npy", DIGESTS, "*.partial")
 STORE_FILES = (MANIFEST, STARTS, "shard-*.bin", *BUILDING_ONLY)  # the manifest first: what lacks it is unfinished
 
 
@@ -46,6 +52,10 @@ class Shard:
     @property
     def starts_name(self) -> str:
         return Path(self.name).with_suffix(".starts.npy").name
+
+    @property
+    def digests_name(self) -> str:
+        return Path(self.name).with_suffix(".digests").name
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,10 @@ class Manifest:
         try:
             facts: dict[str, Any] = json.loads(path.read_bytes())
             if facts["version"] != VERSION:
-                raise ValueError(f"{path} has version {facts['version']}, expected {VERSION}. Build the store again.")
+                raise ValueError(
+                    f"{path} has version {facts['version']}, expected {VERSION}: another version of this package wrote "
+                    f"it. Build the store again with tokenize --overwrite."
+                )
             totals = {name: facts.pop(name) for name in ("documents", "pieces", "text", "fingerprint")}
             shards = tuple(Shard(**shard) for shard in facts.pop("shards"))
             manifest = cls(**facts | {"shards": shards, "special": Special(**facts["special"])})
@@ -115,19 +128,31 @@ class Manifest:
 
 
 class TextFingerprint:
-    """Running sha256 over the text of documents; where one ends and the next begins counts."""
+    """Running sha256 over the digests of documents, so that it can be had without their text."""
 
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
 
-    def add(self, text: str) -> None:
-        raw = text.encode("utf-8", "surrogatepass")
-        self._sum.update(len(raw).to_bytes(8, "little"))
-        self._sum.update(raw)
+    def add(self, digest: bytes) -> None:
+        """Take the `digest_of` the next document."""
+        self._sum.update(digest)
 
     @property
     def value(self) -> str:
         return self._sum.hexdigest()
+
+
+def digest_of(text: str) -> bytes:
+    """What identifies a document's text, DIGEST bytes."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def read_digests(directory: Path, manifest: Manifest) -> Iterator[bytes]:
+    """The `digest_of` each document of a store that was built with keep_digests, in order."""
+    for shard in manifest.shards:
+        with (directory / shard.digests_name).open("rb") as file:
+            while digest := file.read(DIGEST):
+                yield digest
 
 
 class ShardWriter:
@@ -140,6 +165,7 @@ class ShardWriter:
         self._dtype = np.dtype(dtype)
         self._first_piece = first_piece
         self._starts = array("q")
+        self._digests = bytearray()
         self._sum = hashlib.sha256()
         self._file = partial_name(self._path).open("wb")
 
@@ -149,17 +175,19 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, ids: np.ndarray) -> None:
-        """Append the pieces (N,) of one document."""
+    def add(self, digest: bytes, ids: np.ndarray) -> None:
+        """Append the pieces (N,) of one document, which `digest` identifies."""
         raw = ids.astype(self._dtype).tobytes()
+        self._digests += digest
         self._starts.append(self._first_piece + self.pieces)
         self.pieces += len(ids)
         self._sum.update(raw)
         self._file.write(raw)
 
     def close(self, *, text: str) -> Shard:
-        """Sync and name both files; text: fingerprint of the corpus up to here."""
+        """Sync and name all three files; text: fingerprint of the corpus up to here."""
         shard = Shard(self._path.name, len(self._starts), self.pieces, self._sum.hexdigest(), text)
+        replace_file(self._path.with_name(shard.digests_name), self._digests)
         starts = self._path.with_name(shard.starts_name)
         with partial_name(starts).open("wb") as file:
             np.save(file, np.array(self._starts, dtype="<i8"))
@@ -191,46 +219,7 @@ def join_starts(directory: Path, manifest: Manifest) -> str:
 
 def is_whole(directory: Path, manifest: Manifest, shard: Shard) -> bool:
     """Whether a build can go on after `shard`; not where only the corpus's end cut it short, as that may have grown."""
-    path, starts = directory / shard.name, directory / shard.starts_name
+    path, others = directory / shard.name, (directory / shard.starts_name, directory / shard.digests_name)
     size = shard.pieces * np.dtype(manifest.dtype).itemsize
-    is_there = path.exists() and path.stat().st_size == size and starts.exists()
+    is_there = path.exists() and path.stat().st_size == size and all(other.exists() for other in others)
     return is_there and shard.pieces >= manifest.shard_pieces
-
-
-def remove_files(directory: Path, patterns: tuple[str, ...]) -> None:
-    """Remove what `patterns` match in `directory`, in their order."""
-    for pattern in patterns:
-        for path in directory.glob(pattern):
-            path.unlink()
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    answer = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            answer.update(block)
-    return answer.hexdigest()
-
-
-def partial_name(path: Path) -> Path:
-    """The name that `path` has until it is whole."""
-    return path.with_name(path.name + ".partial")
-
-
-def give_name(path: Path) -> None:
-    """Turn the synced partial file into `path`, and sync the directory, which is where names are kept."""
-    os.replace(partial_name(path), path)
-    if os.name == "posix":
-        directory = os.open(path.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `path` so that a crash leaves the old content or the new, nothing between."""
-    with partial_name(path).open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    give_name(path)

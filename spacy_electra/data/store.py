@@ -1,40 +1,17 @@
-"""The tokenised corpus on disk: takes documents and a vocabulary, gives one long memory-mapped axis of pieces.
+"""The tokenised corpus on disk, read: one long memory-mapped axis of pieces. Takes a directory, gives pieces.
 
-`build_store` writes, `Store` reads; `shards.py` says which files there are. Nothing here is held in memory for the
-whole corpus: pieces and document starts go to disk shard by shard and are mapped when read.
+`building.py` writes it, `shards.py` says which files there are. Nothing is held in memory for the whole corpus.
 """
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import replace
-from itertools import chain, islice, takewhile
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.shards import (
-    BUILDING,
-    BUILDING_ONLY,
-    MANIFEST,
-    PLANS,
-    STARTS,
-    STORE_FILES,
-    TOKENIZER,
-    Manifest,
-    Shard,
-    ShardWriter,
-    TextFingerprint,
-    is_whole,
-    join_starts,
-    remove_files,
-    sha256_of,
-)
-from spacy_electra.data.tokenizing import Progress, tokenized
+from spacy_electra.data.files import sha256_of
+from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, STARTS, TOKENIZER, Manifest, Shard
 from spacy_electra.data.wordpiece import WordPiece
-
-SHARD_PIECES = 1 << 26  # 128 MiB on disk at two bytes a piece; an interrupted build repeats at most one shard
 
 
 class Store:
@@ -58,9 +35,7 @@ class Store:
         directory = Path(directory)
         path = directory / MANIFEST
         if not path.exists():
-            begun = (directory / BUILDING).exists()
-            why = "its build was interrupted; run it again, it goes on where it was" if begun else "build it first"
-            raise FileNotFoundError(f"{directory} holds no finished store: {MANIFEST} is missing ({why}).")
+            raise FileNotFoundError(f"{directory} holds no finished store: {MANIFEST} is missing. {_why(directory)}")
         manifest = Manifest.read(path)
         if tokenizer is not None:
             manifest.check_vocabulary(tokenizer.fingerprint, directory)
@@ -99,6 +74,15 @@ class Store:
             answer[here] = self._shards[number][places[here] - self._bounds[number]]
         return answer
 
+    def each_document(self) -> Iterator[np.ndarray]:
+        """The pieces (N,) of one document after another, as they lie on disk."""
+        first = 0
+        for pieces, shard, base in zip(self._shards, self.manifest.shards, self._bounds, strict=False):
+            bounds = (self.starts[first : first + shard.documents + 1] - base).tolist()
+            for start, stop in pairwise(bounds):
+                yield pieces[start:stop]
+            first += shard.documents
+
     def load_tokenizer(self) -> WordPiece:
         """The vocabulary that made the pieces; ValueError where the copy in the store was changed."""
         tokenizer = WordPiece.load(self.directory / TOKENIZER)
@@ -115,118 +99,13 @@ class Store:
                 raise ValueError(f"{path} was changed: its sha256 is {found}, expected {expected}. Build it again.")
 
 
-def build_store(
-    documents: Iterator[Document],
-    tokenizer: WordPiece,
-    out_dir: Path | str,
-    *,
-    shard_pieces: int = SHARD_PIECES,
-    processes: int = 1,
-    progress: Progress | None = None,
-    skipped: Mapping[str, int] | None = None,
-    overwrite: bool = False,
-) -> Manifest:
-    """Tokenise `documents` into a store, or finish the one that an interrupted build left in `out_dir`.
-
-    shard_pieces: a shard ends with the document that brings it to this many pieces.
-    processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
-    progress: called with the number of documents and of pieces that are done since the last call.
-    skipped: the reader's live counts of what it left out, by reason; read when `documents` ends.
-    overwrite: replace the store that is there, whatever it holds.
-    Returns what was written, the same bytes for the same input however often the build was interrupted.
-    Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, and where there is no text.
-    """
-    if shard_pieces < 1 or processes < 1:
-        raise ValueError(f"shard_pieces and processes must be at least 1, but got {shard_pieces} and {processes}.")
-    directory = Path(out_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        remove_files(directory, STORE_FILES)
-        shutil.rmtree(directory / PLANS, ignore_errors=True)
-    dtype = "<u2" if tokenizer.size <= 1 << 16 else "<u4"
-    fresh = Manifest(dtype, tokenizer.size, tokenizer.special, tokenizer.fingerprint, shard_pieces)
-    manifest = _left_by_earlier_build(directory, fresh)
-    text = TextFingerprint()
-    documents = iter(documents)
-    _pass_over(documents, directory, manifest, text, progress)
-    if (directory / MANIFEST).exists():
-        if next(documents, None) is not None:
-            raise _another_corpus(directory, f"the corpus given has more than its {manifest.documents} documents")
-        return manifest
-    tokenizer.save(directory / TOKENIZER)
-    with closing(tokenized(documents, tokenizer, processes=processes, progress=progress)) as pairs:
-        for shard in _write_shards(pairs, directory, manifest, text):
-            manifest = replace(manifest, shards=(*manifest.shards, shard))
-            manifest.write(directory / BUILDING)
-    return _finish(directory, replace(manifest, skipped=dict(skipped or {})))
-
-
-def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
-    """The manifest of a finished store, or of the whole shards of a build under way; else `fresh`."""
-    is_finished = (directory / MANIFEST).exists()
-    path = directory / (MANIFEST if is_finished else BUILDING)
-    if not path.exists():
-        return fresh
-    found = Manifest.read(path)
-    found.check_vocabulary(fresh.tokenizer, directory)
-    if is_finished:
-        return Store(directory, found).manifest
-    if found.shard_pieces != fresh.shard_pieces:
-        raise ValueError(
-            f"{directory} holds an interrupted build with shard_pieces={found.shard_pieces}, but got "
-            f"{fresh.shard_pieces}. Go on with {found.shard_pieces}, or start again with overwrite=True."
-        )
-    return replace(found, shards=tuple(takewhile(lambda shard: is_whole(directory, found, shard), found.shards)))
-
-
-def _pass_over(
-    documents: Iterator[Document], directory: Path, manifest: Manifest, text: TextFingerprint, progress: Progress | None
-) -> None:
-    """Read the documents that the store has already; ValueError where they are others."""
-    for shard in manifest.shards:
-        for document in islice(documents, shard.documents):
-            text.add(document.text)
-        if text.value != shard.text:
-            raise _another_corpus(directory, f"{shard.name} was made from text that the corpus given does not have")
-        if progress is not None:
-            progress(shard.documents, shard.pieces)
-
-
-def _another_corpus(directory: Path, how: str) -> ValueError:
-    return ValueError(
-        f"{directory} holds a store of another corpus: {how}. "
-        f"Give another directory, or replace the store with overwrite=True."
-    )
-
-
-def _write_shards(
-    pairs: Iterator[tuple[Document, np.ndarray]], directory: Path, manifest: Manifest, text: TextFingerprint
-) -> Iterator[Shard]:
-    """Write documents and their pieces from where `manifest` ends; each shard as it is whole."""
-    number, first_piece = len(manifest.shards), manifest.pieces
-    for first in pairs:
-        with ShardWriter(directory, number=number, dtype=manifest.dtype, first_piece=first_piece) as writer:
-            for document, ids in chain([first], pairs):
-                writer.add(ids)
-                text.add(document.text)
-                if writer.pieces >= manifest.shard_pieces:
-                    break
-            shard = writer.close(text=text.value)
-        yield shard
-        number, first_piece = number + 1, first_piece + shard.pieces
-
-
-def _finish(directory: Path, manifest: Manifest) -> Manifest:
-    """Join the document starts, write the manifest, and remove what only the build needed."""
-    if manifest.pieces == 0:
-        raise ValueError(
-            f"the corpus for {directory} has no text: {manifest.documents} documents without a piece, "
-            f"{sum(manifest.skipped.values())} left out by the reader {dict(manifest.skipped)}."
-        )
-    manifest = replace(manifest, starts_sha256=join_starts(directory, manifest))
-    manifest.write(directory / MANIFEST)
-    remove_files(directory, BUILDING_ONLY)
-    return manifest
+def _why(directory: Path) -> str:
+    """Why there is no finished store, and what to do."""
+    if (directory / BUILDING).exists():
+        return "Its build was interrupted; run it again, it goes on where it was."
+    if (directory / PARTS).is_dir():
+        return "Its parts were not joined; run tokenize with --join when all jobs have ended."
+    return "Build it with `python -m spacy electra tokenize`."
 
 
 def _map_starts(path: Path, manifest: Manifest) -> np.ndarray:

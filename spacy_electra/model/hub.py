@@ -25,6 +25,14 @@ def find_model(name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).exists():
+        raise FileNotFoundError(f"{name} is a file, expected the directory that holds {CONFIG} and {WEIGHTS}.")
+    if not _may_be_on_hub(name):
+        start = "" if Path(name).is_absolute() else f", which begins at {Path.cwd()}"
+        raise FileNotFoundError(
+            f"there is no directory {name!r}, expected one that holds {CONFIG} and {WEIGHTS}, e.g. "
+            f"RUN/model-last/discriminator: check the path{start}."
+        )
     try:
         folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES]))
         if not (folder / WEIGHTS).exists():
@@ -36,6 +44,12 @@ def find_model(name: str) -> Path:
             f"(huggingface-cli download {name} --local-dir DIR) and give that directory instead."
         ) from error
     return folder
+
+
+def _may_be_on_hub(name: str) -> bool:
+    """Whether `name` has the form `model` or `owner/model`; all else can be nothing but a path."""
+    parts = name.split("/")
+    return len(parts) <= 2 and "\\" not in name and all(part and part[0] not in ".~" for part in parts)
 
 
 def find_discriminator(name: str) -> Path:
@@ -76,9 +90,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What config.json says. Raises FileNotFoundError or ValueError where there is none that can be read."""
     path = folder / CONFIG
     if not path.is_file():
+        runs = [inside for inside in (folder / "model-last", folder / "model-best") if inside.is_dir()]
+        wanted = f"the directory that holds {CONFIG} and {WEIGHTS}, e.g. RUN/model-last/discriminator"
         raise FileNotFoundError(
-            f"{folder} is no Hugging Face model: it has no {CONFIG}. "
-            f"Give the directory that holds {CONFIG} and {WEIGHTS}, e.g. RUN/model-last/discriminator."
+            f"{folder} is no Hugging Face model: it has no {CONFIG}. Give {runs[0] if runs else wanted}."
         )
     try:
         config = json.loads(path.read_text(encoding="utf8"))

@@ -24,6 +24,16 @@ def check_keys(
             )
 
 
+def refuse_alike(name: str, known: Collection[str], *, where: str) -> None:
+    """Raise ValueError where `name`, in a section that takes further names, is like one of `known`."""
+    alike = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    if alike:
+        raise ValueError(
+            f"{where} has a key {name!r} that nothing uses: did you mean {alike[0]!r}? "
+            f"Known are {', '.join(sorted(known))}."
+        )
+
+
 def nearest(name: str, valid: Collection[str]) -> str:
     """The valid name that is most like `name`."""
     return difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.0)[0]

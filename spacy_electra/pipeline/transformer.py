@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from confection import ConfigValidationError
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
@@ -79,7 +80,18 @@ def forward(
 
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
-    """Read the pretrained weights, unless the model has some. Raises ValueError or OSError where there are none."""
+    """Read the pretrained weights, unless the model has some.
+
+    Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, where there are none or
+    they do not fit the settings.
+    """
+    try:
+        _read_weights(model)
+    except (ValueError, OSError) as error:
+        raise ConfigValidationError(title="The transformer cannot be initialized", desc=str(error)) from error
+
+
+def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
     shim, settings = encoder_of(model), settings_of(model)
     if not shim.has_encoder:
         if settings.name is None:

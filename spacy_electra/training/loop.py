@@ -1,7 +1,7 @@
 """The pretraining loop: yields facts, a record after each step. Whoever calls it saves, prints and stops."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -165,15 +165,19 @@ def _batches(learner: Learner, rows: Rows) -> Iterator[Batch]:
         yield Batch(rows=part, masked=masked)
 
 
-def evaluate_dev(task: Task) -> dict[str, float]:
-    """Scores on the held-out rows: always the same rows, masks and samples, since the keys are those of epoch 0."""
-    return evaluate(_dev_outputs(task), discriminator_weight=task.settings.discriminator_weight)
+def evaluate_dev(task: Task, *, on_rows: Callable[[int], object] = lambda count: None) -> dict[str, float]:
+    """Scores on the held-out rows: always the same rows, masks and samples, since the keys are those of epoch 0.
+
+    on_rows: called with the rows scored since the last call.
+    """
+    return evaluate(_dev_outputs(task, on_rows), discriminator_weight=task.settings.discriminator_weight)
 
 
-def _dev_outputs(task: Task) -> Iterator[tuple[Output, Tensor]]:
+def _dev_outputs(task: Task, on_rows: Callable[[int], object]) -> Iterator[tuple[Output, Tensor]]:
     most = min(task.settings.dev_rows, task.dev.rows)
     size = task.settings.micro_batch or task.settings.batch_rows
     for first in range(0, most, size):
         rows = task.dev.batch(first, min(size, most - first)).to(task.device)
         for batch in _batches(task, rows):
             yield task.model.predict(batch), batch.rows.is_real
+        on_rows(len(rows))

@@ -12,6 +12,18 @@ from torch import Tensor
 
 from spacy_electra.model.electra import Output
 
+# All names of scores; those of the discriminator are absent where the objective has none
+SCORES = (
+    "loss",
+    "generator_loss",
+    "generator_accuracy",
+    "discriminator_loss",
+    "precision",
+    "recall",
+    "f1",
+    "auc",
+)
+
 
 def evaluate(outputs: Iterable[tuple[Output, Tensor]], *, discriminator_weight: float) -> dict[str, float]:
     """Scores over batches of (output, is_real (B, T)).

@@ -1,13 +1,18 @@
 """The commands as a whole: how they are found, what they load, how they fail."""
 
+import errno
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import typer
 
 from spacy_electra.cli import COMMANDS
+from spacy_electra.cli.errors import clear_errors
 
 Invoke = Callable[..., Any]
 GROUPS = {"debug": ["config", "data", "pieces", "model"], "benchmark": ["pretrain"]}
@@ -76,3 +81,31 @@ def test_a_misspelt_command_names_the_nearest(run_command: Invoke):
 def test_help_of_the_group_lists_every_command(run_command: Invoke):
     listed = run_command("--help").stdout
     assert all(f"  {name} " in listed for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("tokenize", "it goes on where it was"), ("train_tokenizer", "nothing was written")]
+)
+def test_ctrl_c_ends_a_command_with_one_line(capsys: pytest.CaptureFixture[str], name: str, told: str):
+    def command() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    command.__name__ = name
+    with pytest.raises(typer.Exit) as ended:
+        clear_errors(command)()
+    assert ended.value.exit_code == 130
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.EACCES, "permission denied. Give a place that you may"), (errno.ENOSPC, "no space left on device. Free")],
+)
+def test_errors_of_the_system_name_the_file_and_what_to_do(capsys: pytest.CaptureFixture[str], number: int, told: str):
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    with pytest.raises(typer.Exit) as ended:
+        clear_errors(command)()
+    assert ended.value.exit_code == 1
+    assert f"some/file: {told}" in " ".join(capsys.readouterr().err.split())

@@ -1,6 +1,7 @@
 """train-tokenizer, tokenize, debug data and debug pieces: from text to a store."""
 
 import json
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -140,3 +141,83 @@ def test_a_vocabulary_can_be_taken_from_weights(electra: Invoke, run_dir: Path, 
     text.write_text("words that are not read", encoding="utf8")
     electra("train-tokenizer", text, tmp_path / "taken", "--from", run_dir / "model-last")
     assert WordPiece.load(tmp_path / "taken").fingerprint == WordPiece.load(run_dir / "tokenizer").fingerprint
+
+
+def test_two_jobs_and_a_join_write_the_store_of_one(
+    electra: Invoke, complaint: Invoke, tmp_path: Path, corpus_path: Path, tokenizer_dir: Path
+):
+    lines = corpus_path.read_text().splitlines(keepends=True)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(3):
+        (texts / f"{number}.jsonl").write_text("".join(lines[number * 10 : number * 10 + 10]))
+    DocBin(docs=[spacy.blank("en")(SENTENCES[0])]).to_disk(texts / "last.spacy")
+    command = ["tokenize", texts, tmp_path / "store", "--tokenizer", tokenizer_dir]
+    electra(*command)
+    alone = {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.*")}
+    assert "holds a finished store" in complaint(*command, "--num-shards", 2, "--shard-index", 1)
+    shutil.rmtree(tmp_path / "store")
+    assert "1 of 2 parts are to come" in electra(*command, "--num-shards", 2, "--shard-index", 1)
+    assert "parts are not finished" in complaint(*command, "--num-shards", 2, "--join")
+    assert "run it with --join" in electra(*command, "--num-shards", 2, "--shard-index", 0)
+    assert "31 documents" in electra(*command, "--num-shards", 2, "--join")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.*")} == alone
+    assert not (tmp_path / "store" / "parts").exists()
+    assert "whole already" in electra(*command, "--num-shards", 2, "--join")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--num-shards", 2), "--num-shards 2 needs --shard-index, 0 to 1, or --join"),
+        (("--num-shards", 2, "--shard-index", 2), "--shard-index 2 is out of range: --num-shards 2 has 0 to 1"),
+        (("--num-shards", 2, "--shard-index", 0, "--join"), "--join takes the place of --shard-index"),
+        (("--num-shards", 2, "--shard-index", 0), "the corpus has only 1"),
+    ],
+)
+def test_options_of_jobs_that_contradict_each_other_are_refused(
+    complaint: Invoke, tmp_path: Path, corpus_path: Path, tokenizer_dir: Path, options: tuple[Any, ...], message: str
+):
+    assert message in complaint("tokenize", corpus_path, tmp_path / "s", "--tokenizer", tokenizer_dir, *options)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_bad_corpus_leaves_nothing_and_the_store_that_was_there(
+    electra: Invoke, complaint: Invoke, tmp_path: Path, spacy_file: Path, tokenizer_dir: Path
+):
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes("café olé".encode("latin-1"))
+    assert f"UTF-8 {bad}" in complaint("tokenize", bad, tmp_path / "new", "--tokenizer", tokenizer_dir)
+    assert not (tmp_path / "new").exists()
+    electra("tokenize", spacy_file, tmp_path / "old", "--tokenizer", tokenizer_dir)
+    complaint("tokenize", bad, tmp_path / "old", "--tokenizer", tokenizer_dir, "--overwrite")
+    assert Store.open(tmp_path / "old").documents == 2
+
+
+def test_too_many_faults_stop_and_the_first_three_stand_on_lines_of_their_own(
+    run_command: Invoke, electra: Invoke, tmp_path: Path, tokenizer_dir: Path
+):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "The file is found."}\n' + '{"text": \n' * 4)
+    command = ["tokenize", path, tmp_path / "store", "--tokenizer", tokenizer_dir]
+    result = run_command(*command, "--max-faults", 3)
+    assert result.exit_code == 1
+    assert "allow more with --max-faults" in " ".join(result.stderr.split())
+    lines = [line.split(": ")[0].strip() for line in result.stderr.splitlines()]
+    assert [f"{path}:{number}" for number in (2, 3, 4)] == lines[-3:]
+    assert "4 left out" in electra(*command, "--max-faults", 4)
+
+
+@pytest.mark.parametrize("command", ["train-tokenizer", "tokenize"])
+def test_an_output_that_is_a_file_or_below_one_is_refused(
+    complaint: Invoke, corpus_path: Path, tokenizer_dir: Path, command: str
+):
+    options = ["--tokenizer", tokenizer_dir] if command == "tokenize" else ["--vocab-size", 120]
+    assert "is a file: give a folder" in complaint(command, corpus_path, corpus_path, *options)
+    assert "not a directory. A part of the path is a file" in complaint(
+        command, corpus_path, corpus_path / "inside", *options
+    )
+
+
+def test_a_spacy_file_that_is_not_there_is_named(complaint: Invoke, tmp_path: Path):
+    assert "there is no file" in complaint("debug", "data", tmp_path / "none.spacy")

@@ -1,6 +1,8 @@
 """What init-config writes: complete, accepted by spaCy, equal to `configs/`."""
 
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,9 @@ def test_configs_are_replaced_only_when_asked(electra: Invoke, complaint: Invoke
     assert (tmp_path / "pretrain.cfg").read_text() == "mine"
     electra("init-config", tmp_path, "--overwrite")
     assert (tmp_path / "pretrain.cfg").read_text() == (CONFIGS / "pretrain-tiny.cfg").read_text()
+
+
+@pytest.mark.skipif(find_spec("cupy") is not None or sys.platform == "darwin", reason="nothing is missing")
+def test_that_spacy_will_ask_for_cupy_is_said_before(electra: Invoke, tmp_path: Path):
+    assert 'pip install "spacy-electra[cuda12x]"' in electra("init-config", tmp_path / "gpu", "--gpu")
+    assert "cuda12x" not in electra("init-config", tmp_path / "cpu")

@@ -181,3 +181,9 @@ def _entities(folder: Path) -> Path:
     doc.set_ents([Span(doc, 1, 2, label="THING")])
     DocBin(docs=[doc] * 4).to_disk(folder / "train.spacy")
     return folder / "train.spacy"
+
+
+def test_evaluate_refuses_a_folder_for_its_scores_before_it_scores(
+    complaint: Invoke, tmp_path: Path, run_dir: Path, store_dir: Path
+):
+    assert f"--json {tmp_path} is a folder" in complaint("evaluate", run_dir, store_dir, "--json", tmp_path)

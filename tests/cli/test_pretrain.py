@@ -94,7 +94,7 @@ def test_a_run_leaves_what_the_documentation_says(run_dir: Path) -> None:
     names = {path.name for path in run_dir.iterdir()}
     assert names == {
         *("config.cfg", "resolved.cfg", "tokenizer", "checkpoints", "latest"),
-        *("metrics.jsonl", "timings.jsonl", "model-best", "model-last"),
+        *("metrics.jsonl", "timings.jsonl", "model-best", "model-last", ".lock"),
     }
     for model in ("model-best", "model-last"):
         assert {path.name for path in (run_dir / model).iterdir()} == {"discriminator", "generator", "README.md"}

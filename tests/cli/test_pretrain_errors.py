@@ -1,8 +1,8 @@
 """Each mistake before a run gets one message that names it, and leaves no run behind."""
 
-from collections.abc import Callable
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,59 @@ def test_a_wrong_value_is_refused(
     assert message in refused(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pathz.train", "x"], "unknown section 'pathz': did you mean 'paths'?"),
+        (["--paths.trian", "x"], "[paths] has a key 'trian' that nothing uses: did you mean 'train'?"),
+        (["--training.score_weights.auk", 1.0], "[training.score_weights] has a key 'auk' that nothing uses"),
+        (["--training.max_steps"], "--training.max_steps needs a number, such as --training.max_steps 0, but got true"),
+        (["--model.discriminator.layers", "two"], "layers: 'two' is not a value of type int"),
+        (["--gpu-id", -7], "--gpu-id must be the number of a GPU, or -1 for the CPU, but got -7"),
+        (["--paths.init", "/does/not/exist"], "there is no directory '/does/not/exist', expected one that holds"),
+        (["--paths.init", "./nowhere/x"], "there is no directory './nowhere/x'"),
+        (["--paths.init", __file__], "is a file, expected the directory that holds config.json"),
+    ],
+)
+def test_what_was_taken_for_something_else_is_refused(refused: Refused, arguments: list[Any], message: str) -> None:
+    assert message in refused(*arguments)
+
+
+def test_a_run_given_as_weights_names_its_model(refused: Refused, run_dir: Path) -> None:
+    assert f"Give {run_dir / 'model-last'}." in refused("--paths.init", run_dir)
+
+
+def test_a_path_that_a_variable_uses_may_have_any_name(
+    electra: Invoke, pretrain_cfg: Path, tiny: list[str], store_dir: Path, tmp_path: Path
+) -> None:
+    text = pretrain_cfg.read_text().replace(
+        f'train = "{store_dir}"', f'train = ${{paths.trains}}\ntrains = "{store_dir}"'
+    )
+    (tmp_path / "p.cfg").write_text(text)
+    assert "is valid" in electra("debug", "config", tmp_path / "p.cfg", *tiny)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x1f\x8b\x08", "x.cfg is no config: it is not UTF-8 text"),
+        (b'{"text": "a"}', "x.cfg is no config"),
+        (b'[nlp]\nlang = "en"\n', "describes a pipeline ([nlp]), expected a pretraining config"),
+    ],
+)
+def test_a_file_that_is_no_pretraining_config_is_named(
+    complaint: Invoke, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "x.cfg").write_bytes(content)
+    assert message in complaint("pretrain", tmp_path / "x.cfg", "--output", tmp_path / "run")
+    assert "is a folder, expected a config" in complaint("pretrain", tmp_path, "--output", tmp_path / "run")
+
+
+def test_an_output_below_a_file_is_refused(complaint: Invoke, pretrain_cfg: Path, tiny: list[str]) -> None:
+    message = complaint("pretrain", pretrain_cfg, "--output", pretrain_cfg / "run", *tiny)
+    assert "not a directory. A part of the path is a file" in message
+
+
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_refused(refused: Refused) -> None:
     assert "--gpu-id 0 asks for a GPU, but torch" in refused("--gpu-id", 0)
@@ -128,9 +181,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(
 def test_a_folder_that_another_process_writes_into_is_refused(
     complaint: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
 ) -> None:
-    holder = (
-        "import sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
-    )
+    holder = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", holder, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
@@ -143,7 +194,7 @@ def test_a_folder_that_another_process_writes_into_is_refused(
 def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(
     electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
 ) -> None:
-    holder = "import os, sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); os.kill(os.getpid(), 9)"
+    holder = "import os, sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", holder, str(tmp_path / ".lock")], check=False)
     assert (tmp_path / ".lock").exists()
     assert "4 steps in" in electra("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_electra.data import packing, plan
+from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.order import order_keys, shuffled
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.plan import Plan, make_plan
 from spacy_electra.data.randomness import row_keys
 from spacy_electra.data.rows import Rows
-from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
 PAD, CLS, SEP = 0, 2, 3

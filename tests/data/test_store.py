@@ -1,6 +1,7 @@
 """The tokenised corpus on disk: what is written, that it is the same however it came about, and what is refused."""
 
 import json
+from collections import UserDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from spacy_electra.data import tokenizing
+from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
-from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.store import Store
 from spacy_electra.data.tokenizing import PART_CHARACTERS, cut, encode_texts
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -119,6 +121,19 @@ def test_an_interrupted_build_ends_in_the_same_bytes(tokenizer: WordPiece, tmp_p
     assert files(tmp_path / "whole") == files(tmp_path / "broken")
 
 
+@pytest.mark.usefixtures("one_document_a_batch")
+def test_an_interruption_before_the_first_shard_leaves_only_what_was_there(
+    tokenizer: WordPiece, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    for name in ("new", "mine"):
+        with pytest.raises(KeyboardInterrupt):
+            build_store(break_off(4), tokenizer, tmp_path / name, shard_pieces=100)
+    assert not (tmp_path / "new").exists()
+    assert files(tmp_path / "mine") == {"notes.txt": b"keep"}
+
+
 class Witness(WordPiece):
     """Remembers what it was given to encode."""
 
@@ -149,10 +164,10 @@ def test_a_build_repeats_the_shards_after_a_damaged_one(tokenizer: WordPiece, tm
     assert files(tmp_path / "whole") == files(tmp_path / "broken")
 
 
-class PowerCut(dict[str, int]):
+class PowerCut(UserDict[str, int]):
     """The reader's counts, which are asked for when all shards are written and the manifest is not."""
 
-    def __len__(self) -> int:
+    def __iter__(self) -> Iterator[str]:
         raise KeyboardInterrupt
 
 
@@ -176,7 +191,7 @@ def test_a_build_that_goes_on_with_other_text_is_refused(tokenizer: WordPiece, t
 def test_an_unfinished_build_is_not_opened(tokenizer: WordPiece, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         build_store(break_off(5), tokenizer, tmp_path, shard_pieces=2)
-    with pytest.raises(FileNotFoundError, match="its build was interrupted"):
+    with pytest.raises(FileNotFoundError, match="Its build was interrupted"):
         Store.open(tmp_path)
     with pytest.raises(ValueError, match="shard_pieces=2, but got 3"):
         build_store(documents(*TEXTS), tokenizer, tmp_path, shard_pieces=3)
@@ -194,7 +209,7 @@ def test_a_store_of_another_corpus_is_replaced_only_on_demand(
     tokenizer: WordPiece, tmp_path: Path, texts: tuple[str, ...]
 ) -> None:
     first = build_store(documents(*TEXTS), tokenizer, tmp_path, shard_pieces=4)
-    with pytest.raises(ValueError, match=r"another corpus.*overwrite=True"):
+    with pytest.raises(ValueError, match=r"another corpus.*--overwrite"):
         build_store(documents(*texts), tokenizer, tmp_path, shard_pieces=4)
     second = build_store(documents(*texts), tokenizer, tmp_path, shard_pieces=100, overwrite=True)
     assert second.fingerprint != first.fingerprint

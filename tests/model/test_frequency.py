@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
-from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.encoder import EncoderShape

@@ -408,13 +408,21 @@ def test_a_hub_name_whose_generator_is_not_there_gives_a_fresh_one(
     assert "no generator was found" in caplog.text
 
 
-@pytest.mark.parametrize("name", [HUB_NAME, "training/no/such/model-last", "/no/such/place"])
+@pytest.mark.parametrize("name", [HUB_NAME, "nowhere"])
 def test_a_name_that_is_nowhere_is_one_error_that_says_what_to_do(name: str, offline: Path):
     with pytest.raises(
         FileNotFoundError, match=f"'{name}' is neither a directory nor .* reached.*huggingface-cli"
     ) as told:
         load_encoder(name)
     assert "directory" in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["/no/such/place", "./no", "../no/such", "training/no/such/model-last", "~/no"])
+def test_what_can_only_be_a_path_is_never_looked_for_on_the_hub(name: str):
+    with pytest.raises(FileNotFoundError, match=f"there is no directory '{name}', expected one that holds") as told:
+        load_encoder(name)
+    assert "hub" not in str(told.value)
+    assert (str(Path.cwd()) in str(told.value)) is (not Path(name).is_absolute())
 
 
 @pytest.mark.parametrize("has_safetensors", [True, False], ids=["both kinds of weights", "old weights alone"])

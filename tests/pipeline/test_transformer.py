@@ -1,9 +1,11 @@
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 import spacy
 import torch
+from spacy.cli._util import show_validation_error
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
@@ -205,8 +207,24 @@ def test_a_directory_that_is_no_electra_is_refused(make_nlp, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="model_type is 'bert'"):
         make_nlp(name=str(tmp_path))
-    with pytest.raises(OSError, match=r"config\.json"):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
         make_nlp(name=str(tmp_path.parent))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"name": "/does/not/exist"}, "there is no directory '/does/not/exist'"),
+        ({"window": 999}, "window must not exceed the model's"),
+    ],
+)
+def test_spacys_commands_show_what_is_wrong_with_the_weights_without_a_traceback(
+    make_nlp, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], told: str
+):
+    with pytest.raises(SystemExit) as ended, show_validation_error():
+        make_nlp(**settings)
+    assert ended.value.code == 1
+    assert told in capsys.readouterr().out
 
 
 def test_no_name_and_no_weights_is_refused(make_nlp):

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import build_electra, network_of
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies

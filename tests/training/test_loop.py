@@ -10,6 +10,7 @@ from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.rows import Rows
 from spacy_electra.model.build import network_of
 from spacy_electra.training.loop import Facts, Task, evaluate_dev, pretrain, train_step
+from spacy_electra.training.metrics import SCORES
 from spacy_electra.training.state import State
 
 MakeTask = Callable[..., Task]
@@ -76,6 +77,12 @@ def test_the_dev_evaluation_is_the_same_twice_and_changes_with_the_weights(make_
     *_, last = pretrain(task, State())
     assert last.evaluation is not None
     assert evaluate_dev(task) == last.evaluation.scores != before
+
+
+def test_an_evaluation_tells_how_many_rows_it_has_scored_and_names_its_scores(make_task: MakeTask) -> None:
+    task, told = make_task(dev_rows=6, batch_rows=4), []
+    assert set(evaluate_dev(task, on_rows=told.append)) == set(SCORES)
+    assert told == [4, 2]
 
 
 def test_an_evaluation_comes_at_its_frequency_and_at_the_end(make_task: MakeTask) -> None:

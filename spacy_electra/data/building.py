@@ -1,0 +1,216 @@
+"""The tokenised corpus on disk, written: takes documents and a vocabulary, gives the directory that `Store` reads.
+
+A store is written shard by shard, so that an interrupted build goes on where it was and memory holds one shard's
+document starts. Nothing is written before the first document is there.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain, islice, takewhile
+from pathlib import Path
+
+import numpy as np
+
+from spacy_electra.data.corpus import Document
+from spacy_electra.data.files import remove_files
+from spacy_electra.data.shards import (
+    BUILDING,
+    BUILDING_ONLY,
+    DIGESTS,
+    MANIFEST,
+    PLANS,
+    STORE_FILES,
+    TOKENIZER,
+    Manifest,
+    Shard,
+    ShardWriter,
+    TextFingerprint,
+    digest_of,
+    is_whole,
+    join_starts,
+)
+from spacy_electra.data.store import Store
+from spacy_electra.data.tokenizing import Progress, tokenized
+from spacy_electra.data.wordpiece import WordPiece
+
+SHARD_PIECES = 1 << 26  # 128 MiB on disk at two bytes a piece; an interrupted build repeats at most one shard
+
+Pairs = Iterator[tuple[bytes, np.ndarray]]  # a document's `digest_of` and its pieces (N,)
+
+
+def build_store(
+    documents: Iterator[Document],
+    tokenizer: WordPiece,
+    out_dir: Path | str,
+    *,
+    shard_pieces: int = SHARD_PIECES,
+    processes: int = 1,
+    progress: Progress | None = None,
+    skipped: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+    keep_digests: bool = False,
+) -> Manifest:
+    """Tokenise `documents` into a store, or finish the one that an interrupted build left in `out_dir`.
+
+    shard_pieces: a shard ends with the document that brings it to this many pieces.
+    processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
+    progress: called with the number of documents and of pieces that are done since the last call.
+    skipped: the reader's live counts of what it left out, by reason; read when `documents` ends.
+    overwrite: replace the store that is there, whatever it holds, once `documents` gives the first.
+    keep_digests: leave the files that `shards.read_digests` reads.
+    Returns what was written, the same bytes for the same input however often the build was interrupted.
+    Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, and where there is no text.
+    """
+    if shard_pieces < 1 or processes < 1:
+        raise ValueError(f"shard_pieces and processes must be at least 1, but got {shard_pieces} and {processes}.")
+    builder = Builder(
+        Path(out_dir), tokenizer, shard_pieces=shard_pieces, overwrite=overwrite, keep_digests=keep_digests
+    )
+    documents = iter(documents)
+    builder.pass_over((digest_of(document.text) for document in documents), progress)
+    if builder.is_finished:
+        builder.check_end(next(documents, None) is None)
+        return builder.manifest
+    with closing(tokenized(documents, tokenizer, processes=processes, progress=progress)) as found:
+        return builder.write(
+            ((digest_of(document.text), ids) for document, ids in found), skipped={} if skipped is None else skipped
+        )
+
+
+class Builder:
+    """One build of a store in a directory, from where an earlier one ended. First `pass_over`, then `write`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tokenizer: WordPiece,
+        *,
+        shard_pieces: int = SHARD_PIECES,
+        overwrite: bool = False,
+        keep_digests: bool = False,
+    ) -> None:
+        """keep_digests: leave the files that `read_digests` reads.
+
+        The rest as for `build_store`. Raises ValueError where the directory holds what this build cannot go on with.
+        """
+        self.directory = directory
+        self._tokenizer = tokenizer
+        self._overwrite = overwrite
+        self._keep_digests = keep_digests
+        self._text = TextFingerprint()
+        dtype = "<u2" if tokenizer.size <= 1 << 16 else "<u4"
+        fresh = Manifest(dtype, tokenizer.size, tokenizer.special, tokenizer.fingerprint, shard_pieces)
+        self.manifest = fresh if overwrite else _left_by_earlier_build(directory, fresh)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the store is there already."""
+        return not self._overwrite and (self.directory / MANIFEST).exists()
+
+    def pass_over(self, digests: Iterator[bytes], progress: Progress | None = None) -> None:
+        """Take the documents that the store has already from `digests`; ValueError where they are others."""
+        for shard in self.manifest.shards:
+            for digest in islice(digests, shard.documents):
+                self._text.add(digest)
+            if self._text.value != shard.text:
+                raise self._another_corpus(f"{shard.name} was made from text that the corpus given does not have")
+            if progress is not None:
+                progress(shard.documents, shard.pieces)
+
+    def check_end(self, is_end: bool) -> None:
+        """Raise ValueError unless the corpus ends where the finished store does."""
+        if not is_end:
+            raise self._another_corpus(f"the corpus given has more than its {self.manifest.documents} documents")
+
+    def write(self, pairs: Pairs, *, skipped: Mapping[str, int]) -> Manifest:
+        """Write all documents after those that are there, and finish. An error leaves whole shards or nothing.
+
+        skipped: what the reader left out, by reason; read when `pairs` ends.
+        """
+        before = _names_in(self.directory)
+        try:
+            first = next(pairs, None)
+            if first is not None:
+                self._make_room()
+                for shard in self._shards(chain([first], pairs)):
+                    self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
+                    self.manifest.write(self.directory / BUILDING)
+            return self._finish(replace(self.manifest, skipped=dict(skipped)))
+        except BaseException:
+            self._tidy(before)
+            raise
+
+    def _make_room(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._overwrite:
+            remove_files(self.directory, STORE_FILES)
+            shutil.rmtree(self.directory / PLANS, ignore_errors=True)
+        self._tokenizer.save(self.directory / TOKENIZER)
+
+    def _shards(self, pairs: Pairs) -> Iterator[Shard]:
+        """Write documents from where the manifest ends; each shard as it is whole."""
+        for first in pairs:
+            manifest = self.manifest  # grows with each shard that was yielded
+            number, dtype = len(manifest.shards), manifest.dtype
+            with ShardWriter(self.directory, number=number, dtype=dtype, first_piece=manifest.pieces) as writer:
+                for digest, ids in chain([first], pairs):
+                    writer.add(digest, ids)
+                    self._text.add(digest)
+                    if writer.pieces >= manifest.shard_pieces:
+                        break
+                shard = writer.close(text=self._text.value)
+            yield shard
+
+    def _finish(self, manifest: Manifest) -> Manifest:
+        """Join the document starts, write the manifest, and remove what only the build needed."""
+        directory = self.directory
+        if manifest.pieces == 0:
+            raise ValueError(
+                f"the corpus for {directory} has no text: {manifest.documents} documents without a piece, "
+                f"{sum(manifest.skipped.values())} left out by the reader {dict(manifest.skipped)}."
+            )
+        manifest = replace(manifest, starts_sha256=join_starts(directory, manifest))
+        manifest.write(directory / MANIFEST)
+        remove_files(directory, tuple(name for name in BUILDING_ONLY if name != DIGESTS or not self._keep_digests))
+        return manifest
+
+    def _tidy(self, before: set[str] | None) -> None:
+        """Remove what an error left that no later build can use. before: the names in the directory when it began."""
+        remove_files(self.directory, ("*.partial",))
+        if self.manifest.shards:
+            return
+        remove_files(self.directory, BUILDING_ONLY)
+        if TOKENIZER not in (before or ()):
+            shutil.rmtree(self.directory / TOKENIZER, ignore_errors=True)
+        if before is None and not _names_in(self.directory):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _another_corpus(self, how: str) -> ValueError:
+        return ValueError(
+            f"{self.directory} holds a store of another corpus: {how}. "
+            f"Give another directory, or replace the store with --overwrite."
+        )
+
+
+def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
+    """The manifest of a finished store, or of the whole shards of a build under way; else `fresh`."""
+    is_finished = (directory / MANIFEST).exists()
+    path = directory / (MANIFEST if is_finished else BUILDING)
+    if not path.exists():
+        return fresh
+    found = Manifest.read(path)
+    found.check_vocabulary(fresh.tokenizer, directory)
+    if is_finished:
+        return Store(directory, found).manifest
+    if found.shard_pieces != fresh.shard_pieces:
+        raise ValueError(
+            f"{directory} holds an interrupted build with shard_pieces={found.shard_pieces}, but got "
+            f"{fresh.shard_pieces}. Go on with {found.shard_pieces}, or start again with --overwrite."
+        )
+    return replace(found, shards=tuple(takewhile(lambda shard: is_whole(directory, found, shard), found.shards)))
+
+
+def _names_in(directory: Path) -> set[str] | None:
+    return {path.name for path in directory.iterdir()} if directory.exists() else None
