@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from spacy_electra.data.shards import sha256_of
+from spacy_electra.data.files import sha256_of
 from spacy_electra.training.state import State, Sums
 
 logger = logging.getLogger("spacy_electra")

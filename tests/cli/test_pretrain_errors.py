@@ -10,6 +10,8 @@ import pytest
 import torch
 
 Invoke = Callable[..., Any]
+
+TAKE_LOCK = "import os, sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
 Refused = Callable[..., str]
 
 
@@ -181,7 +183,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(
 def test_a_folder_that_another_process_writes_into_is_refused(
     complaint: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
 ) -> None:
-    holder = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+    holder = f"{TAKE_LOCK}; print('held', flush=True); input()"
     command = [sys.executable, "-c", holder, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
@@ -194,7 +196,7 @@ def test_a_folder_that_another_process_writes_into_is_refused(
 def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(
     electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
 ) -> None:
-    holder = "import os, sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    holder = f"{TAKE_LOCK}; os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", holder, str(tmp_path / ".lock")], check=False)
     assert (tmp_path / ".lock").exists()
     assert "4 steps in" in electra("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)

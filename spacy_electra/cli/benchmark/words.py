@@ -21,10 +21,11 @@ from spacy.util import registry
 from spacy_electra.cli.benchmark.measure import Step
 from spacy_electra.cli.benchmark.ours import make_learner
 from spacy_electra.cli.benchmark.shapes import PAIRS, ROWS, WINDOW
+from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.docstrings import find_modules, read_modules
 from spacy_electra.data.packing import Packing
-from spacy_electra.data.store import Store, build_store
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import train_wordpiece
 from spacy_electra.training.loop import train_step
 
