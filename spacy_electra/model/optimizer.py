@@ -186,15 +186,22 @@ class AdamW:
         self.groups = groups
         self.means = {name: torch.zeros_like(p) for g in groups for name, p in zip(g.names, g.parameters, strict=True)}
         self.squares = {name: torch.zeros_like(mean) for name, mean in self.means.items()}
-        self.steps = torch.zeros((), device=next(iter(self.means.values())).device)  # taken so far, as the kernel asks
+        device = next(iter(self.means.values())).device
+        self.steps = torch.zeros((), device=device)  # taken so far, as the kernel asks
+        self.skipped = torch.zeros(2, device=device)  # steps not taken since the last one that was, and in all
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         return [p for group in self.groups for p in group.parameters]
 
     @torch.no_grad()
-    def step(self, now: Hyperparameters) -> None:
-        """Update every parameter that has a gradient. Does not clip (`clip_gradients`) and leaves the gradients."""
+    def step(self, now: Hyperparameters, *, norm: Tensor | None = None) -> None:
+        """Update every parameter that has a gradient. Does not clip (`clip_gradients`) and leaves the gradients.
+
+        norm: () that of all gradients; where it is not finite nothing is updated, which is counted, and nothing waits
+        for the device.
+        """
+        is_lost = None if norm is None else (~norm.isfinite()).to(self.steps)
         for group in self.groups:
             named = [(n, p) for n, p in zip(group.names, group.parameters, strict=True) if p.grad is not None]
             # The kernel divides by 1 - beta ** steps: after an endless past there is nothing to correct.
@@ -207,6 +214,7 @@ class AdamW:
                 [],
                 list(past.repeat(len(named)).unbind()),  # the kernel counts these up, each tensor its own
                 fused=True,
+                found_inf=is_lost,
                 amsgrad=False,
                 maximize=False,
                 lr=now.learn_rate * group.rate,
@@ -215,11 +223,14 @@ class AdamW:
                 eps=now.eps,
                 weight_decay=now.L2 if group.decays else 0.0,
             )
-        self.steps += 1
+        taken = torch.ones_like(self.steps) if is_lost is None else 1 - is_lost
+        self.steps += taken
+        self.skipped += 1 - taken
+        self.skipped[0] *= 1 - taken
 
     def named_state(self) -> dict[str, Tensor]:
-        """The whole state as flat tensors, not copied: `steps`, and each parameter's `mean.NAME` and `square.NAME`."""
-        state = {"steps": self.steps}
+        """The whole state as flat tensors, not copied: counts, and each parameter's `mean.NAME` and `square.NAME`."""
+        state = {"steps": self.steps, "skipped": self.skipped}
         state.update({f"mean.{name}": tensor for name, tensor in self.means.items()})
         state.update({f"square.{name}": tensor for name, tensor in self.squares.items()})
         return state

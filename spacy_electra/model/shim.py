@@ -155,7 +155,7 @@ class TorchShim(Shim):
         if self.before_step is not None:
             self.before_step(adamw.parameters)
         self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
-        adamw.step(now)
+        adamw.step(now, norm=self.gradient_norm)
         self.module.zero_grad(set_to_none=True)
         self._version += 1
 

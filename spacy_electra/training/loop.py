@@ -17,8 +17,9 @@ from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.metrics import evaluate
 from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
-from spacy_electra.training.state import State, Sums, check_finite
+from spacy_electra.training.state import State, Sums, check_finite, check_skipped
 
+LOOK_AT_SKIPS = 16  # steps; looking waits for the device
 BEST_COUNTS_FROM = 0.5  # of the budget: earlier models are not worth keeping
 
 
@@ -30,6 +31,7 @@ class Evaluation:
     scores: dict[str, float]  # dev scores
     gradient_norm: float  # of the step just taken, before the clip
     is_best: bool  # the lowest dev loss in the last half of the budget
+    skipped: int = 0  # steps so far whose gradients were not finite
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Task(Learner):
 def pretrain(task: Task, state: State) -> Iterator[Facts]:
     """Train from `state` until the budget is spent. An evaluation comes every `eval_frequency` steps and at the end.
 
-    Raises ValueError where a loss is no longer finite.
+    A step whose gradients are not finite is not taken. Raises Diverged, a ValueError, after more than
+    `settings.most_skips` of them in a row, and where a loss is not finite.
     """
     peak = float(task.optimizer.learn_rate)
     begun = time.monotonic() - state.seconds
@@ -88,7 +91,9 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
         state = state.moved(best_loss=None)
     try:
         while progress < 1.0:
-            rate = peak * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
+            rate = (
+                peak * state.rate_share * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
+            )
             task.optimizer.learn_rate = rate
             first, count = task.ranks.share(task.settings.batch_rows)
             sums = train_step(task, task.train.batch(state.row + first, count).to(task.device))
@@ -100,6 +105,8 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
             )
             progress = task.progress(state)
             facts = Facts(state, progress, epoch=state.row // task.train.rows, learn_rate=rate)
+            if state.step % LOOK_AT_SKIPS == 0:
+                check_skipped(skipped_steps(task)[0], state, most=task.settings.most_skips)
             if state.step % task.settings.eval_frequency == 0 or progress >= 1.0:
                 facts = _evaluated(task, facts, begun=begun)
                 state, progress = facts.state, facts.progress
@@ -111,10 +118,11 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
 def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     """The facts with an evaluation, whose time counts as well. begun: when the clock of the budget stood at 0."""
     state = facts.state
+    in_a_row, skipped = skipped_steps(task)
+    check_skipped(in_a_row, state, most=task.settings.most_skips)
     losses = state.sums.means()
-    check_finite(losses, step=state.step)
     scores = evaluate_dev(task)
-    check_finite({"the dev set": scores["loss"]}, step=state.step)
+    check_finite({**losses, "the dev set": scores["loss"]}, state)
     counts = facts.progress >= BEST_COUNTS_FROM
     is_best = counts and (state.best_loss is None or scores["loss"] < state.best_loss)
     state = state.moved(
@@ -124,7 +132,7 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     )
     norm = shim_of(task.model).gradient_norm
     assert norm is not None  # a step was taken
-    evaluation = Evaluation(losses=losses, scores=scores, gradient_norm=float(norm), is_best=is_best)
+    evaluation = Evaluation(losses=losses, scores=scores, gradient_norm=float(norm), is_best=is_best, skipped=skipped)
     return replace(facts, state=state, progress=task.progress(state), evaluation=evaluation)
 
 
@@ -146,10 +154,17 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
         backprop(weights)
         losses += _losses(output)
     learner.model.finish_update(learner.optimizer)
-    guessed, judged = learner.ranks.add(losses).unbind()
+    counted = torch.cat([learner.ranks.add(losses), torch.stack([chosen, real])])
+    guessed, judged, chosen, real = torch.where(counted.isfinite().all(), counted, 0.0).unbind()  # a lost step is none
     if output.verdicts is None:
         return Sums(generator=guessed, chosen=chosen)
     return Sums(generator=guessed, discriminator=judged, chosen=chosen, judged=real)
+
+
+def skipped_steps(task: Task) -> tuple[int, int]:
+    """Steps that were not taken: since the last one that was, and in all. Waits for the device."""
+    in_a_row, in_all = shim_of(task.model).adamw_for(task.optimizer).skipped.tolist()
+    return int(in_a_row), int(in_all)
 
 
 def _losses(output: Output) -> Tensor:

@@ -32,11 +32,12 @@ from spacy_electra.training.checkpoint import (
     write_whole,
 )
 from spacy_electra.training.loop import Evaluation, Facts, Task, evaluate_dev, pretrain
-from spacy_electra.training.state import State, check_finite
+from spacy_electra.training.state import Diverged, State, check_finite
 
 logger = logging.getLogger("spacy_electra")
 
 LOCK = ".lock"
+LEAST_RATE_SHARE = 1 / 8  # of the learning rate, for a run that diverges again and again
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 BEST, LAST = "model-best", "model-last"
 
@@ -125,6 +126,33 @@ def _step_of(line: str) -> float:
 def train_on_disk(run: Run, task: Task, state: State) -> Iterator[Facts]:
     """Pretrain from `state` and write checkpoints, records and models as it goes; yields the loop's facts.
 
+    Where training diverges it goes back to the last checkpoint with half the learning rate, if the settings say so.
+    Raises Diverged, a ValueError, where they do not, where there is no checkpoint yet and after a few times.
+    """
+    try:
+        yield from _train(run, task, state)
+    except Diverged as error:
+        state = _go_back(run, task, error)
+    else:
+        return
+    yield from train_on_disk(run, task, state)
+
+
+def _go_back(run: Run, task: Task, error: Diverged) -> State:
+    """The last checkpoint's state with half the rate that led to `error`."""
+    share = error.rate_share / 2
+    if task.settings.when_diverged == "stop" or share < LEAST_RATE_SHARE:
+        raise error
+    state = restore(task, run.folder)
+    if state.step == 0:
+        raise error
+    logger.warning("%s Going back to step %d with the share %g of the learning rate.", error, state.step, share)
+    return state.moved(rate_share=share)
+
+
+def _train(run: Run, task: Task, state: State) -> Iterator[Facts]:
+    """One stretch of a run, as `train_on_disk` describes it.
+
     The last checkpoint comes after model-last: where it is there, nothing is left to do. Only the first rank writes.
     """
     saved_at = state.seconds
@@ -153,7 +181,10 @@ def save_state(run: Run, task: Task, state: State) -> None:
 
     All ranks may call it, the first one writes.
     """
-    check_finite(state.sums.means(), step=state.step)
+    check_finite(state.sums.means(), state)
+    lost = [name for name, tensor in network_of(task.model).state_dict().items() if not bool(tensor.isfinite().all())]
+    if lost:
+        raise Diverged(f"{lost[0]} holds numbers that are not finite", step=state.step, rate_share=state.rate_share)
     if not task.ranks.is_first:
         return
     checkpoint = Checkpoint(
@@ -172,6 +203,7 @@ def _record(folder: Path, facts: Facts, evaluation: Evaluation) -> None:
         "epoch": facts.epoch,
         "learn_rate": facts.learn_rate,
         "gradient_norm": evaluation.gradient_norm,
+        "skipped_steps": evaluation.skipped,
         "losses": evaluation.losses,
         "scores": evaluation.scores,
     }

@@ -5,7 +5,7 @@ here, and the nearest valid one is named.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -46,6 +46,8 @@ class Training(Section):
     dev_rows: int = Field(ge=1)  # most rows an evaluation reads
     checkpoint_minutes: float = Field(gt=0)
     keep_checkpoints: int = Field(ge=1)
+    most_skips: int = Field(ge=0)  # steps in a row without finite gradients that are put up with; each is not taken
+    when_diverged: Literal["go back", "stop"]  # to the last checkpoint, with half the rate, a few times at most
     score_weights: dict[str, float | None]
     optimizer: Any  # a thinc optimizer
     logger: Any  # what a function of the registry `loggers` gives

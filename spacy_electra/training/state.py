@@ -42,17 +42,34 @@ class State:
     row: int = 0  # the next global row
     seconds: float = 0.0  # of the budget, spent
     best_loss: float | None = None  # lowest dev loss among those that count
+    rate_share: float = 1.0  # of the learning rate; halved each time that training diverged and went back
     sums: Sums = field(default_factory=Sums)
 
     def moved(self, **changes: object) -> "State":
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-def check_finite(numbers: dict[str, float], *, step: int) -> None:
-    """Raise ValueError where training has diverged: nothing after that can be mended."""
+class Diverged(ValueError):
+    """Nothing that comes after can be mended by going on."""
+
+    def __init__(self, what: str, *, step: int, rate_share: float):
+        super().__init__(
+            f"training diverged: at step {step} {what}. Start again with a lower training.optimizer.learn_rate or a "
+            f"longer training.warmup; checkpoints are from before."
+        )
+        self.rate_share = rate_share
+
+
+def check_finite(numbers: dict[str, float], state: State) -> None:
+    """Raise Diverged for the first loss that is no finite number."""
     for name, number in numbers.items():
         if not math.isfinite(number):
-            raise ValueError(
-                f"training diverged: at step {step} the loss of {name} is {number}. Start again with a lower "
-                f"training.optimizer.learn_rate or a longer training.warmup; checkpoints are from before."
-            )
+            raise Diverged(f"the loss of {name} is {number}", step=state.step, rate_share=state.rate_share)
+
+
+def check_skipped(in_a_row: int, state: State, *, most: int) -> None:
+    """Raise Diverged after more than `most` steps in a row whose gradients were not finite."""
+    if in_a_row > most:
+        raise Diverged(
+            f"{in_a_row} steps in a row had gradients that are not finite", step=state.step, rate_share=state.rate_share
+        )

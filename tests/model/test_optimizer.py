@@ -344,3 +344,24 @@ def test_the_transformer_gets_its_share_of_the_rate():
     optimizer = adamw_v1(0.01, transformer_rate=0.1)
     assert optimizer.learn_rate == 0.01  # of the heads, by thinc
     assert Hyperparameters.of(optimizer).learn_rate == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_gradients_that_are_not_finite_change_nothing_but_the_counts(bias_correction: bool):
+    now = with_values(bias_correction=bias_correction)
+    model = small_electra()
+    adamw = AdamW(parameter_groups(model))
+    take_steps(model, adamw, [now])
+    before = {name: tensor.clone() for name, tensor in [*model.named_parameters(), *adamw.named_state().items()]}
+    for value in (math.nan, math.inf):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        adamw.step(now, norm=torch.tensor(value))
+    assert adamw.skipped.tolist() == [2, 2]
+    after = dict([*model.named_parameters(), *adamw.named_state().items()])
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name != "skipped")
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    adamw.step(now, norm=torch.tensor(1.0))
+    assert (adamw.steps, adamw.skipped.tolist()) == (2, [0, 2])
+    assert not any(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())

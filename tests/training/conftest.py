@@ -40,6 +40,8 @@ TRAINING = {
     "dev_rows": 8,
     "checkpoint_minutes": 60.0,
     "keep_checkpoints": 2,
+    "most_skips": 3,
+    "when_diverged": "stop",
     "score_weights": {},
     "optimizer": None,
     "logger": None,

@@ -53,6 +53,8 @@ def make_task(store: Store, dtype: torch.dtype) -> Task:
         dev_rows=8,
         checkpoint_minutes=60.0,
         keep_checkpoints=2,
+        most_skips=20,
+        when_diverged="stop",
         score_weights={},
         optimizer=optimizer,
         logger=None,

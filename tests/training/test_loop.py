@@ -1,17 +1,18 @@
 """The loop: equal steps however they are cut, equal runs from equal seeds, and budgets that end them."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.rows import Rows
-from spacy_electra.model.build import network_of
+from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.training.loop import Facts, Task, evaluate_dev, pretrain, train_step
 from spacy_electra.training.metrics import SCORES
-from spacy_electra.training.state import State
+from spacy_electra.training.state import Diverged, State
 
 MakeTask = Callable[..., Task]
 WeightsOf = Callable[[Task], dict[str, Tensor]]
@@ -167,11 +168,57 @@ def test_losses_are_means_since_the_last_evaluation(make_task: MakeTask) -> None
     assert often[0]["generator"] != often[1]["generator"]
 
 
-def test_training_that_diverged_ends_with_a_message(make_task: MakeTask) -> None:
+def poison(task: Task, *, steps: range) -> None:
+    """Put a NaN into the gradients of these steps, counted from 1."""
+    taken = 0
+
+    def before_step(parameters: Sequence[nn.Parameter]) -> None:
+        nonlocal taken
+        taken += 1
+        if taken in steps:
+            parameters[0].grad[0] = float("nan")
+
+    shim_of(task.model).before_step = before_step
+
+
+def test_a_step_without_finite_gradients_is_not_taken(make_task: MakeTask) -> None:
+    task = make_task(max_steps=8, eval_frequency=8)
+    poison(task, steps=range(3, 5))
+    before: dict[int, Tensor] = {}
+    for facts in pretrain(task, State()):
+        before[facts.state.step] = network_of(task.model).embeddings.word.weight.detach().clone()
+    assert not torch.equal(before[1], before[2])
+    assert torch.equal(before[2], before[3])
+    assert torch.equal(before[2], before[4])
+    assert not torch.equal(before[4], before[5])
+    assert facts.evaluation is not None
+    assert facts.evaluation.skipped == 2
+    assert all(math.isfinite(loss) for loss in facts.evaluation.losses.values())
+
+
+def test_a_loss_that_is_not_finite_is_not_summed(make_task: MakeTask) -> None:
+    task = make_task(max_steps=2, eval_frequency=9)
+    run = pretrain(task, State())
+    whole = next(run).state.sums.read()
+    with torch.no_grad():
+        network_of(task.model).masked_head.bias[7] = float("nan")
+    rows = task.train.batch(0, 4)
+    assert whole["chosen"] > 0
+    assert train_step(task, rows).read() == dict.fromkeys(whole, 0.0)
+
+
+def test_too_many_steps_in_a_row_without_finite_gradients_end_a_run(make_task: MakeTask) -> None:
+    task = make_task(max_steps=8, eval_frequency=4)
+    poison(task, steps=range(1, 9))
+    with pytest.raises(Diverged, match=r"diverged: at step 4 4 steps in a row had gradients that .*learn_rate"):
+        list(pretrain(task, State()))
+
+
+def test_a_dev_loss_that_is_not_finite_ends_a_run(make_task: MakeTask) -> None:
     task = make_task()
     with torch.no_grad():
         network_of(task.model).embeddings.word.weight[7] = float("nan")
-    with pytest.raises(ValueError, match=r"diverged: at step 2 the loss of generator is nan.*learn_rate"):
+    with pytest.raises(Diverged, match=r"diverged: at step 2 the loss of the dev set is nan.*learn_rate"):
         list(pretrain(task, State()))
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import AutoTokenizer, ElectraForMaskedLM, ElectraForPreTraining
 
 from spacy_electra.data.masking import mask_rows
-from spacy_electra.model.build import network_of
+from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.loop import Facts, Task, pretrain
 from spacy_electra.training.run import Run, check_folder, finish, restore, save_model, save_state, train_on_disk
-from spacy_electra.training.state import State
+from spacy_electra.training.state import Diverged, State
 
 MakeTask = Callable[..., Task]
 MakeRun = Callable[..., Run]
@@ -136,6 +137,7 @@ def test_facts_and_clocks_are_written_at_each_evaluation(
         "epoch": 20 // task.train.rows,
         "learn_rate": last.learn_rate,
         "gradient_norm": last.evaluation.gradient_norm,
+        "skipped_steps": 0,
         "losses": last.evaluation.losses,
         "scores": last.evaluation.scores,
     }
@@ -268,3 +270,46 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(ValueError, match="is a file: give a folder"):
         check_folder(path, resume=True)
+
+
+def poison_while(task: Task, *, rate_above: float, after: int) -> None:
+    """Put a NaN into the gradients of all steps after the first few whose learning rate is higher."""
+    taken = 0
+
+    def before_step(parameters: Any) -> None:
+        nonlocal taken
+        taken += 1
+        if taken > after and float(task.optimizer.learn_rate) > rate_above:
+            parameters[0].grad[0] = float("nan")
+
+    shim_of(task.model).before_step = before_step
+
+
+DIVERGING = {"max_steps": 12, "warmup": 0.0, "most_skips": 1, "checkpoint_minutes": 1e-9, "eval_frequency": 2}
+
+
+def test_a_run_that_diverged_goes_back_and_on_with_half_the_rate(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task(**DIVERGING, when_diverged="go back")
+    poison_while(task, rate_above=0.5e-3, after=2)
+    *_, last = train_on_disk(make_run(tmp_path), task, State())
+    assert last.state.step == 12
+    assert last.state.rate_share == 0.5
+    assert "Going back to step 3 with the share 0.5" in caplog.text
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.rate_share == 0.5
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf8").splitlines()]
+    assert steps == [2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize(("when", "rate_above"), [("stop", 0.5e-3), ("go back", 0.0)])
+def test_a_run_that_diverges_ends_where_it_may_not_go_back_or_not_again(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, when: str, rate_above: float
+) -> None:
+    task = make_task(**DIVERGING, when_diverged=when)
+    poison_while(task, rate_above=rate_above, after=2)
+    with pytest.raises(Diverged, match="steps in a row had gradients that are not finite"):
+        list(train_on_disk(make_run(tmp_path), task, State()))
+    assert read_checkpoint(tmp_path) is not None

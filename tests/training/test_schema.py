@@ -26,6 +26,8 @@ def config() -> dict[str, Any]:
             "dev_rows": 8,
             "checkpoint_minutes": 5,
             "keep_checkpoints": 2,
+            "most_skips": 3,
+            "when_diverged": "stop",
             "score_weights": {"auc": 1.0, "f1": None},
             "optimizer": {},
             "logger": {},

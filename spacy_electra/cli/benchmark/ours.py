@@ -57,6 +57,8 @@ def _settings(optimizer: Any) -> Training:
         dev_rows=1,
         checkpoint_minutes=1,
         keep_checkpoints=1,
+        most_skips=20,
+        when_diverged="stop",
         score_weights={},
         optimizer=optimizer,
         logger=None,
