@@ -198,7 +198,7 @@ def words_row(*, rounds: int) -> Row:
 def show(row: Row) -> None:
     """One line of the table, as soon as it is known."""
     memory = "" if row.ours_gb is None or row.theirs_gb is None else f", {row.ours_gb:.2f} / {row.theirs_gb:.2f} GB"
-    msg.text(
+    print(  # wasabi would break the line
         f"{row.ratio:6.2f} x ({row.low:.2f} to {row.high:.2f})  {row.ours:9,.0f} / {row.theirs:7,.0f} {row.unit}"
         f", wall {row.ours_wall:,.0f} / {row.theirs_wall:,.0f}{memory}  {row.what}"
     )
