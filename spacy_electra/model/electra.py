@@ -6,6 +6,7 @@ Legend: B rows, T pieces a row, K chosen positions a row, D width, E embedding w
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,23 +97,58 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+class CrossEntropy(torch.autograd.Function):
+    """-log softmax(scores)[target] row by row, and the softmax itself, which sampling needs as well.
+
+    torch's own would compute the softmax three times: for the loss, for its gradient and for the samples.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, V) scores and (N,) pieces -> (N,) losses and (N, V) probabilities, which carry no gradient."""
+        scores = at_least_float32(logits)
+        probabilities = scores.softmax(dim=-1)
+        # the highest probability is at least 1 / V, so its logarithm is safe where that of the target's is not
+        log_sum = scores.amax(dim=-1) - probabilities.amax(dim=-1).log()
+        losses = log_sum - scores.gather(1, target[:, None]).squeeze(1)
+        ctx.save_for_backward(probabilities, target)
+        ctx.dtype = logits.dtype
+        ctx.mark_non_differentiable(probabilities)
+        return losses, probabilities
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        probabilities, target = ctx.saved_tensors
+        weight = gradients[0][:, None]
+        gradient = probabilities * weight
+        return gradient.scatter_add_(1, target[:, None], -weight).to(ctx.dtype), None
+
+
 def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
-    """One piece (N,) for each row of scores (N, V), drawn from their softmax by inverting its cumulative sum.
+    """One piece (N,) for each row of scores (N, V), drawn from their softmax.
 
     chance: (N,) uniform in [0, 1). Only the first `vocab_size` pieces can come out: what stands behind is padding.
-    No gradient flows. In float32; Gumbel noise, the usual way, costs a random number for each piece. The sum runs over
-    blocks of pieces first, then through the block that was hit: a sum over the whole vocabulary costs ten times more.
+    No gradient flows. In float32.
     """
     with torch.no_grad():
-        weights = at_least_float32(logits[:, :vocab_size]).softmax(dim=-1)
-        blocks = F.pad(weights, (0, -vocab_size % SAMPLE_BLOCK)).unflatten(1, (-1, SAMPLE_BLOCK))
-        heights = blocks.sum(dim=-1).cumsum(dim=-1)
-        level = chance.to(heights.dtype) * heights[:, -1]
-        block = _first_above(heights, level)
-        below = F.pad(heights, (1, 0)).gather(1, block[:, None]).squeeze(1)
-        inside = blocks.gather(1, block[:, None, None].expand(-1, -1, SAMPLE_BLOCK)).squeeze(1).cumsum(dim=-1)
-        sample = block * SAMPLE_BLOCK + _first_above(inside, level - below)
-        return sample.clamp(max=vocab_size - 1)  # scores that are no numbers must not lead outside
+        return draw(at_least_float32(logits[:, :vocab_size]).softmax(dim=-1), chance=chance)
+
+
+@torch.no_grad()
+def draw(probabilities: Tensor, *, chance: Tensor) -> Tensor:
+    """One column (N,) for each row of probabilities (N, V), by inverting their cumulative sum at `chance` (N,).
+
+    Gumbel noise, the usual way, costs a random number for each column. The sum runs over blocks of columns first, then
+    through the block that was hit: a sum over all columns costs ten times more.
+    """
+    blocks = F.pad(probabilities, (0, -probabilities.shape[1] % SAMPLE_BLOCK)).unflatten(1, (-1, SAMPLE_BLOCK))
+    heights = blocks.sum(dim=-1).cumsum(dim=-1)
+    level = chance.to(heights.dtype) * heights[:, -1]
+    block = _first_above(heights, level)
+    below = F.pad(heights, (1, 0)).gather(1, block[:, None]).squeeze(1)
+    inside = blocks.gather(1, block[:, None, None].expand(-1, -1, SAMPLE_BLOCK)).squeeze(1).cumsum(dim=-1)
+    column = block * SAMPLE_BLOCK + _first_above(inside, level - below)
+    return column.clamp(max=probabilities.shape[1] - 1)  # numbers that are none must not lead outside
 
 
 def _first_above(heights: Tensor, level: Tensor) -> Tensor:
@@ -139,11 +175,13 @@ def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys:
     index = masked.positions.index
     weight = masked.positions.weight
     chosen = hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
-    logits = at_least_float32(head(chosen.flatten(0, 1), words))
-    target = masked.original.reshape(-1)
-    losses = F.cross_entropy(logits, target, reduction="none")
+    logits = head(chosen.flatten(0, 1), words)
+    losses, probabilities = CrossEntropy.apply(logits, masked.original.reshape(-1))
     chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
-    samples = sample_pieces(logits, chance=chance, vocab_size=vocab_size)
+    if vocab_size == probabilities.shape[1]:
+        samples = draw(probabilities, chance=chance)
+    else:
+        samples = sample_pieces(logits, chance=chance, vocab_size=vocab_size)
     return Guesses(
         loss=(losses * weight.reshape(-1)).sum(),
         count=weight.sum(),

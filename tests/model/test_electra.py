@@ -14,7 +14,16 @@ from torch.nn import functional as F
 from spacy_electra.data.masking import Masked, Positions, mask_rows
 from spacy_electra.data.randomness import Purpose, random_uniform, row_keys
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.electra import Corrupted, Electra, MaskedHead, corrupt, guess, judge, sample_pieces
+from spacy_electra.model.electra import (
+    Corrupted,
+    CrossEntropy,
+    Electra,
+    MaskedHead,
+    corrupt,
+    guess,
+    judge,
+    sample_pieces,
+)
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.initialization import initialize
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, parameter_groups
@@ -111,6 +120,21 @@ def test_no_piece_that_the_tokenizer_lacks_is_sampled_however_likely():
     with torch.no_grad():
         model.masked_head.bias[SIZE:] = 1e4
     assert model(two_rows(), masked_rows(), vocab_size=SIZE).guesses.samples.max() < SIZE
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_the_cross_entropy_and_its_gradient_are_torchs(scale: float):
+    torch.manual_seed(0)
+    scores = (torch.randn(7, 50) * scale).requires_grad_()
+    target, weight = torch.randint(0, 50, (7,)), torch.rand(7)
+    losses, probabilities = CrossEntropy.apply(scores, target)
+    expected = F.cross_entropy(scores, target, reduction="none")
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(probabilities, scores.softmax(dim=-1))
+    assert not probabilities.requires_grad
+    mine, theirs = (torch.autograd.grad((one * weight).sum(), scores)[0] for one in (losses, expected))
+    assert mine.abs().max() > 0.1
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [63, 64, 65, 200])
