@@ -15,7 +15,7 @@ from spacy_electra.cli import COMMANDS
 from spacy_electra.cli.errors import clear_errors
 
 Invoke = Callable[..., Any]
-GROUPS = {"debug": ["config", "data", "pieces", "model"], "benchmark": ["pretrain"]}
+GROUPS = {"debug": ["config", "data", "pieces", "model"], "benchmark": ["pretrain", "pipeline"]}
 HELPS = [[name] for name in COMMANDS if name not in GROUPS] + [
     [group, name] for group in GROUPS for name in GROUPS[group]
 ]

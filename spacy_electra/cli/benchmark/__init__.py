@@ -2,10 +2,12 @@
 
 import typer
 
+from spacy_electra.cli.benchmark.pipeline import benchmark_pipeline
 from spacy_electra.cli.benchmark.pretrain import benchmark_pretrain
 
 benchmark = typer.Typer(name="benchmark", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 benchmark.command("pretrain")(benchmark_pretrain)
+benchmark.command("pipeline")(benchmark_pipeline)
 
 
 @benchmark.callback()

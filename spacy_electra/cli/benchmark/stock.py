@@ -1,0 +1,94 @@
+"""The component that spacy-transformers brings, on the same weights or in the shape of a RoBERTa-base."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import spacy
+import torch
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.util import registry
+from torch import Tensor, nn
+from transformers import RobertaConfig, RobertaModel
+
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.pipeline.transformer import encoder_of
+
+TRANSFORMER = "transformer"
+STOCK = {
+    "@architectures": "spacy-transformers.TransformerModel.v3",
+    "tokenizer_config": {"use_fast": True},
+    "get_spans": {"@span_getters": "spacy-transformers.strided_spans.v1", "window": 128, "stride": 96},  # its default
+}
+
+
+def with_stock(nlp: Language, directory: Path) -> Language:
+    """Put spacy-transformers' own model, with the weights in `directory`, in the place of the transformer."""
+    if TRANSFORMER in nlp.pipe_names:
+        nlp.remove_pipe(TRANSFORMER)
+    component: Any = nlp.add_pipe(TRANSFORMER, config={"model": {**STOCK, "name": str(directory)}}, first=True)
+    component.model.initialize(X=[nlp.make_doc("Some words .")])
+    nlp._link_components()
+    return nlp
+
+
+def write_roberta(tokenizer: WordPiece, directory: Path) -> None:
+    """A model with random weights in the shape of RoBERTa-base, which reads the pieces of `tokenizer`."""
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, pad_token_id=tokenizer.special.pad)
+    RobertaModel(config).save_pretrained(directory)
+    tokenizer.save(directory, model_max_length=512)
+
+
+def blank_with(model: dict[str, Any]) -> Language:
+    """An English pipeline of a transformer alone."""
+    nlp = spacy.blank("en")
+    component: Any = nlp.add_pipe(TRANSFORMER, config={"model": model})
+    component.model.initialize(X=[nlp.make_doc("Some words .")])
+    return nlp
+
+
+def transformer_of(nlp: Language) -> Any:
+    return nlp.get_pipe(TRANSFORMER)
+
+
+def torch_module(nlp: Language) -> nn.Module:
+    """The torch module that a pipeline's transformer runs, ours or the stock one's."""
+    model = transformer_of(nlp).model
+    if model.name == "electra_transformer":
+        return encoder_of(model)._prediction_module()
+    inner = next(layer for layer in model.walk() if layer.shims and hasattr(layer.shims[0], "_model"))
+    return cast(nn.Module, inner.shims[0]._model)
+
+
+@contextmanager
+def counted_slots(nlp: Language) -> Iterator[list[int]]:
+    """While entered, the slots (padding included) of every batch that the transformer's module reads."""
+    counts: list[int] = []
+
+    def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ids: Tensor = args[0] if args else kwargs["input_ids"]
+        counts.append(ids.numel())
+
+    hook = torch_module(nlp).register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+def agreement(ours: list[Doc], theirs: list[Doc]) -> float:
+    """Share of the tokens whose tag, head, label and entity are the same in both."""
+    same = total = 0
+    for our, their in zip(ours, theirs, strict=True):
+        for a, b in zip(our, their, strict=True):
+            total += 1
+            same += (a.tag, a.head.i, a.dep, a.ent_iob, a.ent_type) == (b.tag, b.head.i, b.dep, b.ent_iob, b.ent_type)
+    return same / max(1, total)
+
+
+def optimizer() -> Any:
+    """What both pipelines are updated with; so small a rate that timing changes nothing that matters."""
+    return registry.get("optimizers", "Adam.v1")(learn_rate=1e-6)

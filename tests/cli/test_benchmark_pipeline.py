@@ -1,0 +1,73 @@
+"""The stock component that a pipeline is timed against has the same weights; what is counted is what is computed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+
+from spacy_electra.cli.benchmark.stock import agreement, blank_with, counted_slots, transformer_of, with_stock
+
+WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
+OURS = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(WEIGHTS), "precision": "fp32"}
+TEXT = "The parser raises an error when the file is empty."
+
+
+def test_the_stock_component_has_the_same_weights() -> None:
+    ours, theirs = blank_with(OURS), with_stock(blank_with(OURS), WEIGHTS)
+    vectors = []
+    for nlp in (ours, theirs):
+        data = nlp(TEXT)._.trf_data
+        vectors.append(data.tensors[0].reshape(-1, data.width)[data.align.dataXd])
+    assert transformer_of(theirs).model.name != transformer_of(ours).model.name
+    np.testing.assert_allclose(*vectors, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_stock", [False, True])
+def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool) -> None:
+    nlp = blank_with(OURS)
+    shim = transformer_of(nlp).model.shims[0]
+    texts = [TEXT, "Short."]
+    long, short = (len(one.ids) + 2 for one in shim.tokenizer.encode(texts))
+    if is_stock:
+        nlp = with_stock(nlp, WEIGHTS)
+    with counted_slots(nlp) as counts:
+        transformer_of(nlp).predict([nlp.make_doc(text) for text in texts])
+    assert sum(counts) == 2 * long > long + short  # padding of so few slots is cheaper than another batch
+
+
+def test_agreement_is_the_share_of_tokens_annotated_alike() -> None:
+    words = ["Ann", "sees", "Bob", "now"]
+    one, other = (
+        Doc(Vocab(), words=words, heads=[1, 1, 1, 1], deps=["a", "b", "c", "d"], ents=[ent, "O", "O", "O"], tags=tags)
+        for ent, tags in (("B-PER", ["N", "V", "N", "R"]), ("O", ["N", "V", "N", "X"]))
+    )
+    assert agreement([one], [other]) == 0.5
+    assert agreement([one], [one]) == 1.0
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_table(electra: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": TEXT}) + "\n", encoding="utf8")
+    threads = torch.get_num_threads()
+    options = ["--rounds", 1, "--no-roberta", "--json", tmp_path / "a.json"]
+    electra("benchmark", "pipeline", WEIGHTS, tmp_path / "texts.jsonl", *options)
+    torch.set_num_threads(threads)
+    (row,) = json.loads((tmp_path / "a.json").read_text(encoding="utf8"))["rows"]
+    assert row["unit"] == "words per CPU-second"
+    assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+
+
+def test_a_pipeline_without_our_transformer_is_refused(complaint: Callable[..., Any], tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.to_disk(tmp_path / "other")
+    (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
+    message = complaint("benchmark", "pipeline", tmp_path / "other", tmp_path / "texts.txt")
+    assert "has no component 'transformer' with spacy-electra.ElectraTransformer.v1" in message
