@@ -23,6 +23,7 @@ from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of
+from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
@@ -116,6 +117,8 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
     if is_new and settings.config["model"].get("init") is None:
         counts = piece_counts(data.train, data.tokenizer.size)
         start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate)
+        if settings.config["model"].get("initialization") == "corpus":
+            start_from_neighbours(network_of(model), data.train, counts, seed=seed)
     move(model, device)
     train, dev = lay_out(data, window=model.attrs["window"], seed=seed)
     rows = max(1, round(training.max_epochs * train.rows)) if training.max_epochs else 0

@@ -8,6 +8,7 @@ Legend: V vocabulary.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -21,14 +22,21 @@ SMOOTHING = 0.5  # what a piece that was never seen counts
 REPLACED_OF_CHOSEN = 0.75  # the other samples happen to be the original piece, once the generator has learned a little
 
 
+def read_evenly(store: Store, most: int) -> Iterator[np.ndarray]:
+    """All pieces of the store in one stretch, or about `most` of them in many that are evenly spread."""
+    if store.pieces <= most:
+        yield store.read(0, store.pieces)
+        return
+    size = max(1, most // STRETCHES)
+    for start in np.linspace(0, store.pieces - size, STRETCHES).astype(np.int64).tolist():
+        yield store.read(start, start + size)
+
+
 def piece_counts(store: Store, vocab_size: int, *, most: int = COUNTED_PIECES) -> np.ndarray:
     """How often each piece occurs, (V,) int64: in the whole store, or in about `most` of its pieces."""
-    if store.pieces <= most:
-        return np.bincount(store.read(0, store.pieces), minlength=vocab_size)
-    size = max(1, most // STRETCHES)
     counts = np.zeros(vocab_size, dtype=np.int64)
-    for start in np.linspace(0, store.pieces - size, STRETCHES).astype(np.int64).tolist():
-        counts += np.bincount(store.read(start, start + size), minlength=vocab_size)
+    for stretch in read_evenly(store, most):
+        counts += np.bincount(stretch, minlength=vocab_size)
     return counts
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spacy_electra.model.electra import MaskedHead
 from spacy_electra.model.encoder import Attention, Block, Body, Embeddings
 
-Initialization = Literal["paper", "fan_in", "local"]
+Initialization = Literal["paper", "fan_in", "local", "corpus"]
 PAPER_STD = 0.02
 OFFSETS = (-1, 1, -2, 2)  # where the first heads look, counted through the blocks
 EMBEDDING_STD = 0.1  # words and positions of "local": a step of Adam is as large for a small weight as for a large one
@@ -28,13 +28,13 @@ def initialize(model: nn.Module, *, kind: Initialization, seed: int) -> None:
     "Understanding the difficulty of training transformers"), positions are sinusoids (Vaswani et al. 2017), and the
     first heads look at their neighbours, so that context is used from the first step (the idea of mimetic
     initialization, Trockman and Kolter 2023). Embeddings begin larger there, or the noise of the first steps would
-    drown the positions.
+    drown the positions. corpus: as local; where a corpus is at hand, `cooccurrence` sets the words after that.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             _fill(name, parameter, kind=kind, random=random)
-        if kind == "local":
+        if kind in ("local", "corpus"):
             _calm_residuals(model)
             _enlarge_embeddings(model)
             _look_around(model)
