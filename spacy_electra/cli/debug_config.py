@@ -11,6 +11,7 @@ from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.settings import Settings, read_settings
 from spacy_electra.data.store import Store
 from spacy_electra.training.schedule import WARMUP_STEPS
+from spacy_electra.training.schema import Training
 
 
 @clear_errors
@@ -49,7 +50,7 @@ def plan_of(settings: Settings) -> dict[str, Any]:
             plan[part] = ", ".join(f"{key} {number}" for key, number in model[part].items())
     plan |= {
         "rows": f"{window} pieces each",
-        "a step": f"{training.batch_rows:,} rows, {slots:,} pieces; {training.micro_batch or 'all'} rows at a time",
+        "a step": f"{training.batch_rows:,} rows, {slots:,} pieces; {rows_at_once(training)} at a time",
         "guessed": f"{training.mask_rate:.0%} of the positions, {training.keep_rate:.0%} of them readable",
         "learning rate": f"up to {float(optimizer.learn_rate):g}, after {training.warmup:.0%} of the budget or "
         f"{WARMUP_STEPS:,} steps",
@@ -62,3 +63,10 @@ def plan_of(settings: Settings) -> dict[str, Any]:
         plan["corpus"] = f"{store.documents:,} documents, {store.pieces:,} pieces"
         plan["an epoch"] = f"about {store.pieces / slots:,.1f} steps"
     return plan
+
+
+def rows_at_once(training: Training) -> str:
+    """How many rows a forward pass takes, in words."""
+    if training.micro_batch == "auto":
+        return "as many as fit"
+    return f"{training.micro_batch:,} rows" if training.micro_batch else "all rows"

@@ -27,7 +27,7 @@ from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
-from spacy_electra.training.loop import Evaluation, Task
+from spacy_electra.training.loop import Evaluation, Task, settle_portion
 from spacy_electra.training.run import LAST, Run, check_folder, finish, held, restore, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.state import State
@@ -71,6 +71,7 @@ def run_pretraining(
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
     with held(output) if task.ranks.is_first else nullcontext():
         state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
+        settle_portion(task, state)
         if task.ranks.is_first:
             data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
             write_beginning(output, given, task, train=data.train, dev=data.dev)

@@ -29,7 +29,7 @@ FIXED = (
     "training.keep_rate",
     "training.discriminator_weight",
 )
-FREE = ("model.tokenizer", "model.precision", "model.dropout")
+FREE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing")
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -54,7 +54,7 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     write_whole(folder / CONFIG, settings.config.to_str())
     resolved = settings.config.copy()
     resolved["model"]["precision"] = PRECISIONS[shim_of(task.model).chosen_precision.training]
-    resolved["training"]["micro_batch"] = task.settings.micro_batch or task.settings.batch_rows
+    resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev)
     write_whole(folder / RESOLVED, resolved.to_str())

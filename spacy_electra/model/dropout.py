@@ -15,6 +15,10 @@ from spacy_electra.data.randomness import Purpose, mix, random_uniform
 class Dropout(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
+    def for_block(self, number: int) -> "Dropout":
+        """The dropout of one block, the same however often the block is computed."""
+        ...
+
 
 @dataclass
 class TorchDropout:
@@ -24,6 +28,9 @@ class TorchDropout:
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.rate, training=True)
+
+    def for_block(self, number: int) -> "TorchDropout":
+        return self  # torch's generator is turned back where a block is computed again
 
 
 @dataclass
@@ -43,3 +50,8 @@ class KeyedDropout:
         purpose = Purpose.DROPOUT + (self.network << 8) + (self.calls << 16)
         chance = random_uniform(mix(self.keys), purpose, x[0].numel()).view_as(x)
         return x * (chance >= self.rate).to(x.dtype) / (1.0 - self.rate)
+
+    def for_block(self, number: int) -> "KeyedDropout":
+        block = KeyedDropout(self.rate, self.keys, self.network)
+        block.calls = (number + 1) << 8
+        return block

@@ -7,10 +7,12 @@ Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabular
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from spacy_electra.model.attention import Mask, attend
 from spacy_electra.model.dropout import Dropout
@@ -108,13 +110,21 @@ class Body(nn.Module):
         super().__init__()
         self.project = nn.Linear(shape.embedding, shape.width) if shape.embedding != shape.width else nn.Identity()
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.is_recomputed = False  # keep the blocks' inputs alone, and compute what is inside again for gradients
 
     def forward(self, embedded: Tensor, mask: Mask | None, drop: Dropout | None = None) -> Tensor:
         """(B, T, E) embedded pieces -> (B, T, D)."""
         x = self.project(embedded)
-        for block in self.blocks:
-            x = block(x, mask, drop)
+        for number, block in enumerate(self.blocks):
+            if self.is_recomputed and torch.is_grad_enabled():
+                x = checkpoint(_run, block, x, mask, drop, number, use_reentrant=False)
+            else:
+                x = _run(block, x, mask, drop, number)
         return x
+
+
+def _run(block: nn.Module, x: Tensor, mask: Mask | None, drop: Dropout | None, number: int) -> Any:
+    return block(x, mask, drop.for_block(number) if drop else None)
 
 
 class Encoder(nn.Module):

@@ -138,6 +138,12 @@ class TorchShim(Shim):
         if not self._waiting:
             self._step()
 
+    def forget_gradients(self) -> None:
+        """Drop gradients gathered since the last step, and forward passes that wait for their backward pass."""
+        self._waiting.clear()
+        self._asked = None
+        self.module.zero_grad(set_to_none=True)
+
     def adamw_for(self, optimizer: Optimizer) -> AdamW:
         """The torch optimizer, with its moments, that serves `optimizer`; begun afresh for another `optimizer`."""
         if self._adamw is None or self._adamw[0] is not optimizer:

@@ -126,11 +126,19 @@ def _contact() -> Iterator[None]:
 
 def _to_numbers(state: State) -> list[float]:
     best = math.nan if state.best_loss is None else state.best_loss
-    return [state.step, state.row, state.seconds, best, state.rate_share, *state.sums.read().values()]
+    return [
+        state.step,
+        state.row,
+        state.seconds,
+        best,
+        state.rate_share,
+        state.rows_at_once,
+        *state.sums.read().values(),
+    ]
 
 
 def _from_numbers(numbers: list[float]) -> State:
-    step, row, seconds, best, rate_share, *sums = numbers
+    step, row, seconds, best, rate_share, rows_at_once, *sums = numbers
     names = [f.name for f in fields(Sums)]
     return State(
         step=int(step),
@@ -138,5 +146,6 @@ def _from_numbers(numbers: list[float]) -> State:
         seconds=seconds,
         best_loss=None if math.isnan(best) else best,
         rate_share=rate_share,
+        rows_at_once=int(rows_at_once),
         sums=Sums(**dict(zip(names, sums, strict=True))),
     )

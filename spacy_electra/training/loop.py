@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from thinc.api import Optimizer
 from torch import Tensor
 
-from spacy_electra.data.masking import mask_rows
+from spacy_electra.data.masking import Masked, mask_rows
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.build import Batch, LossWeights, Pretrainer, shim_of
-from spacy_electra.model.electra import Output
+from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
+from spacy_electra.model.electra import Electra, Output
 from spacy_electra.training.distributed import ALONE, Ranks
+from spacy_electra.training.memory import Portion, even_portion, free_memory, kept_bytes, rows_that_fit, within_memory
 from spacy_electra.training.metrics import evaluate
 from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
 from spacy_electra.training.state import State, Sums, check_finite, check_skipped
 
+DEV_ROWS_AT_ONCE = 32  # where no run says what fits
 LOOK_AT_SKIPS = 16  # steps; looking waits for the device
 BEST_COUNTS_FROM = 0.5  # of the budget: earlier models are not worth keeping
 
@@ -54,6 +56,7 @@ class Learner:
     special: Special
     settings: Training
     ranks: Ranks = ALONE
+    portion: Portion = field(default_factory=lambda: Portion(0))  # rows of a forward pass; 0 until `settle_portion`
 
     def __post_init__(self) -> None:
         rows = self.settings.batch_rows
@@ -85,6 +88,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
     `settings.most_skips` of them in a row, and where a loss is not finite.
     """
     peak = float(task.optimizer.learn_rate)
+    settle_portion(task, state)
     begun = time.monotonic() - state.seconds
     progress = task.progress(state)
     if progress < BEST_COUNTS_FROM:  # the budget was raised since
@@ -102,6 +106,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
                 row=state.row + task.settings.batch_rows,
                 seconds=task.ranks.spread_number(time.monotonic() - begun),
                 sums=state.sums + sums,
+                rows_at_once=task.portion.rows,
             )
             progress = task.progress(state)
             facts = Facts(state, progress, epoch=state.row // task.train.rows, learn_rate=rate)
@@ -140,23 +145,23 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
 
     Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
+    Out of memory, the same rows with the same masks are taken again in smaller ones.
     """
-    batches = list(_batches(learner, rows))
-    chosen = torch.stack([batch.masked.positions.weight.sum() for batch in batches]).sum()
+    chosen = _masked(learner, rows).positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
     chosen, real = learner.ranks.add(torch.stack([chosen, real])).unbind()
     weights = LossWeights(
         generator=1.0 / chosen.clamp(min=1.0), discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0)
     )
-    losses = torch.zeros(2, device=chosen.device)  # of generator and discriminator
-    for batch in batches:
-        output, backprop = learner.model.begin_update(batch)
-        backprop(weights)
-        losses += _losses(output)
+    losses = within_memory(
+        learner.portion,
+        lambda: _gather_gradients(learner, rows, weights),
+        forget=shim_of(learner.model).forget_gradients,
+    )
     learner.model.finish_update(learner.optimizer)
     counted = torch.cat([learner.ranks.add(losses), torch.stack([chosen, real])])
     guessed, judged, chosen, real = torch.where(counted.isfinite().all(), counted, 0.0).unbind()  # a lost step is none
-    if output.verdicts is None:
+    if not isinstance(network_of(learner.model), Electra):
         return Sums(generator=guessed, chosen=chosen)
     return Sums(generator=guessed, discriminator=judged, chosen=chosen, judged=real)
 
@@ -167,6 +172,35 @@ def skipped_steps(task: Task) -> tuple[int, int]:
     return int(in_a_row), int(in_all)
 
 
+def _gather_gradients(learner: Learner, rows: Rows, weights: LossWeights) -> Tensor:
+    """Add up the gradients of the rows, a portion at a time; (2,) the sums of the losses of both halves."""
+    losses = torch.zeros(2, device=rows.ids.device)
+    for batch in _batches(learner, rows):
+        output, backprop = learner.model.begin_update(batch)
+        backprop(weights)
+        losses += _losses(output)
+    return losses
+
+
+def settle_portion(task: Task, state: State) -> None:
+    """Decide how many rows go through the model at once: as before in this run, as set, or as many as fit."""
+    rows = task.ranks.share(task.settings.batch_rows)[1]
+    if state.rows_at_once:
+        task.portion.rows = min(rows, state.rows_at_once)
+    elif task.settings.micro_batch != "auto":
+        task.portion.rows = min(rows, task.settings.micro_batch or rows)
+    elif not task.portion.rows:
+        fit = rows_that_fit(lambda count: _kept(task, count), free=free_memory(task.device), most=rows)
+        task.portion.rows = even_portion(rows, most=fit)
+
+
+def _kept(task: Task, count: int) -> int:
+    """Bytes that the forward pass of `count` rows keeps. Nothing random is used up by it."""
+    rows = task.train.batch(0, count).to(task.device)
+    batch = Batch(rows=rows, masked=_masked(task, rows))
+    return kept_bytes(lambda: task.model.begin_update(batch), network_of(task.model))
+
+
 def _losses(output: Output) -> Tensor:
     """(2,) the sums of the generator's and the discriminator's losses, without gradient."""
     guessed = output.guesses.loss.detach()
@@ -175,9 +209,13 @@ def _losses(output: Output) -> Tensor:
 
 
 def _batches(learner: Learner, rows: Rows) -> Iterator[Batch]:
-    for part in rows.split(learner.settings.micro_batch or len(rows)):
-        masked = mask_rows(part, learner.special, rate=learner.settings.mask_rate, keep_rate=learner.settings.keep_rate)
-        yield Batch(rows=part, masked=masked)
+    for part in rows.split(learner.portion.rows or len(rows)):
+        yield Batch(rows=part, masked=_masked(learner, part))
+
+
+def _masked(learner: Learner, rows: Rows) -> Masked:
+    settings = learner.settings
+    return mask_rows(rows, learner.special, rate=settings.mask_rate, keep_rate=settings.keep_rate)
 
 
 def evaluate_dev(task: Task, *, on_rows: Callable[[int], object] = lambda count: None) -> dict[str, float]:
@@ -190,7 +228,7 @@ def evaluate_dev(task: Task, *, on_rows: Callable[[int], object] = lambda count:
 
 def _dev_outputs(task: Task, on_rows: Callable[[int], object]) -> Iterator[tuple[Output, Tensor]]:
     most = min(task.settings.dev_rows, task.dev.rows)
-    size = task.settings.micro_batch or task.settings.batch_rows
+    size = task.portion.rows or min(task.settings.batch_rows, DEV_ROWS_AT_ONCE)
     for first in range(0, most, size):
         rows = task.dev.batch(first, min(size, most - first)).to(task.device)
         for batch in _batches(task, rows):

@@ -5,7 +5,7 @@ here, and the nearest valid one is named.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,7 +37,9 @@ class Training(Section):
     max_epochs: float = Field(ge=0, allow_inf_nan=False)
     max_minutes: float = Field(ge=0, allow_inf_nan=False)
     batch_rows: int = Field(ge=1)  # rows of an optimizer step
-    micro_batch: int = Field(ge=0)  # rows of one forward pass; 0 for all rows of the step at once
+    micro_batch: (
+        Annotated[int, Field(ge=0)] | Literal["auto"]
+    )  # rows of one forward pass; 0 for all, auto for what fits
     mask_rate: float = Field(gt=0, lt=1)
     keep_rate: float = Field(ge=0, lt=1)  # of the chosen pieces, those that are not hidden
     discriminator_weight: float = Field(gt=0, allow_inf_nan=False)

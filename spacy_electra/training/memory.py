@@ -1,0 +1,124 @@
+"""How many rows go through the model at once: as many as memory holds, and fewer where that was too many.
+
+The size of the batch that a step learns from stays the same: its gradients add up over the passes.
+"""
+
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger("spacy_electra")
+
+SHARE = 0.5  # of the free memory, for what a forward pass keeps: the backward pass needs about as much beside it
+CGROUP = Path("/sys/fs/cgroup")  # where a container's limit stands on Linux
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Portion:
+    """The rows of one forward pass. One object a run: out of memory makes it smaller for all that comes."""
+
+    rows: int
+
+    def shrink(self) -> None:
+        self.rows = (self.rows + 1) // 2
+
+
+def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Callable[[], object]) -> Result:
+    """What `work` returns. Where it runs out of memory it is done again with half as many rows at once.
+
+    forget: called before that, to drop what the failed attempt left. Raises ValueError where a single row is too much.
+    """
+    while True:
+        failure = ""
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:  # its traceback holds tensors, so nothing is done in here
+            if not is_out_of_memory(error):
+                raise
+            failure = str(error).splitlines()[0] if str(error) else type(error).__name__
+        forget()
+        free_unused()
+        if portion.rows <= 1:
+            raise ValueError(
+                f"a single row does not fit into memory ({failure}): set model.activation_checkpointing to true, "
+                f"or choose a shorter model.window or a smaller model."
+            )
+        portion.shrink()
+        logger.warning("out of memory: going on with %d rows at a time (%s)", portion.rows, failure)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch has a class of its own for graphics cards; its CPU allocator says so only in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def free_unused() -> None:
+    """Give back what nothing holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
+    """The largest number of rows, at most `most`, whose forward pass keeps no more than its share of `free` bytes.
+
+    kept: bytes that the forward pass of so many rows keeps for the backward pass; asked for one and for two rows.
+    """
+    if most == 1:
+        return 1
+    one, two = kept(1), kept(2)
+    a_row = max(1, two - one)
+    return max(1, min(most, 1 + int(free * SHARE - one) // a_row))
+
+
+def even_portion(rows: int, *, most: int) -> int:
+    """The size that cuts `rows` into as few parts as parts of `most` would, all about alike."""
+    parts = -(-rows // most)
+    return -(-rows // parts)
+
+
+def kept_bytes(forward: Callable[[], object], module: nn.Module) -> int:
+    """How many bytes a forward pass keeps for its backward pass, the module's weights not counted."""
+    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = forward()  # held until all is counted, or an address would come twice
+    total = sum(kept.values())
+    del result
+    return total
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on `device`, what torch holds in reserve included; a container's limit counts."""
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        allowed = int(torch.cuda.get_per_process_memory_fraction(device) * torch.cuda.mem_get_info(device)[1])
+        return min(torch.cuda.mem_get_info(device)[0] + reserve, allowed - torch.cuda.memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return min(int(psutil.virtual_memory().available), _left_in_container())
+
+
+def _left_in_container(folder: Path = CGROUP) -> int:
+    """What control groups (version 2) leave of a limit; more than any machine has where there is none."""
+    try:
+        limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no control groups, or "max"
+        return 2**62
+    return max(0, limit - used)

@@ -1,0 +1,188 @@
+"""Rows at once: what fits, worked by hand, and out of memory made to happen."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.training import memory
+from spacy_electra.training.loop import Task, _kept, pretrain, settle_portion, train_step
+from spacy_electra.training.memory import Portion, even_portion, kept_bytes, rows_that_fit, within_memory
+from spacy_electra.training.state import State
+
+MakeTask = Callable[..., Task]
+WeightsOf = Callable[[Task], dict[str, Tensor]]
+
+
+def out_of_memory() -> RuntimeError:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines.")
+
+
+def test_the_rows_that_fit_take_half_of_what_is_free() -> None:
+    # one row keeps 100 + 50 bytes, each further one 50: (1000 / 2 - 150) / 50 = 7 more
+    assert rows_that_fit(lambda rows: 100 + 50 * rows, free=1000, most=64) == 8
+
+
+@pytest.mark.parametrize(("free", "most", "expected"), [(10**9, 64, 64), (0, 64, 1), (10**9, 1, 1)])
+def test_no_more_rows_than_there_are_and_no_fewer_than_one(free: int, most: int, expected: int) -> None:
+    assert rows_that_fit(lambda rows: 100 + 50 * rows, free=free, most=most) == expected
+
+
+@pytest.mark.parametrize(("rows", "most", "expected"), [(128, 100, 64), (128, 128, 128), (10, 4, 4), (9, 4, 3)])
+def test_parts_are_as_few_as_can_be_and_about_alike(rows: int, most: int, expected: int) -> None:
+    assert even_portion(rows, most=most) == expected
+
+
+def test_work_that_runs_out_of_memory_is_done_again_with_half_the_rows(caplog: pytest.LogCaptureFixture) -> None:
+    portion, tried, forgotten = Portion(9), [], []
+
+    def work() -> str:
+        tried.append(portion.rows)
+        if portion.rows > 3:
+            raise out_of_memory()
+        return "done"
+
+    with caplog.at_level(logging.WARNING, logger="spacy_electra"):
+        assert within_memory(portion, work, forget=lambda: forgotten.append(portion.rows)) == "done"
+    assert tried == [9, 5, 3]
+    assert forgotten == [9, 5]
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "out of memory: going on with 5 rows at a time",
+        "out of memory: going on with 3 rows at a time",
+    ]
+
+
+def test_a_single_row_that_does_not_fit_ends_with_what_to_do() -> None:
+    def work() -> None:
+        raise out_of_memory()
+
+    with pytest.raises(ValueError, match=r"a single row .* model\.activation_checkpointing"):
+        within_memory(Portion(1), work, forget=lambda: None)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    def work() -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        within_memory(Portion(4), work, forget=lambda: None)
+
+
+def test_a_step_that_runs_out_of_memory_ends_as_one_in_smaller_portions(
+    make_task: MakeTask, weights_of: WeightsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = make_task(micro_batch=2), make_task(micro_batch=4)
+    for task in (small, large):
+        settle_portion(task, State())
+    shim = shim_of(large.model)
+    begin, passes = shim.begin_update, []
+
+    def begin_in_little_memory(inputs: object) -> object:
+        rows = len(inputs[0].rows)  # type: ignore[index]
+        passes.append(rows)
+        if rows > 2 or len(passes) == 3:  # the whole, then the second half
+            raise out_of_memory()
+        return begin(inputs)
+
+    monkeypatch.setattr(shim, "begin_update", begin_in_little_memory)
+    rows = small.train.batch(0, 4)
+    train_step(large, rows)
+    assert passes == [4, 2, 2, 1, 1, 1, 1]
+    train_step(small, rows)
+    after = weights_of(small)
+    for name, weights in weights_of(large).items():
+        torch.testing.assert_close(weights, after[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_remembers_its_rows_at_once(make_task: MakeTask) -> None:
+    task = make_task(micro_batch=3)
+    *_, last = pretrain(task, State())
+    assert last.state.rows_at_once == 3
+    again = make_task(micro_batch=0)
+    settle_portion(again, last.state)
+    assert again.portion.rows == 3
+
+
+def test_auto_takes_all_rows_where_there_is_room(make_task: MakeTask) -> None:
+    task = make_task(micro_batch="auto")
+    settle_portion(task, State())
+    assert task.portion.rows == 4
+
+
+def test_auto_takes_fewer_where_there_is_little(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(micro_batch="auto", batch_rows=64)
+    monkeypatch.setattr("spacy_electra.training.loop.free_memory", lambda device: 4 * 2**20)
+    settle_portion(task, State())
+    assert 1 <= task.portion.rows < 64
+
+
+def test_finding_what_fits_leaves_the_run_as_it_was(make_task: MakeTask, weights_of: WeightsOf) -> None:
+    auto, whole = make_task(micro_batch="auto"), make_task(micro_batch=0)
+    for task in (auto, whole):
+        list(pretrain(task, State()))
+    after = weights_of(whole)
+    assert all(torch.equal(weights, after[name]) for name, weights in weights_of(auto).items())
+
+
+def test_what_a_pass_keeps_is_counted_without_the_weights() -> None:
+    layer = torch.nn.Linear(4, 8)
+    x = torch.ones(10, 4, requires_grad=True)
+    assert kept_bytes(lambda: layer(x).tanh(), layer) == 10 * 4 * 4 + 10 * 8 * 4  # the input and the output
+
+
+def test_checkpointed_blocks_keep_less(make_task: MakeTask) -> None:
+    kept = {}
+    for is_on in (False, True):
+        task = make_task(model={"activation_checkpointing": is_on, "discriminator": DEEP, "generator": None})
+        settle_portion(task, State())
+        kept[is_on] = _kept(task, 4) - _kept(task, 2)
+    assert kept[True] < kept[False] / 2
+
+
+DEEP = {"layers": 6, "width": 16, "feed_forward": 64, "heads": 2, "embedding": 16}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_checkpointed_blocks_give_the_same_gradients(
+    make_task: MakeTask, weights_of: WeightsOf, dropout: float
+) -> None:
+    weights = []
+    for is_on in (False, True):
+        task = make_task(model={"activation_checkpointing": is_on, "dropout": dropout}, max_steps=3)
+        assert any(getattr(module, "is_recomputed", False) for module in network_of(task.model).modules()) == is_on
+        list(pretrain(task, State()))
+        weights.append(weights_of(task))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_container_may_leave_less_than_the_machine_has(tmp_path: Path) -> None:
+    assert memory._left_in_container(tmp_path) > 2**60
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    assert memory._left_in_container(tmp_path) > 2**60
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._left_in_container(tmp_path) == 300
+
+
+LIMITED = """
+import resource, torch
+from spacy_electra.training.memory import Portion, within_memory
+torch.set_num_threads(1)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, resource.RLIM_INFINITY))
+portion = Portion(64)
+within_memory(portion, lambda: torch.ones(portion.rows, 2**20), forget=lambda: None)  # 4 MiB a row
+print(portion.rows)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+def test_torch_on_a_cpu_that_runs_out_of_memory_is_understood() -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "32"), done.stderr
