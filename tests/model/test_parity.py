@@ -186,10 +186,10 @@ def padded_rows() -> Rows:
     )
 
 
-def reference_halves(dtype: torch.dtype) -> tuple[ElectraForMaskedLM, ElectraForPreTraining]:
+def reference_halves(size: str, dtype: torch.dtype) -> tuple[ElectraForMaskedLM, ElectraForPreTraining]:
     """Hugging Face's two halves over one set of embeddings, tied by hand."""
-    generator = ElectraForMaskedLM(theirs_of(GENERATORS["tiny"]))
-    discriminator = ElectraForPreTraining(theirs_of(DISCRIMINATORS["tiny"]))
+    generator = ElectraForMaskedLM(theirs_of(GENERATORS[size]))
+    discriminator = ElectraForPreTraining(theirs_of(DISCRIMINATORS[size]))
     randomize(generator, seed=5)
     randomize(discriminator, seed=6)
     generator.electra.embeddings = discriminator.electra.embeddings
@@ -211,9 +211,10 @@ def electra_pairs(ours: Electra, generator: ElectraForMaskedLM, discriminator: E
 
 
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-4), (torch.float64, 1e-9)], ids=["fp32", "fp64"])
-def test_joint_loss_and_every_gradient_equal_a_hugging_face_step(dtype: torch.dtype, share: float):
-    generator, discriminator = reference_halves(dtype)
-    ours = Electra(generator=GENERATORS["tiny"], discriminator=DISCRIMINATORS["tiny"]).to(dtype)
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_joint_loss_and_every_gradient_equal_a_hugging_face_step(size: str, dtype: torch.dtype, share: float):
+    generator, discriminator = reference_halves(size, dtype)
+    ours = Electra(generator=GENERATORS[size], discriminator=DISCRIMINATORS[size]).to(dtype)
     copy(electra_pairs(ours, generator, discriminator))
     rows = padded_rows()
     masked = mask_rows(rows, SPECIAL, rate=0.3, keep_rate=0.15)
