@@ -10,68 +10,34 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from worker_task import small_task
 
-from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.store import Store
-from spacy_electra.model.build import build_electra, network_of
+from spacy_electra.model.build import network_of
 from spacy_electra.model.electra import Electra
-from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.training.distributed import join, leave
 from spacy_electra.training.loop import Task, pretrain
 from spacy_electra.training.run import Run, restore, save_state, train_on_disk
-from spacy_electra.training.schedule import Budget
-from spacy_electra.training.schema import Training
 from spacy_electra.training.state import State
 
-STEPS, ROWS, WINDOW = 20, 5, 24  # rows that two ranks cannot share evenly
+STEPS, ROWS = 20, 5  # rows that two ranks cannot share evenly
 FIRST_STOP, SECOND_STOP = 7, 14
 SAMPLES = "samples.safetensors"
 
 
 def make_task(store: Store, dtype: torch.dtype) -> Task:
-    model = build_electra(
-        objective="electra",
-        tokenizer=str(store.directory / "tokenizer"),
-        window=WINDOW,
+    task = small_task(
+        store,
         precision="fp32",
-        discriminator={"layers": 1, "width": 16, "feed_forward": 32, "heads": 2, "embedding": 16},
-        generator={"layers": 1, "width": 8, "feed_forward": 16, "heads": 1},
-    )
-    network_of(model).to(dtype)
-    optimizer = adamw_v1(1e-3)
-    settings = Training(
+        ranks=join(),
         max_steps=STEPS,
-        max_epochs=0,
-        max_minutes=0,
         batch_rows=ROWS,
         micro_batch=2,
-        mask_rate=0.15,
-        keep_rate=0.15,
-        discriminator_weight=50.0,
-        warmup=0.1,
         eval_frequency=6,
-        dev_rows=8,
         checkpoint_minutes=60.0,
-        keep_checkpoints=2,
-        most_skips=20,
-        when_diverged="stop",
-        score_weights={},
-        optimizer=optimizer,
-        logger=None,
     )
-    split = split_documents(store, seed=0)
-    train, dev = (Packing(store, ranges, window=WINDOW, seed=0) for ranges in (split.train, split.dev))
-    return Task(
-        model=model,
-        optimizer=optimizer,
-        train=train,
-        dev=dev,
-        special=store.manifest.special,
-        budget=Budget(steps=STEPS),
-        settings=settings,
-        device=torch.device("cpu"),
-        ranks=join(),
-    )
+    network_of(task.model).to(dtype)
+    return task
 
 
 class Replay:

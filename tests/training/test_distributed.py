@@ -1,9 +1,10 @@
 """Two ranks are one rank of twice the rows: the same steps, whoever computes them, and a run may change its number."""
 
 import dataclasses
-import importlib.util
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,11 +22,10 @@ Weights = dict[str, Tensor]
 
 
 @pytest.fixture(scope="session")
-def worker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ranks_worker", WORKER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def worker() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(WORKER.parent))  # as for a program of its own
+        yield importlib.import_module("ranks_worker")
 
 
 @pytest.fixture(scope="session")
