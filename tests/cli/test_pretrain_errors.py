@@ -149,6 +149,7 @@ def test_a_window_longer_than_the_positions_of_the_weights_is_refused(refused: R
 
 def test_names_of_scores_are_free(electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path) -> None:
     electra("pretrain", pretrain_cfg, "--output", tmp_path / "run", *tiny, "--training.score_weights.mine", 1.0)
+    assert (tmp_path / "run" / "model-last").is_dir()
 
 
 def test_a_config_that_is_not_there_is_refused(complaint: Invoke, tmp_path: Path) -> None:

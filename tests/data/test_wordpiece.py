@@ -24,7 +24,7 @@ from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
 ENGLISH = [
     "The generator proposes tokens; the discriminator tells which tokens were replaced.",
     "A café in Zürich, a naïve façade, and the Ångström unit: accents everywhere.",
-    "Installing numpy 1.26 fails with ImportError on Python 3.12 (see issue #4711).",
+    "Installing numpy 1.26 fails with ImportError on Python 3.12 (error code #4711).",
     "Transformers transform transformed transformations; tokenizers tokenize tokenized tokenization.",
 ]
 CHINESE = ["北京大学的学生在图书馆里学习。", "我们在学校学习中文和数学。", "学生学习, students study."]
