@@ -27,10 +27,10 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.attention import within_lengths
 from spacy_electra.model.encoder import Encoder
 from spacy_electra.model.huggingface import load_encoder
-from spacy_electra.model.initialization import Initialization, initialize
+from spacy_electra.model.initialization import Initialization, WithoutCorpus, initialize
 
 RANDOM = "random:"
-KINDS = get_args(Initialization)
+KINDS = get_args(WithoutCorpus)
 TASKS = ("syntax", "sentiment")
 WARM_UP = 0.1  # of all steps
 CLIP = 1.0

@@ -12,18 +12,18 @@ from wasabi import msg
 
 from spacy_electra.cli.errors import check_name, clear_errors
 from spacy_electra.model.huggingface import load_encoder, save_encoder
-from spacy_electra.model.initialization import Initialization, initialize
+from spacy_electra.model.initialization import WithoutCorpus, initialize
 
 
 @clear_errors
 def main(
     pretrained: Path = typer.Argument(..., help="ELECTRA folder whose shape and vocabulary are taken"),
     output: Path = typer.Argument(..., help="Folder for the random weights"),
-    kind: str = typer.Option("local", help="Initialization, as in a pretraining config"),
+    kind: str = typer.Option("local", help="Initialization, as in a pretraining config, of those that need no corpus"),
     seed: int = typer.Option(0, help="Seed of the weights"),
 ) -> None:
     """Write random weights as an `ElectraModel` folder."""
-    check_name(kind, get_args(Initialization), what="initialization")
+    check_name(kind, get_args(WithoutCorpus), what="initialization")
     encoder, tokenizer = load_encoder(str(pretrained))
     initialize(encoder, kind=kind, seed=seed)  # type: ignore[arg-type]
     save_encoder(encoder, tokenizer, output)

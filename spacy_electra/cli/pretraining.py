@@ -17,7 +17,7 @@ from spacy_electra.cli.errors import INTERRUPTED
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger
 from spacy_electra.cli.progress import RunProgress
-from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
+from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, sets_new_portion, write_beginning
 from spacy_electra.cli.settings import Settings, make, read_settings
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.store import Store
@@ -71,7 +71,7 @@ def run_pretraining(
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
     with held(output) if task.ranks.is_first else nullcontext():
         state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
-        settle_portion(task, state)
+        settle_portion(task, before=0 if sets_new_portion(beginning, settings) else state.rows_at_once)
         if task.ranks.is_first:
             data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
             write_beginning(output, given, task, train=data.train, dev=data.dev)

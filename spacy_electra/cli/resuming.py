@@ -87,6 +87,11 @@ def go_on(beginning: Beginning, settings: Settings, *, train: Store, dev: Store 
     return settings
 
 
+def sets_new_portion(beginning: Beginning | None, settings: Settings) -> bool:
+    """Whether `training.micro_batch` is not what it was when the run began."""
+    return beginning is not None and beginning.config["training"]["micro_batch"] != settings.training.micro_batch
+
+
 def set_threads(count: int) -> None:
     """Compute with as many threads as before, as equal sums need; OMP_NUM_THREADS and fewer cores go first."""
     if "OMP_NUM_THREADS" not in os.environ and count <= (os.cpu_count() or 1):

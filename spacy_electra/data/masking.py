@@ -28,6 +28,14 @@ class Masked:
     positions: Positions
     original: Tensor  # (B, K) the pieces that stood at the chosen positions
 
+    def split(self, size: int) -> list["Masked"]:
+        """The same rows in order, in batches of at most `size`."""
+        parts = [t.split(size) for t in (self.ids, self.positions.index, self.positions.weight, self.original)]
+        return [
+            Masked(ids=ids, positions=Positions(index=index, weight=weight), original=original)
+            for ids, index, weight, original in zip(*parts, strict=True)
+        ]
+
 
 def chosen_per_row(width: int, rate: float) -> int:
     """K for rows of `width` pieces: the rounded share, at least one (19 of 128 at 15 %, as in Google's code)."""

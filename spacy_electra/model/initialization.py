@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from spacy_electra.model.electra import MaskedHead
 from spacy_electra.model.encoder import Attention, Block, Body, Embeddings
 
-Initialization = Literal["paper", "fan_in", "local", "corpus"]
+WithoutCorpus = Literal["paper", "fan_in", "local"]
+Initialization = Literal[WithoutCorpus, "corpus"]
 PAPER_STD = 0.02
 OFFSETS = (-1, 1, -2, 2)  # where the first heads look, counted through the blocks
 EMBEDDING_STD = 0.1  # words and positions of "local": a step of Adam is as large for a small weight as for a large one

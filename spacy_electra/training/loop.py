@@ -88,7 +88,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
     `settings.most_skips` of them in a row, and where a loss is not finite.
     """
     peak = float(task.optimizer.learn_rate)
-    settle_portion(task, state)
+    settle_portion(task, before=state.rows_at_once)
     begun = time.monotonic() - state.seconds
     progress = task.progress(state)
     if progress < BEST_COUNTS_FROM:  # the budget was raised since
@@ -147,7 +147,8 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
     Out of memory, the same rows with the same masks are taken again in smaller ones.
     """
-    chosen = _masked(learner, rows).positions.weight.sum()
+    masked = _masked(learner, rows)
+    chosen = masked.positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
     chosen, real = learner.ranks.add(torch.stack([chosen, real])).unbind()
     weights = LossWeights(
@@ -155,7 +156,7 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     )
     losses = within_memory(
         learner.portion,
-        lambda: _gather_gradients(learner, rows, weights),
+        lambda: _gather_gradients(learner, Batch(rows=rows, masked=masked), weights),
         forget=shim_of(learner.model).forget_gradients,
     )
     learner.model.finish_update(learner.optimizer)
@@ -172,24 +173,30 @@ def skipped_steps(task: Task) -> tuple[int, int]:
     return int(in_a_row), int(in_all)
 
 
-def _gather_gradients(learner: Learner, rows: Rows, weights: LossWeights) -> Tensor:
+def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> Tensor:
     """Add up the gradients of the rows, a portion at a time; (2,) the sums of the losses of both halves."""
-    losses = torch.zeros(2, device=rows.ids.device)
-    for batch in _batches(learner, rows):
-        output, backprop = learner.model.begin_update(batch)
+    losses = torch.zeros(2, device=batch.rows.ids.device)
+    size = learner.portion.rows or len(batch.rows)
+    for rows, masked in zip(batch.rows.split(size), batch.masked.split(size), strict=True):
+        output, backprop = learner.model.begin_update(Batch(rows=rows, masked=masked))
         backprop(weights)
         losses += _losses(output)
     return losses
 
 
-def settle_portion(task: Task, state: State) -> None:
-    """Decide how many rows go through the model at once: as before in this run, as set, or as many as fit."""
+def settle_portion(task: Task, *, before: int) -> None:
+    """Decide, once for a task, how many rows go through the model at once: as before, as set, or as many as fit.
+
+    before: what `State.rows_at_once` says; 0 for a run that begins, or one whose setting was changed since.
+    """
     rows = task.ranks.share(task.settings.batch_rows)[1]
-    if state.rows_at_once:
-        task.portion.rows = min(rows, state.rows_at_once)
+    if task.portion.rows:
+        return
+    if before:
+        task.portion.rows = min(rows, before)
     elif task.settings.micro_batch != "auto":
         task.portion.rows = min(rows, task.settings.micro_batch or rows)
-    elif not task.portion.rows:
+    else:
         fit = rows_that_fit(lambda count: _kept(task, count), free=free_memory(task.device), most=rows)
         task.portion.rows = even_portion(rows, most=fit)
 
@@ -206,11 +213,6 @@ def _losses(output: Output) -> Tensor:
     guessed = output.guesses.loss.detach()
     judged = torch.zeros_like(guessed) if output.verdicts is None else output.verdicts.loss.detach()
     return torch.stack([guessed, judged])
-
-
-def _batches(learner: Learner, rows: Rows) -> Iterator[Batch]:
-    for part in rows.split(learner.portion.rows or len(rows)):
-        yield Batch(rows=part, masked=_masked(learner, part))
 
 
 def _masked(learner: Learner, rows: Rows) -> Masked:
@@ -231,6 +233,5 @@ def _dev_outputs(task: Task, on_rows: Callable[[int], object]) -> Iterator[tuple
     size = task.portion.rows or min(task.settings.batch_rows, DEV_ROWS_AT_ONCE)
     for first in range(0, most, size):
         rows = task.dev.batch(first, min(size, most - first)).to(task.device)
-        for batch in _batches(task, rows):
-            yield task.model.predict(batch), batch.rows.is_real
+        yield task.model.predict(Batch(rows=rows, masked=_masked(task, rows))), rows.is_real
         on_rows(len(rows))

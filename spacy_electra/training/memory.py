@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -112,13 +111,19 @@ def free_memory(device: torch.device) -> int:
         return min(torch.cuda.mem_get_info(device)[0] + reserve, allowed - torch.cuda.memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    import psutil  # a machine that computes on a graphics card may lack it
+
     return min(int(psutil.virtual_memory().available), _left_in_container())
 
 
 def _left_in_container(folder: Path = CGROUP) -> int:
-    """What control groups (version 2) leave of a limit; more than any machine has where there is none."""
+    """What control groups (version 2) leave of a limit; more than any machine has where there is none.
+
+    Cached files that nobody reads count as used there, but give way.
+    """
     try:
         limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no control groups, or "max"
+        cached = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())["inactive_file"]
+    except (OSError, ValueError, KeyError):  # no control groups, or "max"
         return 2**62
-    return max(0, limit - used)
+    return max(0, limit - used + int(cached))

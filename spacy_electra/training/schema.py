@@ -37,9 +37,7 @@ class Training(Section):
     max_epochs: float = Field(ge=0, allow_inf_nan=False)
     max_minutes: float = Field(ge=0, allow_inf_nan=False)
     batch_rows: int = Field(ge=1)  # rows of an optimizer step
-    micro_batch: (
-        Annotated[int, Field(ge=0)] | Literal["auto"]
-    )  # rows of one forward pass; 0 for all, auto for what fits
+    micro_batch: Annotated[int, Field(ge=0)] | Literal["auto"]  # rows of a forward pass; 0: all, auto: what fits
     mask_rate: float = Field(gt=0, lt=1)
     keep_rate: float = Field(ge=0, lt=1)  # of the chosen pieces, those that are not hidden
     discriminator_weight: float = Field(gt=0, allow_inf_nan=False)

@@ -240,6 +240,21 @@ def test_harmless_changes_are_told_and_accepted(train: Train, tmp_path: Path) ->
     assert [record["step"] for record in metrics(tmp_path)] == [2, 4, 6, 7]
 
 
+def test_another_portion_is_taken_from_where_the_run_goes_on(train: Train, tmp_path: Path) -> None:
+    train(tmp_path)
+    train(tmp_path, "--resume", "--training.max_steps", 7, "--training.micro_batch", 2)
+    assert load_config(tmp_path / "resolved.cfg")["training"]["micro_batch"] == 2
+
+
+def test_the_start_from_the_corpus_sets_the_words(train: Train, tmp_path: Path) -> None:
+    words = {}
+    for kind in ("local", "corpus"):
+        barely = ("--training.optimizer.learn_rate", 1e-9, "--training.max_steps", 1)
+        train(tmp_path / kind, "--model.initialization", kind, *barely)
+        words[kind] = last_weights(tmp_path / kind)["embeddings.word.weight"]
+    assert (words["local"] - words["corpus"]).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("key", "value", "was"),
     [
