@@ -9,8 +9,8 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
-from spacy_electra.data.corpus import Skipped
 from spacy_electra.data.shards import MANIFEST
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
 
 SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown ones are counted
@@ -20,6 +20,7 @@ SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown on
 def debug_data(
     paths: list[Path] = typer.Argument(..., metavar="CORPUS...|STORE", help="Text, or the folder of a store"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
+    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
     verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),
 ) -> None:
     """Print the counts of a corpus, with what is left out and why, or those of a store.
@@ -33,14 +34,17 @@ def debug_data(
     elif verify:
         raise ValueError(f"--verify checks a store, but {paths[0]} is none: it has no {MANIFEST}.")
     else:
-        _show_corpus(paths, max_faults=max_faults)
+        _show_corpus(paths, max_faults=max_faults, max_length=max_length)
 
 
-def _show_corpus(paths: list[Path], *, max_faults: int) -> None:
+def _show_corpus(paths: list[Path], *, max_faults: int, max_length: int | None) -> None:
     skipped = Skipped()
     documents = words = characters = longest = 0
     with bar(corpus_bytes(paths), what="read", unit="B") as progress:
-        for document in open_documents(paths, skipped=skipped, max_faults=max_faults, on_bytes=progress.update):
+        read = open_documents(
+            paths, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+        )
+        for document in read:
             documents += 1
             words += len(document.text.split())
             characters += len(document.text)

@@ -7,7 +7,8 @@ from pathlib import Path
 from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
-from spacy_electra.data.corpus import EMPTY, Document, Skipped, read_documents
+from spacy_electra.data.corpus import Document, read_documents
+from spacy_electra.data.skipped import EMPTY, Skipped
 from spacy_electra.data.sources import find_files, total_bytes
 
 SPACY = ".spacy"
@@ -19,17 +20,22 @@ def open_documents(
     *,
     skipped: Skipped,
     max_faults: int,
+    max_length: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of files, folders, globs and URLs; those of `.spacy` files come last.
 
-    skipped: is filled while reading. max_faults: broken lines put up with. on_bytes: called with the bytes read
-    since the last call, of `corpus_bytes`.
+    skipped: is filled while reading. max_faults: faults put up with. max_length: characters of a document, None for no
+    limit; not of `.spacy` files. on_bytes: called with the bytes read since the last call, of `corpus_bytes`.
     Raises FileNotFoundError or ValueError as `data.corpus.read_documents`, and for a damaged `.spacy` file.
     """
     texts, bins = _apart(paths)
     reads = bool(texts or not bins)
-    plain = read_documents(texts, skipped=skipped, max_faults=max_faults, on_bytes=on_bytes) if reads else ()
+    plain = (
+        read_documents(texts, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=on_bytes)
+        if reads
+        else ()
+    )
     return chain(plain, _read_bins(bins, skipped, on_bytes or (lambda count: None)))
 
 
@@ -72,7 +78,7 @@ def _has_text(folder: Path) -> bool:
 
 def _as_typed(path: Path) -> str:
     """Path("https://x") has lost a slash."""
-    text = str(path)
+    text = path.as_posix()
     scheme, colon, rest = text.partition(":/")
     return f"{scheme}://{rest}" if colon and len(scheme) > 1 and not rest.startswith("/") else text
 

@@ -9,9 +9,9 @@ from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Skipped
 from spacy_electra.data.parts import join_parts, joined_pieces, missing_parts, share_out
-from spacy_electra.data.shards import MANIFEST, Manifest
+from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -23,6 +23,7 @@ def tokenize(
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer"),
     processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
+    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
     num_shards: int = typer.Option(1, "--num-shards", min=1, help="Share the files out among this many jobs"),
     shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
     join: bool = typer.Option(False, "--join", help="Make one store of what all jobs wrote"),
@@ -57,18 +58,20 @@ def tokenize(
         paths, folder = [Path(name) for name in shares.files[shard_index]], shares.part(out_dir, shard_index)
     skipped = Skipped()
     with bar(corpus_bytes(paths), what="tokenize", unit="B") as progress:
-        documents = open_documents(paths, skipped=skipped, max_faults=max_faults, on_bytes=progress.update)
+        documents = open_documents(
+            paths, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+        )
         manifest = build_store(
             documents,
             pieces,
             folder,
             processes=processes,
-            skipped=skipped.counts,
+            skipped=skipped,
             overwrite=overwrite,
             keep_digests=shares is not None,
         )
     if skipped.faults:
-        warn(str(skipped))
+        warn(f"{skipped}\n  all of it is listed in {folder / SKIPPED}")
     _tell(manifest, folder)
     if shares is not None:
         left = len(missing_parts(out_dir, shares))

@@ -8,7 +8,7 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
-from spacy_electra.data.corpus import Skipped
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
 from spacy_electra.model.hub import find_discriminator
 
@@ -26,6 +26,7 @@ def train_tokenizer(
         None, "--from", help="Take the vocabulary of these weights instead of learning one; null learns one"
     ),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
+    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the tokenizer that is there"),
 ) -> None:
     """Learn a WordPiece vocabulary; Hugging Face's ElectraTokenizer reads it as well.
@@ -45,7 +46,9 @@ def train_tokenizer(
         return
     skipped = Skipped()
     with bar(corpus_bytes(paths), what="read", unit="B") as progress:
-        documents = open_documents(paths, skipped=skipped, max_faults=max_faults, on_bytes=progress.update)
+        documents = open_documents(
+            paths, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+        )
         tokenizer = train_wordpiece(
             (document.text for document in documents), vocab_size=vocab_size, cased=cased, strip_accents=strip_accents
         )

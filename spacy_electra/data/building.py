@@ -5,7 +5,7 @@ document starts. Nothing is written before the first document is there.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice, takewhile
@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from spacy_electra.data.corpus import Document
-from spacy_electra.data.files import remove_files
+from spacy_electra.data.files import alone_in, remove_files
 from spacy_electra.data.shards import (
     BUILDING,
     BUILDING_ONLY,
     DIGESTS,
     MANIFEST,
     PLANS,
+    SKIPPED,
     STORE_FILES,
     TOKENIZER,
     Manifest,
@@ -31,6 +32,7 @@ from spacy_electra.data.shards import (
     is_whole,
     join_starts,
 )
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
 from spacy_electra.data.tokenizing import Progress, tokenized
 from spacy_electra.data.wordpiece import WordPiece
@@ -48,7 +50,7 @@ def build_store(
     shard_pieces: int = SHARD_PIECES,
     processes: int = 1,
     progress: Progress | None = None,
-    skipped: Mapping[str, int] | None = None,
+    skipped: Skipped | None = None,
     overwrite: bool = False,
     keep_digests: bool = False,
 ) -> Manifest:
@@ -57,11 +59,12 @@ def build_store(
     shard_pieces: a shard ends with the document that brings it to this many pieces.
     processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
     progress: called with the number of documents and of pieces that are done since the last call.
-    skipped: the reader's live counts of what it left out, by reason; read when `documents` ends.
+    skipped: what the reader leaves out, complete when `documents` ends.
     overwrite: replace the store that is there, whatever it holds, once `documents` gives the first.
     keep_digests: leave the files that `shards.read_digests` reads.
     Returns what was written, the same bytes for the same input however often the build was interrupted.
-    Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, and where there is no text.
+    Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, where another process builds one
+    there, and where there is no text.
     """
     if shard_pieces < 1 or processes < 1:
         raise ValueError(f"shard_pieces and processes must be at least 1, but got {shard_pieces} and {processes}.")
@@ -75,7 +78,8 @@ def build_store(
         return builder.manifest
     with closing(tokenized(documents, tokenizer, processes=processes, progress=progress)) as found:
         return builder.write(
-            ((digest_of(document.text), ids) for document, ids in found), skipped={} if skipped is None else skipped
+            ((digest_of(document.text), ids) for document, ids in found),
+            skipped=skipped if skipped is not None else Skipped(),
         )
 
 
@@ -99,6 +103,7 @@ class Builder:
         self._tokenizer = tokenizer
         self._overwrite = overwrite
         self._keep_digests = keep_digests
+        self._has_room = not overwrite
         self._text = TextFingerprint()
         dtype = "<u2" if tokenizer.size <= 1 << 16 else "<u4"
         fresh = Manifest(dtype, tokenizer.size, tokenizer.special, tokenizer.fingerprint, shard_pieces)
@@ -124,29 +129,31 @@ class Builder:
         if not is_end:
             raise self._another_corpus(f"the corpus given has more than its {self.manifest.documents} documents")
 
-    def write(self, pairs: Pairs, *, skipped: Mapping[str, int]) -> Manifest:
+    def write(self, pairs: Pairs, *, skipped: Skipped) -> Manifest:
         """Write all documents after those that are there, and finish. An error leaves whole shards or nothing.
 
-        skipped: what the reader left out, by reason; read when `pairs` ends.
+        skipped: what the reader leaves out, complete when `pairs` ends.
         """
-        before = _names_in(self.directory)
-        try:
-            first = next(pairs, None)
-            if first is not None:
-                self._make_room()
-                for shard in self._shards(chain([first], pairs)):
-                    self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
-                    self.manifest.write(self.directory / BUILDING)
-            return self._finish(replace(self.manifest, skipped=dict(skipped)))
-        except BaseException:
-            self._tidy(before)
-            raise
+        with alone_in(self.directory):
+            before = _names_in(self.directory)
+            try:
+                first = next(pairs, None)
+                if first is not None:
+                    self._make_room()
+                    for shard in self._shards(chain([first], pairs)):
+                        self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
+                        self.manifest.write(self.directory / BUILDING)
+                return self._finish(skipped)
+            except BaseException:
+                self._tidy(before)
+                raise
 
     def _make_room(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             remove_files(self.directory, STORE_FILES)
             shutil.rmtree(self.directory / PLANS, ignore_errors=True)
+            self._has_room = True
         self._tokenizer.save(self.directory / TOKENIZER)
 
     def _shards(self, pairs: Pairs) -> Iterator[Shard]:
@@ -163,21 +170,25 @@ class Builder:
                 shard = writer.close(text=self._text.value)
             yield shard
 
-    def _finish(self, manifest: Manifest) -> Manifest:
-        """Join the document starts, write the manifest, and remove what only the build needed."""
-        directory = self.directory
+    def _finish(self, skipped: Skipped) -> Manifest:
+        """Join the document starts, list what was left out, write the manifest, remove what only the build needed."""
+        directory, manifest = self.directory, replace(self.manifest, skipped=dict(skipped.counts))
         if manifest.pieces == 0:
             raise ValueError(
                 f"the corpus for {directory} has no text: {manifest.documents} documents without a piece, "
                 f"{sum(manifest.skipped.values())} left out by the reader {dict(manifest.skipped)}."
             )
         manifest = replace(manifest, starts_sha256=join_starts(directory, manifest))
+        if skipped.total:
+            skipped.write(directory / SKIPPED)
         manifest.write(directory / MANIFEST)
         remove_files(directory, tuple(name for name in BUILDING_ONLY if name != DIGESTS or not self._keep_digests))
         return manifest
 
     def _tidy(self, before: set[str] | None) -> None:
         """Remove what an error left that no later build can use. before: the names in the directory when it began."""
+        if not self._has_room:
+            return  # nothing was written yet, and what is there is another build's
         remove_files(self.directory, ("*.partial",))
         if self.manifest.shards:
             return

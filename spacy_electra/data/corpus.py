@@ -9,13 +9,13 @@ Text is UTF-8, with or without a byte order mark. Memory holds one document, a b
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from spacy_electra.data.formats import Fault, read_texts
+from spacy_electra.data.formats import Fault, Text, read_texts
+from spacy_electra.data.skipped import EMPTY, SHORT, Skipped
 from spacy_electra.data.sources import Source, find_files, open_source
 
-EMPTY, SHORT = "empty", "too short"  # reasons to leave out a document that are no faults
-_EXAMPLES = 3  # kept of each reason
+LONG, NUL = "too long", "NUL character"  # reasons that are faults
 
 
 @dataclass(frozen=True)
@@ -27,95 +27,72 @@ class Document:
     line: int  # its first, from 1; the row in Parquet
 
 
-@dataclass(frozen=True)
-class Example:
-    """One document that was left out."""
-
-    source: str
-    line: int
-    reason: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.source}:{self.line}: {self.detail}"
-
-
-@dataclass
-class Skipped:
-    """What was left out: how often for each reason, and the first three examples of each."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: list[Example] = field(default_factory=list)
-
-    def add(self, reason: str, source: str, line: int, detail: str | None = None) -> None:
-        """Count one document."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        if self.counts[reason] <= _EXAMPLES:
-            self.examples.append(Example(source, line, reason, detail or reason))
-
-    @property
-    def total(self) -> int:
-        """All that was left out."""
-        return sum(self.counts.values())
-
-    @property
-    def faults(self) -> int:
-        """Those that should not be there; empty and short documents are ordinary."""
-        return sum(count for reason, count in self.counts.items() if reason not in (EMPTY, SHORT))
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
-        shown = [example for example in self.examples if example.reason not in (EMPTY, SHORT)][:_EXAMPLES]
-        return f"{self.total} left out{f' ({reasons})' * bool(reasons)}" + "".join(
-            f"\n  {example}" for example in shown
-        )
-
-
 def read_documents(
     paths: Iterable[str],
     *,
     skipped: Skipped,
     max_faults: int = 1000,
     min_length: int = 1,
+    max_length: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of files, folders, globs and URLs, in the order of `sources.find_files`.
 
-    skipped: is filled while reading. max_faults: broken lines and lines without text that are put up with; one more
-    stops. min_length: characters that a document needs, white space at its ends apart. on_bytes: called with the bytes
-    of the files, as stored, read since the last call (`sources.total_bytes` gives their sum).
+    skipped: is filled while reading. max_faults: broken lines, lines without text and documents that are too long or
+    hold a NUL character that are put up with; one more stops. min_length, max_length: characters that a document needs
+    and may have, white space at its ends apart; None for no limit. on_bytes: called with the bytes of the files, as
+    stored, read since the last call (`sources.total_bytes` gives their sum).
 
     Raises FileNotFoundError or ValueError: at once for paths that cannot be read; while reading for a file that is
     damaged or not UTF-8, for too many faults, and where no document is left.
     """
-    files = find_files(paths)
-    return _usable(files, skipped, max_faults, max(min_length, 1), on_bytes or (lambda count: None))
+    limits = Limits(faults=skipped.faults + max_faults, shortest=max(min_length, 1), longest=max_length)
+    return _usable(find_files(paths), skipped, limits, on_bytes or (lambda count: None))
 
 
-def _usable(
-    files: list[str], skipped: Skipped, max_faults: int, min_length: int, on_bytes: Callable[[int], None]
-) -> Iterator[Document]:
+@dataclass(frozen=True)
+class Limits:
+    """What is put up with."""
+
+    faults: int  # of all that the reader has met
+    shortest: int  # characters of a document
+    longest: int | None
+
+
+def _usable(files: list[str], skipped: Skipped, limits: Limits, on_bytes: Callable[[int], None]) -> Iterator[Document]:
     """The documents with enough text; everything else into `skipped`."""
-    some, most = False, skipped.faults + max_faults
+    some, before = False, skipped.faults
     for name in files:
         with open_source(name) as source:
             place = 0
             for entry in read_texts(source):
                 place = _report(source, place, on_bytes)
-                if isinstance(entry, Fault):
-                    skipped.add(entry.reason, name, entry.line, entry.detail)
-                    _check_faults(skipped, most, max_faults)
-                elif (length := len(entry.text.strip())) < min_length:
-                    skipped.add(SHORT if length else EMPTY, name, entry.line)
+                judged = entry if isinstance(entry, Fault) else _judge(entry, limits)
+                if isinstance(judged, Fault):
+                    skipped.add(judged.reason, name, judged.line, judged.detail)
+                    _check_faults(skipped, limits.faults, limits.faults - before)
                 else:
                     some = True
-                    yield Document(text=entry.text, source=name, line=entry.line)
+                    yield Document(text=judged.text, source=name, line=judged.line)
             _report(source, place, on_bytes)
     if not some:
         raise ValueError(
             f"the corpus has no usable document, expected at least one with text in {', '.join(files[:3])}"
             f"{' ...' * (len(files) > 3)}: {skipped if skipped.total else 'there is nothing in it'}"
         )
+
+
+def _judge(entry: Text, limits: Limits) -> Text | Fault:
+    """The text, or what is wrong with it."""
+    length = len(entry.text.strip())
+    if length < limits.shortest:
+        reason = SHORT if length else EMPTY
+        return Fault(entry.line, reason, reason)
+    if limits.longest is not None and length > limits.longest:
+        return Fault(entry.line, LONG, f"{length} characters, at most {limits.longest} were asked for")
+    if (place := entry.text.find("\0")) >= 0:
+        return Fault(entry.line, NUL, f"a NUL character, number {place + 1} of the text")
+    return entry
 
 
 def _report(source: Source, place: int, on_bytes: Callable[[int], None]) -> int:

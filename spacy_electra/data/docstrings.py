@@ -73,11 +73,11 @@ def read_module(module: Module, *, min_words: int) -> list[str] | None:
     Raises OSError where the file cannot be read.
     """
     try:
-        tree = _parse(module.path.read_bytes())
+        strings = list(_documentation(_parse(module.path.read_bytes()).body))
     except _UNPARSABLE:
         return None
-    strings = (text.replace("\x00", "") for text in _documentation(tree.body) if _is_text(text))
-    return [paragraph for text in strings for paragraph in prose_of(text, min_words=min_words)]
+    texts = (text.replace("\x00", "") for text in strings if _is_text(text))
+    return [paragraph for text in texts for paragraph in prose_of(text, min_words=min_words)]
 
 
 def _parse(content: bytes) -> ast.Module:

@@ -2,7 +2,13 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def remove_files(directory: Path, patterns: tuple[str, ...]) -> None:
@@ -42,3 +48,45 @@ def replace_file(path: Path, content: bytes | bytearray) -> None:
         file.flush()
         os.fsync(file.fileno())
     give_name(path)
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep other processes of this machine and user from writing into `directory`, which need not be there.
+
+    The lock lies among the temporary files, so that nothing is left in `directory`; the system forgets the lock of a
+    process that dies. Raises ValueError where another process holds it.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    name = hashlib.sha256(str(directory.resolve()).encode("utf8", "surrogateescape")).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"spacy-electra-{user}-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is writing into {directory}: wait for it or stop it, or give another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def filled_whole(directory: Path, *, last: str) -> Iterator[Path]:
+    """A folder to write into, whose files move into `directory` when all are written; an error leaves none of them.
+
+    last: name of the file that moves last, so that whoever finds it finds the others.
+    """
+    was_there = directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+    try:
+        yield partial
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
+            os.replace(path, directory / path.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not was_there:
+            with suppress(OSError):  # it holds the files
+                directory.rmdir()

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 MIN_WINDOW = 8
 _DEV_MOST, _DEV_LEAST = 500, 10  # documents
 _ONE_DOCUMENT_STRETCH = 512  # pieces
+_STRETCHES_HELD = 4096  # read before memory is given back, at 64 KiB each at most
 _BEFORE_THE_FIRST = -1  # the epoch whose order chooses the dev documents
 
 
@@ -84,6 +85,7 @@ class Packing:
         self.window = window
         self.seed = seed
         self.rows = self._plan.rows  # in an epoch
+        self._read = 0  # stretches, since memory was given back
         self.epoch_pieces = int((ranges[:, 1] - ranges[:, 0]).sum())  # of text, [CLS] and [SEP] not counted
 
     def batch(self, first_row: int, count: int) -> Rows:
@@ -102,6 +104,7 @@ class Packing:
         """The rows (B,) of the plan as arrays over all slots B * T, filled stretch by stretch."""
         special = self._store.manifest.special
         first, count = self._plan.stretches(row)
+        self._give_back_after(int(count.sum()))
         number = _counted(count)  # (S,) of the stretch in its row
         stretch = np.repeat(first, count) + number
         start, length = self._plan.starts[stretch], self._plan.lengths[stretch].astype(np.int64)
@@ -123,6 +126,14 @@ class Packing:
             positions=self._table(positions),
             keys=keys,
         )
+
+    def _give_back_after(self, stretches: int) -> None:
+        """Each stretch lies somewhere else in the files, and brings the pages around it."""
+        self._read += stretches
+        if self._read >= _STRETCHES_HELD:
+            self._store.give_back()
+            self._plan.give_back()
+            self._read = 0
 
     def _table(self, flat: np.ndarray) -> Tensor:
         """(B * T,) as (B, T)."""

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from spacy_electra.data.building import SHARD_PIECES, Builder, Pairs
-from spacy_electra.data.shards import MANIFEST, PARTS, Manifest, read_digests
+from spacy_electra.data.shards import MANIFEST, PARTS, SKIPPED, Manifest, read_digests
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import is_url
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
@@ -107,16 +107,21 @@ def join_parts(
         builder.check_end(next(pairs, None) is None)
         manifest = builder.manifest
     else:
-        skipped: Counter[str] = Counter()
-        for part in parts:
-            skipped.update(part.manifest.skipped)
-        manifest = builder.write(pairs, skipped=skipped)
+        manifest = builder.write(pairs, skipped=_skipped_of(parts))
     del parts, pairs  # Windows removes no file that is mapped
     for folder in shares.parts(out_dir):
         shutil.rmtree(folder)
     if not any((out_dir / PARTS).iterdir()):
         (out_dir / PARTS).rmdir()
     return manifest
+
+
+def _skipped_of(parts: Sequence[Store]) -> Skipped:
+    skipped = Skipped()
+    for part in parts:
+        if part.manifest.skipped:
+            skipped.add_listed(part.directory / SKIPPED)
+    return skipped
 
 
 def _pairs_of(parts: Sequence[Store], on_pieces: Callable[[int], object]) -> Pairs:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from uuid import uuid4
 
 import numpy as np
 
+from spacy_electra.data.maps import give_back, map_array
+
 logger = logging.getLogger(__name__)
 
 MIN_STRETCH = 16  # slots; in fewer a document would begin with next to no context
 SPECIAL_SLOTS = 2  # [CLS] and [SEP]
 _RANGES_AT_ONCE = 1 << 18
 _VERSION = 1
+_ABANDONED_AFTER = 24 * 3600  # seconds without a change, of what a crash left unfinished
 _COLUMNS = {"starts": "<i8", "lengths": "<i4", "first": "<i8"}
 
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -48,6 +52,10 @@ class Plan:
         following = self.first[np.where(is_last, rows, rows + 1)]
         return first, np.where(is_last, len(self.starts), following) - first
 
+    def give_back(self) -> None:
+        """Let go of the memory that reading has taken."""
+        give_back([self.starts, self.lengths, self.first])
+
 
 def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: Path | None) -> Plan:
     """Plan the rows of `window` slots for ranges (N, 2) of pieces, or map the plan that was made before.
@@ -62,7 +70,7 @@ def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: P
     try:
         if not kept.exists():
             _write(chunks, kept)
-        return Plan(**{name: _map(kept / name, dtype) for name, dtype in _COLUMNS.items()})
+        return Plan(**{name: map_array(kept / name, dtype) for name, dtype in _COLUMNS.items()})
     except OSError as fault:
         logger.info("The plan of the rows stays in memory: %s cannot be used (%s).", kept, fault)
         return _in_memory(_chunks(ranges, window))
@@ -119,6 +127,9 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
     """Write the columns chunk by chunk; another process may do the same at once, and the first one is kept."""
     partial = kept.with_name(f"{kept.name}.{uuid4().hex}.partial")
     partial.mkdir(parents=True)
+    for abandoned in kept.parent.glob("*.partial"):
+        if abandoned.stat().st_mtime < time.time() - _ABANDONED_AFTER:
+            shutil.rmtree(abandoned, ignore_errors=True)
     try:
         with ExitStack() as stack:
             files = [stack.enter_context((partial / name).open("wb")) for name in _COLUMNS]
@@ -135,10 +146,6 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _map(path: Path, dtype: str) -> np.ndarray:
-    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
 
 
 def _key(ranges: np.ndarray, window: int, fingerprint: str) -> str:

@@ -8,6 +8,7 @@ shard-00000.digests      what identifies the text of each of its documents; gone
 starts.npy               where all documents begin, and where the last one ends
 tokenizer/               the vocabulary that made the pieces
 parts/                   what several jobs wrote; gone when they are joined
+skipped.jsonl            what the reader left out, where it left out anything
 plans/                   which pieces stand in which row, kept by the packing
 """
 
@@ -34,9 +35,16 @@ STARTS = "starts.npy"
 TOKENIZER = "tokenizer"
 PLANS = "plans"
 PARTS = "parts"
+SKIPPED = "skipped.jsonl"
 DIGESTS = "shard-*.digests"
 BUILDING_ONLY = (BUILDING, "shard-*.starts.npy", DIGESTS, "*.partial")
-STORE_FILES = (MANIFEST, STARTS, "shard-*.bin", *BUILDING_ONLY)  # the manifest first: what lacks it is unfinished
+STORE_FILES = (
+    MANIFEST,
+    STARTS,
+    SKIPPED,
+    "shard-*.bin",
+    *BUILDING_ONLY,
+)  # the manifest first: what lacks it is unfinished
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spacy_electra.data.files import sha256_of
+from spacy_electra.data.maps import give_back, map_array
 from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, STARTS, TOKENIZER, Manifest, Shard
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -83,6 +84,10 @@ class Store:
                 yield pieces[start:stop]
             first += shard.documents
 
+    def give_back(self) -> None:
+        """Let go of the memory that reading has taken."""
+        give_back([self.starts, *self._shards])
+
     def load_tokenizer(self) -> WordPiece:
         """The vocabulary that made the pieces; ValueError where the copy in the store was changed."""
         tokenizer = WordPiece.load(self.directory / TOKENIZER)
@@ -121,7 +126,6 @@ def _map_starts(path: Path, manifest: Manifest) -> np.ndarray:
 
 
 def _map_shard(path: Path, shard: Shard, dtype: str) -> np.ndarray:
-    """(pieces,) as a plain array over the map: slicing a np.memmap costs ten times as much."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing from its store. Copy it there, or build the store again.")
     expected = shard.pieces * np.dtype(dtype).itemsize
@@ -129,7 +133,7 @@ def _map_shard(path: Path, shard: Shard, dtype: str) -> np.ndarray:
         raise _damaged(path, f"{path.stat().st_size} bytes, expected {expected}")
     if expected == 0:
         return np.empty(0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
+    return map_array(path, dtype)
 
 
 def _damaged(path: Path, how: str) -> ValueError:

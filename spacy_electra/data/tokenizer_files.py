@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from spacy_electra.data.files import filled_whole
 from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PIECES
 
 logger = logging.getLogger(__name__)
@@ -60,11 +61,10 @@ def bert_normalizer(settings: Mapping[str, Any]) -> normalizers.BertNormalizer:
 
 
 def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: Path, *, model_max_length: int) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt.
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt, all of them or none.
 
     vocabulary: all pieces in the order of their numbers. model_max_length: pieces that a model takes at once.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     special = {f"{role}_token": piece for role, piece in SPECIAL_PIECES.items()}
     settings = {"tokenizer_class": "ElectraTokenizer", "model_max_length": model_max_length, **special}
     settings |= _settings_of(tokenizer.normalizer)
@@ -74,8 +74,9 @@ def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: 
         "special_tokens_map.json": json.dumps(special, indent=2) + "\n",
         "vocab.txt": "".join(f"{piece}\n" for piece in vocabulary),
     }
-    for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+    with filled_whole(directory, last="tokenizer.json") as folder:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _settings_of(normalizer: normalizers.Normalizer | None) -> dict[str, Any]:

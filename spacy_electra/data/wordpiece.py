@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _DELETED = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to Python; BERT's normaliser deletes it, joining words
 _MOST_KNOWN = 1 << 18  # stretches remembered, about 60 MB
+_LONGEST_KNOWN = 64  # characters of one; longer ones, as in Chinese, rarely come twice
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,11 @@ class WordPiece:
             encoded = self._encode_batch(new, self._tokenizer.encode_batch_fast)
         except ValueError as error:
             raise ValueError(_why_no_text(texts)) from error
-        known.update((stretch, _as_bytes(item.ids)) for stretch, item in zip(new, encoded, strict=True))
-        return [np.frombuffer(b"".join(map(known.__getitem__, parts)), dtype=np.int32) for parts in stretches]
+        ids_of = {stretch: _as_bytes(item.ids) for stretch, item in zip(new, encoded, strict=True)}
+        long = {stretch: ids for stretch, ids in ids_of.items() if len(stretch) > _LONGEST_KNOWN}
+        known.update((stretch, ids) for stretch, ids in ids_of.items() if stretch not in long)
+        here = ChainMap(long, known) if long else known
+        return [np.frombuffer(b"".join(map(here.__getitem__, parts)), dtype=np.int32) for parts in stretches]
 
     def _encode_batch(self, texts: Sequence[str], encode: Callable[..., list[Encoding]]) -> list[Encoding]:
         if multiprocessing.parent_process() is not None:  # a worker among several has one core, not all

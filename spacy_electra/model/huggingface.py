@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from spacy_electra.data.files import filled_whole
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import Encoder, EncoderShape
@@ -50,8 +51,8 @@ def save_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiec
     """Write what a pipeline goes on with: an `ElectraForPreTraining` directory.
 
     The encoder of the masked-language-model objective has another head and becomes an `ElectraForMaskedLM`.
-    For this and the other two: made where missing, float32, vocabulary cut to the tokenizer's size; OSError where
-    the directory cannot be written, ValueError where the tokenizer has pieces that the model lacks.
+    For this and the other two: all files or none, made where missing, float32, vocabulary cut to the tokenizer's size;
+    OSError where the directory cannot be written, ValueError where the tokenizer has pieces that the model lacks.
     """
     names = embedding_names() | body_names(model.shape, "discriminator")
     if isinstance(model, Electra):
@@ -85,10 +86,10 @@ def _save(
             prefix = PREFIX if is_encoder(name) and architecture != "ElectraModel" else ""
             weights[prefix + name] = part.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
     config = config_of(replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out_dir / WEIGHTS, metadata={"format": "pt"})
-    (out_dir / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
-    tokenizer.save(out_dir, model_max_length=shape.positions)
+    with filled_whole(out_dir, last=CONFIG) as folder:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+        tokenizer.save(folder, model_max_length=shape.positions)
 
 
 def _check_vocabulary(tokenizer: WordPiece, shape: EncoderShape, source: str) -> None:

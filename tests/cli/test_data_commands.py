@@ -92,6 +92,16 @@ def test_faulty_lines_are_counted_and_shown(electra: Invoke, tmp_path: Path, tok
     said = electra("tokenize", path, tmp_path / "store", "--tokenizer", tokenizer_dir)
     assert "1 documents" in said
     assert f"{path}:2:" in said.replace(" ", "")
+    listed = [json.loads(line) for line in (tmp_path / "store" / "skipped.jsonl").read_text().splitlines()]
+    assert [(one["line"], one["reason"]) for one in listed] == [(2, "broken JSON"), (3, "empty")]
+
+
+def test_documents_over_the_limit_are_left_out(electra: Invoke, tmp_path: Path, tokenizer_dir: Path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "The file is found."}\n{"text": "The tensor is not found."}\n')
+    electra("tokenize", path, tmp_path / "store", "--tokenizer", tokenizer_dir, "--max-length", 20)
+    assert Store.open(tmp_path / "store").manifest.skipped == {"too long": 1}
+    assert "left out: too long 1" in electra("debug", "data", path, "--max-length", 20)
 
 
 def test_debug_data_counts_a_corpus_and_what_is_left_out(electra: Invoke, tmp_path: Path):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from spacy_electra.data.corpus import Document, Skipped, read_documents
+from spacy_electra.data.corpus import Document, read_documents
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import find_files, total_bytes
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -122,6 +123,20 @@ def test_faults_are_counted_by_reason_with_their_places(tmp_path: Path) -> None:
     assert str(skipped).count(f"{path}:") == 3
 
 
+def test_all_that_was_left_out_is_listed_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b"{\n" * 9 + jsonl("x", ""))
+    skipped, again = Skipped(), Skipped()
+    list(read_documents([path], skipped=skipped))
+    skipped.write(tmp_path / "skipped.jsonl")
+    listed = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [(one["source"], one["line"], one["reason"]) for one in listed] == [
+        *((path, line, "broken JSON") for line in range(1, 10)),
+        (path, 11, "empty"),
+    ]
+    again.add_listed(tmp_path / "skipped.jsonl")
+    assert (again.counts, again.examples) == (skipped.counts, skipped.examples)
+
+
 def test_only_three_examples_of_a_reason_are_kept(tmp_path: Path) -> None:
     skipped = Skipped()
     list(read_documents([write(tmp_path / "a.jsonl", b"{\n" * 9 + jsonl("x"))], skipped=skipped))
@@ -143,6 +158,29 @@ def test_empty_and_short_documents_are_counted_but_no_faults(tmp_path: Path) -> 
     documents = list(read_documents([path], skipped=skipped, max_faults=0, min_length=3))
     assert [document.text for document in documents] == ["abc"]
     assert (skipped.counts, skipped.faults, skipped.total) == ({"empty": 2, "too short": 1}, 0, 3)
+
+
+def test_documents_over_the_limit_and_with_nul_characters_are_faults(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", jsonl("abc", "  abcd ", "a\0b", "ab"))
+    skipped = Skipped()
+    documents = list(read_documents([path], skipped=skipped, max_length=3))
+    assert [document.text for document in documents] == ["abc", "ab"]
+    assert (skipped.counts, skipped.faults) == ({"too long": 1, "NUL character": 1}, 2)
+    assert [str(example) for example in skipped.examples] == [
+        f"{path}:2: 4 characters, at most 3 were asked for",
+        f"{path}:3: a NUL character, number 2 of the text",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<p>HTML &amp; co.</p>", "one\r\ntwo", "x" * 1_000_000, "שלום עולם", "a\u200bb\u200d", "y" * 200_000, "\x1b[0m"],
+)
+def test_odd_text_is_text(tmp_path: Path, text: str) -> None:
+    skipped = Skipped()
+    path = write(tmp_path / "a.jsonl", jsonl(text))
+    assert [document.text for document in read_documents([path], skipped=skipped)] == [text]
+    assert skipped.total == 0
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])

@@ -53,6 +53,17 @@ def pieces_of(rows: Rows) -> list[int]:
     return sorted((rows.ids[rows.ids >= FIRST] - FIRST).tolist())
 
 
+def test_rows_are_the_same_when_memory_is_given_back_after_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path, [10, 40, 5, 7, 15])
+    whole = Packing(store, ranges_of([10, 40, 5, 7, 15]), window=32, seed=0).batch(0, 4)
+    monkeypatch.setattr(packing, "_STRETCHES_HELD", 1)
+    again = Packing(store, ranges_of([10, 40, 5, 7, 15]), window=32, seed=0)
+    for number in range(4):
+        assert torch.equal(again.batch(number, 1).ids[0], whole.ids[number])
+
+
 LENGTHS = (10, 40, 0, 5, 7, 15)  # 77 pieces; in windows of 32 they make four rows
 
 

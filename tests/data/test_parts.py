@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Skipped, read_documents
+from spacy_electra.data.corpus import read_documents
 from spacy_electra.data.parts import Shares, join_parts, missing_parts, share_out
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -36,7 +37,7 @@ def files(tmp_path: Path) -> list[str]:
 def build(files: Sequence[str], tokenizer: WordPiece, folder: Path, *, is_part: bool = False) -> None:
     skipped = Skipped()
     documents = read_documents(files, skipped=skipped)
-    build_store(documents, tokenizer, folder, shard_pieces=SHARD, skipped=skipped.counts, keep_digests=is_part)
+    build_store(documents, tokenizer, folder, shard_pieces=SHARD, skipped=skipped, keep_digests=is_part)
 
 
 def content(folder: Path) -> dict[str, bytes]:

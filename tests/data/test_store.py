@@ -1,7 +1,6 @@
 """The tokenised corpus on disk: what is written, that it is the same however it came about, and what is refused."""
 
 import json
-from collections import UserDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from spacy_electra.data import tokenizing
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
 from spacy_electra.data.tokenizing import PART_CHARACTERS, cut, encode_texts
 from spacy_electra.data.wordpiece import WordPiece
@@ -40,6 +40,13 @@ TEXTS = ("a b c", "d e", "", "f", "g h i j", "k l")  # 12 pieces
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> WordPiece:
     return make_tokenizer(tmp_path / "vocabulary")
+
+
+def left_out(*reasons: str) -> Skipped:
+    skipped = Skipped()
+    for line, reason in enumerate(reasons, start=1):
+        skipped.add(reason, "test.jsonl", line)
+    return skipped
 
 
 def break_off(after: int) -> Iterator[Document]:
@@ -92,10 +99,12 @@ def test_a_large_vocabulary_takes_four_bytes_a_piece(tmp_path: Path) -> None:
 
 def test_the_same_input_gives_the_same_bytes(tokenizer: WordPiece, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        build_store(documents(*TEXTS), tokenizer, tmp_path / name, shard_pieces=4, skipped={"too short": 2})
+        skipped = left_out("too short", "too short")
+        build_store(documents(*TEXTS), tokenizer, tmp_path / name, shard_pieces=4, skipped=skipped)
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert sorted(path.name for path in (tmp_path / "one").glob("*")) == [
-        "manifest.json", "shard-00000.bin", "shard-00001.bin", "shard-00002.bin", "starts.npy", "tokenizer",
+        "manifest.json", "shard-00000.bin", "shard-00001.bin", "shard-00002.bin", "skipped.jsonl", "starts.npy",
+        "tokenizer",
     ]  # fmt: skip
 
 
@@ -164,17 +173,19 @@ def test_a_build_repeats_the_shards_after_a_damaged_one(tokenizer: WordPiece, tm
     assert files(tmp_path / "whole") == files(tmp_path / "broken")
 
 
-class PowerCut(UserDict[str, int]):
-    """The reader's counts, which are asked for when all shards are written and the manifest is not."""
+class PowerCut(Skipped):
+    """What the reader left out, which is written when all shards are and the manifest is not."""
 
-    def __iter__(self) -> Iterator[str]:
+    def write(self, path: Path) -> None:
         raise KeyboardInterrupt
 
 
 def test_a_corpus_that_grew_after_the_interruption_is_read_to_its_end(tokenizer: WordPiece, tmp_path: Path) -> None:
     build_store(documents(*TEXTS, "m n"), tokenizer, tmp_path / "whole", shard_pieces=4)
+    skipped = PowerCut()
+    skipped.add("empty", "test.jsonl", 1)
     with pytest.raises(KeyboardInterrupt):
-        build_store(documents(*TEXTS), tokenizer, tmp_path / "grown", shard_pieces=4, skipped=PowerCut())
+        build_store(documents(*TEXTS), tokenizer, tmp_path / "grown", shard_pieces=4, skipped=skipped)
     build_store(documents(*TEXTS, "m n"), tokenizer, tmp_path / "grown", shard_pieces=4)
     assert files(tmp_path / "whole") == files(tmp_path / "grown")
 
@@ -195,6 +206,30 @@ def test_an_unfinished_build_is_not_opened(tokenizer: WordPiece, tmp_path: Path)
         Store.open(tmp_path)
     with pytest.raises(ValueError, match="shard_pieces=2, but got 3"):
         build_store(documents(*TEXTS), tokenizer, tmp_path, shard_pieces=3)
+
+
+@pytest.mark.usefixtures("one_document_a_batch")
+def test_an_overwriting_build_that_fails_before_its_first_document_leaves_what_was_there(
+    tokenizer: WordPiece, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build_store(break_off(5), tokenizer, tmp_path, shard_pieces=2)
+    before = files(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        build_store(break_off(0), tokenizer, tmp_path, shard_pieces=2, overwrite=True)
+    assert files(tmp_path) == before
+
+
+def test_two_builds_in_one_folder_are_not_let_at_it_together(tokenizer: WordPiece, tmp_path: Path) -> None:
+    def documents_of_a_slow_corpus() -> Iterator[Document]:
+        yield from documents(*TEXTS[:3])
+        with pytest.raises(ValueError, match=r"another process is writing into .*store: wait for it"):
+            build_store(documents("x"), tokenizer, tmp_path / "store", shard_pieces=4, overwrite=True)
+        yield from documents(*TEXTS[3:])
+
+    build_store(documents_of_a_slow_corpus(), tokenizer, tmp_path / "store", shard_pieces=4)
+    build_store(documents(*TEXTS), tokenizer, tmp_path / "alone", shard_pieces=4)
+    assert files(tmp_path / "store") == files(tmp_path / "alone")
 
 
 def test_a_finished_store_of_the_same_input_stays(tokenizer: WordPiece, tmp_path: Path) -> None:
@@ -282,7 +317,7 @@ def test_a_manifest_that_is_not_ours_is_refused(
 @pytest.mark.parametrize("texts", [(), ("", " \n")])
 def test_a_corpus_without_text_is_refused(tokenizer: WordPiece, tmp_path: Path, texts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=f"{len(texts)} documents without a piece, 3 left out"):
-        build_store(documents(*texts), tokenizer, tmp_path, skipped={"no text": 3})
+        build_store(documents(*texts), tokenizer, tmp_path, skipped=left_out(*["no text"] * 3))
 
 
 def test_a_long_document_is_cut_only_at_white_space(tokenizer: WordPiece) -> None:

@@ -30,7 +30,7 @@ from spacy_electra.cli.benchmark.stock import (
 )
 from spacy_electra.cli.documents import MAX_FAULTS, open_documents
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.corpus import Skipped
+from spacy_electra.data.skipped import Skipped
 from spacy_electra.model.hub import find_discriminator
 from spacy_electra.model.huggingface import load_encoder, save_encoder
 from spacy_electra.pipeline.transformer import encoder_of
