@@ -14,8 +14,9 @@ from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.pretraining import make_task, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import Settings, read_settings
-from spacy_electra.model.hub import find_discriminator, find_generator, read_config
-from spacy_electra.model.huggingface_format import shape_of
+from spacy_electra.model.hub import find_discriminator, find_generator, read_config, read_weights
+from spacy_electra.model.huggingface import PREFIX
+from spacy_electra.model.huggingface_format import is_encoder, shape_of
 from spacy_electra.training.loop import evaluate_dev
 
 SHAPE_KEYS = ("layers", "width", "feed_forward", "heads")
@@ -83,6 +84,11 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
     return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model, discriminator))
 
 
+def has_body(generator: Path) -> bool:
+    """Whether a generator's folder holds an encoder of its own; else the discriminator's body guesses as well."""
+    return any(is_encoder(name.removeprefix(PREFIX)) for name in read_weights(generator))
+
+
 def _shapes(model: str, discriminator: Path) -> dict[str, Any]:
     """What [model] must say of a model that belongs to no run."""
     generator = find_generator(model, None)
@@ -96,5 +102,5 @@ def _shapes(model: str, discriminator: Path) -> dict[str, Any]:
     return {
         "window": big.positions,
         "discriminator": numbers[0] | {"embedding": big.embedding},
-        "generator": numbers[1],
+        "generator": numbers[1] if has_body(generator) else None,
     }

@@ -30,6 +30,11 @@ def stand_in(config: Mapping[str, Any], halves: Sequence[str]) -> Any:
     return SimpleNamespace(pipeline=pipeline, pipe_names=list(halves), config=config, lang=None, meta={})
 
 
+def silent(nlp: Any, stdout: IO[str], stderr: IO[str]) -> tuple[LogStep, Callable[[], None]]:
+    """A logger for processes that say nothing."""
+    return (lambda info: None), (lambda: None)
+
+
 class RunLogger:
     """Hands a run's facts to a spaCy logger in the form that it knows."""
 
@@ -44,7 +49,7 @@ class RunLogger:
     def __call__(self, facts: Facts) -> None:
         """One step. A logger gets None for those without an evaluation, as in `spacy train`.
 
-        No `output_path` is told: loggers would take it for a pipeline.
+        No `output_path` is told: loggers would take it for a pipeline. "learn_rate" is ours.
         """
         if facts.evaluation is None:
             self.log(None)
@@ -59,6 +64,7 @@ class RunLogger:
                 "score": score,
                 "other_scores": scores,
                 "losses": facts.evaluation.losses,
+                "learn_rate": facts.learn_rate,
                 "checkpoints": self.checkpoints,
                 "seconds": int(facts.state.seconds),
                 "words": int(facts.state.row * self.pieces_per_row),

@@ -1,6 +1,8 @@
 """The work of `spacy electra pretrain`: config, store and device become a task; the task becomes a run on disk."""
 
 import shlex
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,11 @@ import spacy_electra
 from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_missing
 from spacy_electra.cli.errors import INTERRUPTED
 from spacy_electra.cli.interrupts import Interrupts
-from spacy_electra.cli.loggers import RunLogger
+from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
-from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, sets_new_portion, write_beginning
+from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
 from spacy_electra.cli.settings import Settings, make, read_settings
-from spacy_electra.data.packing import Packing, split_documents
+from spacy_electra.data.packing import Packing, Split, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of
@@ -70,8 +72,11 @@ def run_pretraining(
         settings = go_on(beginning, settings, train=data.train, dev=data.dev)
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
     with held(output) if task.ranks.is_first else nullcontext():
+        check_folder(output, resume=resume)
+        if task.ranks.is_first and (read_beginning(output) is None) != (beginning is None):
+            raise ValueError(f"another process has written into {output} meanwhile: start again to go on from there.")
         state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
-        settle_portion(task, before=0 if sets_new_portion(beginning, settings) else state.rows_at_once)
+        settle_portion(task, state)
         if task.ranks.is_first:
             data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
             write_beginning(output, given, task, train=data.train, dev=data.dev)
@@ -79,7 +84,7 @@ def run_pretraining(
         was_interrupted = spend_budget(settings, task, run, state)
     leave()
     if was_interrupted and task.ranks.is_first:
-        print(resume_command(output, gpu_id=gpu_id, code=code))
+        print(resume_command(output, gpu_id=gpu_id, code=code, processes=task.ranks.size))
     return INTERRUPTED if was_interrupted else 0
 
 
@@ -115,13 +120,15 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
     """Build the model and lay out the rows. is_new: no checkpoint brings the weights."""
     training, seed = settings.training, settings.system.seed
     model = make(settings.config["model"], "model")
+    documents = split(data, seed=seed)
     if is_new and settings.config["model"].get("init") is None:
-        counts = piece_counts(data.train, data.tokenizer.size)
+        held_out = documents.dev if data.dev is None else None
+        counts = piece_counts(data.train, data.tokenizer.size, without=held_out)
         start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate)
         if settings.config["model"].get("initialization") == "corpus":
-            start_from_neighbours(network_of(model), data.train, counts, seed=seed)
+            start_from_neighbours(network_of(model), data.train, counts, seed=seed, without=held_out)
     move(model, device)
-    train, dev = lay_out(data, window=model.attrs["window"], seed=seed)
+    train, dev = lay_out(data, documents, window=model.attrs["window"], seed=seed)
     rows = max(1, round(training.max_epochs * train.rows)) if training.max_epochs else 0
     return Task(
         model=model,
@@ -136,15 +143,17 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
     )
 
 
-def lay_out(data: Data, *, window: int, seed: int) -> tuple[Packing, Packing]:
-    """Rows of the training and of the dev set."""
+def split(data: Data, *, seed: int) -> Split:
+    """Documents of the training set, in its store, and of the dev set, in its own or in that of train."""
     if data.dev is None:
-        split = split_documents(data.train, seed=seed)
-        dev_store, train_ranges, dev_ranges = data.train, split.train, split.dev
-    else:
-        dev_store, train_ranges, dev_ranges = data.dev, all_ranges(data.train), all_ranges(data.dev)
-    train = Packing(data.train, train_ranges, window=window, seed=seed)
-    return train, Packing(dev_store, dev_ranges, window=window, seed=seed)
+        return split_documents(data.train, seed=seed)
+    return Split(train=all_ranges(data.train), dev=all_ranges(data.dev))
+
+
+def lay_out(data: Data, documents: Split, *, window: int, seed: int) -> tuple[Packing, Packing]:
+    """Rows of the training and of the dev set."""
+    train = Packing(data.train, documents.train, window=window, seed=seed)
+    return train, Packing(data.dev or data.train, documents.dev, window=window, seed=seed)
 
 
 def all_ranges(store: Store) -> np.ndarray:
@@ -156,15 +165,16 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which leave a checkpoint of the last whole step."""
     pieces_per_row = task.train.epoch_pieces / task.train.rows
     halves = ["generator", "discriminator"] if isinstance(network_of(task.model), Electra) else ["generator"]
-    log = RunLogger(settings.training.logger, settings.config, halves=halves, pieces_per_row=pieces_per_row)
     is_first, evaluation, was_interrupted = task.ranks.is_first, None, False
+    setup = settings.training.logger if is_first else silent
+    log = RunLogger(setup, settings.config, halves=halves, pieces_per_row=pieces_per_row)
     with RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress, Interrupts() as interrupts:
         for facts in train_on_disk(run, task, state):
             state, evaluation = facts.state, facts.evaluation or evaluation
             if is_first:
                 progress(facts)
-                with progress.aside():
-                    log(facts)
+            with progress.aside():
+                log(facts)
             if task.ranks.any(interrupts.asked) and facts.progress < 1.0:
                 save_state(run, task, state)
                 was_interrupted = True
@@ -214,12 +224,12 @@ def conclude(ended: Ended, output: Path) -> None:
     print(f"The pipeline's `name` is {output / LAST / 'discriminator'}")
 
 
-def resume_command(output: Path, *, gpu_id: int, code: Path | None) -> str:
+def resume_command(output: Path, *, gpu_id: int, code: Path | None, processes: int) -> str:
     """What goes on with the run in `output`; its own config has the overrides in it."""
-    command = f"python -m spacy electra pretrain {shlex.quote(str(output / CONFIG))} "
-    command += f"--output {shlex.quote(str(output))} --resume"
+    command = ["spacy", "electra", "pretrain", str(output / CONFIG), "--output", str(output), "--resume"]
     if gpu_id >= 0:
-        command += f" --gpu-id {gpu_id}"
+        command += ["--gpu-id", str(gpu_id)]
     if code is not None:
-        command += f" --code {shlex.quote(str(code))}"
-    return command
+        command += ["--code", str(code)]
+    joined = subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)
+    return f"{'python' if processes == 1 else 'torchrun [its options as before]'} -m {joined}"

@@ -14,7 +14,7 @@ from wasabi import msg
 from spacy_electra.cli.settings import Settings
 from spacy_electra.data.store import Store
 from spacy_electra.model.build import shim_of
-from spacy_electra.training.checkpoint import LATEST, write_whole
+from spacy_electra.training.checkpoint import has_checkpoint, write_whole
 from spacy_electra.training.loop import Task
 
 CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
@@ -44,7 +44,7 @@ class Beginning:
 
 def read_beginning(folder: Path) -> Beginning | None:
     """What `write_beginning` left in `folder`; None where no checkpoint is there to go on from."""
-    if not all((folder / name).is_file() for name in (LATEST, CONFIG, RESOLVED)):
+    if not (has_checkpoint(folder) and all((folder / name).is_file() for name in (CONFIG, RESOLVED))):
         return None
     return Beginning(folder, load_config(folder / CONFIG), load_config(folder / RESOLVED))
 
@@ -53,7 +53,9 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     """Write config.cfg and resolved.cfg. dev: the store of the dev set where it is one of its own."""
     write_whole(folder / CONFIG, settings.config.to_str())
     resolved = settings.config.copy()
-    resolved["model"]["precision"] = PRECISIONS[shim_of(task.model).chosen_precision.training]
+    resolved["model"]["precision"] = PRECISIONS[
+        shim_of(task.model).chosen_precision.prediction
+    ]  # training follows from it
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev)
@@ -85,11 +87,6 @@ def go_on(beginning: Beginning, settings: Settings, *, train: Store, dev: Store 
     if settings.config["model"].get("precision") == "auto":
         return settings.with_model(precision=beginning.resolved["model"]["precision"])
     return settings
-
-
-def sets_new_portion(beginning: Beginning | None, settings: Settings) -> bool:
-    """Whether `training.micro_batch` is not what it was when the run began."""
-    return beginning is not None and beginning.config["training"]["micro_batch"] != settings.training.micro_batch
 
 
 def set_threads(count: int) -> None:

@@ -1,8 +1,10 @@
 """A pretraining config, read and checked: takes a file and overrides, gives typed sections and filled-in defaults."""
 
+import configparser
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,19 +76,28 @@ def _load(path: Path, overrides: Mapping[str, Any]) -> Config:
         raise FileNotFoundError(
             f"there is no config {path}: write one with `python -m spacy electra init-config OUT_DIR`."
         )
-    try:
+    with _readable(path):
         plain = load_config(path, interpolate=False)
-    except (ConfigValidationError, UnicodeDecodeError) as error:
-        why = error.desc or error if isinstance(error, ConfigValidationError) else "it is not UTF-8 text"
-        raise ValueError(f"{path} is no config: {' '.join(str(why).split())}") from error
     if "nlp" in plain:
         raise ValueError(
             f"{path} describes a pipeline ([nlp]), expected a pretraining config: train it with "
             f"`python -m spacy train {path}`, or write one for pretraining with `python -m spacy electra init-config`."
         )
     _check_overrides(plain, overrides)
-    _check_paths(plain, overrides)
-    return load_config(path, overrides=dict(overrides), interpolate=True)
+    _check_paths(plain, overrides, text=path.read_text(encoding="utf8"))
+    with _readable(path):
+        return load_config(path, overrides=dict(overrides), interpolate=True)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise ValueError that names the file where it is no config: broken syntax, a key twice, an open variable."""
+    try:
+        yield
+    except (configparser.Error, ValueError) as error:  # a ConfigValidationError among them
+        why = getattr(error, "desc", None) or error
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else why
+        raise ValueError(f"{path} is no config: {' '.join(str(why).split())}") from error
 
 
 def _check_overrides(plain: Config, overrides: Mapping[str, Any]) -> None:
@@ -102,9 +113,9 @@ def _check_overrides(plain: Config, overrides: Mapping[str, Any]) -> None:
             raise ValueError(f"--{name} needs a number, such as --{name} {found}, but got {str(value).lower()}.")
 
 
-def _check_paths(plain: Config, overrides: Mapping[str, Any]) -> None:
-    """Refuse a further name in [paths] that no variable speaks of and that is like one of ours."""
-    text, ours = plain.to_str(), list(Paths.model_fields)
+def _check_paths(plain: Config, overrides: Mapping[str, Any], *, text: str) -> None:
+    """Refuse a further name in [paths] like one of ours that no variable of the config's `text` speaks of."""
+    ours = list(Paths.model_fields)
     given = [*plain.get("paths", {}), *(name.removeprefix("paths.") for name in overrides if name.startswith("paths."))]
     for name in given:
         if name not in ours and f"${{paths.{name}}}" not in text:

@@ -83,6 +83,11 @@ def build_electra(
         small = read_shape("generator", generator, vocab=pieces.size, positions=window, embedding=big.embedding)
     network: Network
     network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
+    if initialization != "paper" and big.embedding % 2:
+        raise ValueError(
+            f"[model.discriminator] embedding must be even, but got {big.embedding}: positions start as pairs of sine "
+            f'and cosine. Take {big.embedding + 1}, or set [model] initialization = "paper".'
+        )
     initialize(network, kind=initialization, seed=seed)
     if init is not None:
         network = load_electra(init, network, tokenizer=pieces)

@@ -29,15 +29,21 @@ SPARE = 16  # more singular vectors than asked for make those more exact (Halko,
 
 
 def start_from_neighbours(
-    network: Electra | MaskedLanguageModel, store: Store, counts: np.ndarray, *, seed: int
+    network: Electra | MaskedLanguageModel,
+    store: Store,
+    counts: np.ndarray,
+    *,
+    seed: int,
+    without: np.ndarray | None = None,
 ) -> None:
     """Set the word embeddings of pieces that occur, in place; a vector is as long as a random one would be.
 
-    counts: (V,), how often each piece occurs. seed: of the factorisation and of the directions in space.
+    counts: (V,), how often each piece occurs. seed: of the factorisation and of the directions in space. without:
+    (N, 2) ranges of pieces that are passed over.
     """
     words = network.embeddings.word.weight
     contexts = most_frequent(counts, most=min(CONTEXTS, MOST_NUMBERS // len(counts)))
-    tables = count_neighbours(read_evenly(store, COUNTED_PIECES), contexts)
+    tables = count_neighbours(read_evenly(store, COUNTED_PIECES, without=without), contexts)
     vectors = embed(tables, width=words.shape[1], seed=seed)
     seen = torch.from_numpy(counts > 0) & (vectors.norm(dim=1) > 0)
     with torch.no_grad():

@@ -22,20 +22,38 @@ SMOOTHING = 0.5  # what a piece that was never seen counts
 REPLACED_OF_CHOSEN = 0.75  # the other samples happen to be the original piece, once the generator has learned a little
 
 
-def read_evenly(store: Store, most: int) -> Iterator[np.ndarray]:
-    """All pieces of the store in one stretch, or about `most` of them in many that are evenly spread."""
-    if store.pieces <= most:
-        yield store.read(0, store.pieces)
-        return
-    size = max(1, most // STRETCHES)
-    for start in np.linspace(0, store.pieces - size, STRETCHES).astype(np.int64).tolist():
-        yield store.read(start, start + size)
+def read_evenly(store: Store, most: int, *, without: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """All pieces of the store in one stretch, or about `most` of them in many that are evenly spread.
+
+    without: (N, 2) ranges of pieces, one behind the other, that are passed over.
+    """
+    size = store.pieces if store.pieces <= most else max(1, most // STRETCHES)
+    count = 1 if size == store.pieces else STRETCHES
+    for start in np.linspace(0, store.pieces - size, count).astype(np.int64).tolist():
+        for first, last in _between(start, start + size, without):
+            yield store.read(first, last)
 
 
-def piece_counts(store: Store, vocab_size: int, *, most: int = COUNTED_PIECES) -> np.ndarray:
-    """How often each piece occurs, (V,) int64: in the whole store, or in about `most` of its pieces."""
+def _between(start: int, stop: int, without: np.ndarray | None) -> Iterator[tuple[int, int]]:
+    """What is left of start..stop without the ranges (N, 2)."""
+    inside = [] if without is None else without[(without[:, 0] < stop) & (without[:, 1] > start)].tolist()
+    for first, last in inside:
+        if first > start:
+            yield start, first
+        start = last
+    if start < stop:
+        yield start, stop
+
+
+def piece_counts(
+    store: Store, vocab_size: int, *, most: int = COUNTED_PIECES, without: np.ndarray | None = None
+) -> np.ndarray:
+    """How often each piece occurs, (V,) int64: in the whole store, or in about `most` of its pieces.
+
+    without: as for `read_evenly`.
+    """
     counts = np.zeros(vocab_size, dtype=np.int64)
-    for stretch in read_evenly(store, most):
+    for stretch in read_evenly(store, most, without=without):
         counts += np.bincount(stretch, minlength=vocab_size)
     return counts
 

@@ -27,6 +27,7 @@ logger = logging.getLogger("spacy_electra")
 LATEST = "latest"
 FOLDER = "checkpoints"
 PARTIAL = ".partial-"
+OLD = f"{PARTIAL}old-"  # what is about to be replaced
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 SUMS = "sha256"  # of the other two files, in the state's
 
@@ -51,10 +52,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     for path, tensors in zip(files, (checkpoint.weights, checkpoint.optimizer), strict=True):
         save_file(_on_cpu(tensors), path)
     (partial / STATE).write_text(json.dumps(_to_json(checkpoint.state, files), indent=1), encoding="utf8")
-    for path in partial.iterdir():
-        _sync(path)
     replace_folder(partial, folder / name)
-    _sync(folder)
     write_whole(run / LATEST, name + "\n")
     _drop_all_but(folder, name, keep)
     return folder / name
@@ -73,18 +71,27 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
 
     One that is damaged is named in a warning and passed over. Raises ValueError where all of them are.
     """
-    pointer = run / LATEST
-    if not pointer.is_file():
+    if not has_checkpoint(run):
         return None
-    newest = pointer.read_text(encoding="utf8").strip()
-    names = {path.name for path in (run / FOLDER).glob("step-*") if path.name <= newest} | {newest}
-    for name in sorted(names, reverse=True):
+    pointer = run / LATEST
+    for old in (run / FOLDER).glob(f"{OLD}*"):
+        recover_folder(old.with_name(old.name.removeprefix(OLD)))
+    names = sorted((path.name for path in (run / FOLDER).glob("step-*")), reverse=True)
+    newest = pointer.read_text(encoding="utf8").strip() if pointer.is_file() else names[0]
+    # Later ones were not yet pointed at, or belong to a run that went on from an earlier one: the last resort
+    before, after = [name for name in names if name <= newest], [name for name in names if name > newest]
+    for name in [*dict.fromkeys([newest, *before]), *after]:
         if (checkpoint := _read_whole(run / FOLDER / name)) is not None:
             return checkpoint
     raise ValueError(
         f"no checkpoint in {run / FOLDER} can be read, the newest is {newest}: copy a whole one back from a backup and "
         f"write its name into {pointer}, or start again in another folder."
     )
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether the folder `run` holds a checkpoint, be it whole or not."""
+    return (run / LATEST).is_file() or any((run / FOLDER).glob("step-*"))
 
 
 def _read_whole(folder: Path) -> Checkpoint | None:
@@ -122,16 +129,27 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    _sync(path.parent)
 
 
 def replace_folder(partial: Path, whole: Path) -> None:
-    """Give the folder `partial` the name `whole`; what had that name is removed after."""
-    old = whole.with_name(f"{PARTIAL}old-{whole.name}")
+    """Give the folder `partial` the name `whole` when it has reached the disk; what had that name is removed after."""
+    for path in [*partial.rglob("*"), partial]:
+        _sync(path)
+    old = whole.with_name(f"{OLD}{whole.name}")
     shutil.rmtree(old, ignore_errors=True)
     if whole.exists():
         whole.rename(old)
     partial.rename(whole)
+    _sync(whole.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(whole: Path) -> None:
+    """Give a folder its name back where a crash came between the two steps in which another one took its place."""
+    old = whole.with_name(f"{OLD}{whole.name}")
+    if old.is_dir() and not whole.exists():
+        old.rename(whole)
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

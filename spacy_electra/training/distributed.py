@@ -38,6 +38,10 @@ class Ranks:
         first = rows * self.rank // self.size
         return first, rows * (self.rank + 1) // self.size - first
 
+    def largest_share(self, rows: int) -> int:
+        """The most rows that any rank takes of a step's `rows`."""
+        return -(-rows // self.size)
+
     def add(self, numbers: Tensor) -> Tensor:
         """The sum of all ranks' `numbers`, in their place; float, on the run's device."""
         if self.size > 1:
@@ -75,6 +79,15 @@ class Ranks:
         holder = torch.tensor(number, dtype=torch.float64)
         self.spread([holder])
         return holder.item()
+
+    def least(self, number: int) -> int:
+        """The smallest of all ranks' numbers, for all. Waits for the other processes, not for a device."""
+        if self.size == 1:
+            return number
+        holder = torch.tensor(number)
+        with _contact():
+            dist.all_reduce(holder, op=dist.ReduceOp.MIN)
+        return int(holder.item())
 
     def any(self, claim: bool) -> bool:
         """Whether the claim is true on any rank."""
@@ -133,12 +146,13 @@ def _to_numbers(state: State) -> list[float]:
         best,
         state.rate_share,
         state.rows_at_once,
+        state.asked_at_once,
         *state.sums.read().values(),
     ]
 
 
 def _from_numbers(numbers: list[float]) -> State:
-    step, row, seconds, best, rate_share, rows_at_once, *sums = numbers
+    step, row, seconds, best, rate_share, rows_at_once, asked_at_once, *sums = numbers
     names = [f.name for f in fields(Sums)]
     return State(
         step=int(step),
@@ -147,5 +161,6 @@ def _from_numbers(numbers: list[float]) -> State:
         best_loss=None if math.isnan(best) else best,
         rate_share=rate_share,
         rows_at_once=int(rows_at_once),
+        asked_at_once=int(asked_at_once),
         sums=Sums(**dict(zip(names, sums, strict=True))),
     )

@@ -14,7 +14,16 @@ from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
 from spacy_electra.model.electra import Electra, Output
 from spacy_electra.training.distributed import ALONE, Ranks
-from spacy_electra.training.memory import Portion, even_portion, free_memory, kept_bytes, rows_that_fit, within_memory
+from spacy_electra.training.memory import (
+    AUTO,
+    Portion,
+    asked,
+    even_portion,
+    free_memory,
+    kept_bytes,
+    rows_that_fit,
+    within_memory,
+)
 from spacy_electra.training.metrics import evaluate
 from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
@@ -88,7 +97,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
     `settings.most_skips` of them in a row, and where a loss is not finite.
     """
     peak = float(task.optimizer.learn_rate)
-    settle_portion(task, before=state.rows_at_once)
+    settle_portion(task, state)
     begun = time.monotonic() - state.seconds
     progress = task.progress(state)
     if progress < BEST_COUNTS_FROM:  # the budget was raised since
@@ -107,6 +116,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
                 seconds=task.ranks.spread_number(time.monotonic() - begun),
                 sums=state.sums + sums,
                 rows_at_once=task.portion.rows,
+                asked_at_once=asked(task.settings.micro_batch),
             )
             progress = task.progress(state)
             facts = Facts(state, progress, epoch=state.row // task.train.rows, learn_rate=rate)
@@ -184,21 +194,22 @@ def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> T
     return losses
 
 
-def settle_portion(task: Task, *, before: int) -> None:
+def settle_portion(task: Task, state: State) -> None:
     """Decide, once for a task, how many rows go through the model at once: as before, as set, or as many as fit.
 
-    before: what `State.rows_at_once` says; 0 for a run that begins, or one whose setting was changed since.
+    As before where `state` has run with the same setting. All ranks decide alike.
     """
-    rows = task.ranks.share(task.settings.batch_rows)[1]
     if task.portion.rows:
         return
-    if before:
-        task.portion.rows = min(rows, before)
-    elif task.settings.micro_batch != "auto":
-        task.portion.rows = min(rows, task.settings.micro_batch or rows)
+    most, setting = task.ranks.largest_share(task.settings.batch_rows), asked(task.settings.micro_batch)
+    if state.rows_at_once and state.asked_at_once == setting:
+        rows = state.rows_at_once
+    elif setting != AUTO:
+        rows = setting or most
     else:
-        fit = rows_that_fit(lambda count: _kept(task, count), free=free_memory(task.device), most=rows)
-        task.portion.rows = even_portion(rows, most=fit)
+        fit = rows_that_fit(lambda count: _kept(task, count), free=free_memory(task.device), most=most)
+        rows = even_portion(most, most=fit)
+    task.portion.rows = task.ranks.least(min(most, rows))
 
 
 def _kept(task: Task, count: int) -> int:

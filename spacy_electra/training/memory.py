@@ -16,6 +16,7 @@ from torch import Tensor, nn
 logger = logging.getLogger("spacy_electra")
 
 SHARE = 0.5  # of the free memory, for what a forward pass keeps: the backward pass needs about as much beside it
+AUTO = -1
 CGROUP = Path("/sys/fs/cgroup")  # where a container's limit stands on Linux
 
 Result = TypeVar("Result")
@@ -77,6 +78,11 @@ def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
     one, two = kept(1), kept(2)
     a_row = max(1, two - one)
     return max(1, min(most, 1 + int(free * SHARE - one) // a_row))
+
+
+def asked(setting: int | str) -> int:
+    """The setting `training.micro_batch` as a number: rows, 0 for all of them, -1 for "auto"."""
+    return AUTO if setting == "auto" else int(setting)
 
 
 def even_portion(rows: int, *, most: int) -> int:

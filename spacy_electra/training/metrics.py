@@ -39,8 +39,8 @@ def evaluate(outputs: Iterable[tuple[Output, Tensor]], *, discriminator_weight: 
         chosen += float(output.guesses.count)
         if output.verdicts is not None and output.corrupted is not None:
             verdict_loss += float(output.verdicts.loss)
-            logits.append(output.verdicts.logits[is_real])
-            is_replaced.append(output.corrupted.is_replaced[is_real])
+            logits.append(output.verdicts.logits[is_real].cpu())  # ranks need float64, which not every device has
+            is_replaced.append(output.corrupted.is_replaced[is_real].cpu())
     if not chosen:
         raise ValueError("there is nothing to evaluate: the held-out rows have no piece to guess.")
     report = {"generator_loss": guess_loss / chosen, "generator_accuracy": correct / chosen}

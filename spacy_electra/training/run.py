@@ -3,15 +3,17 @@
 config.cfg        as given             metrics.jsonl  facts of each evaluation, the same for the same seed
 resolved.cfg      what `auto` chose    timings.jsonl  clocks of each evaluation
 tokenizer/        the vocabulary       checkpoints/, latest
-model-best/, model-last/               each with discriminator/ and generator/ as Hugging Face directories
+model-best/, model-last/               each with discriminator/ and generator/ as Hugging Face directories, the step
+                                       and the scores in summary.json, and a card
 """
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,11 @@ from spacy_electra.model.electra import Electra
 from spacy_electra.model.huggingface import save_discriminator, save_generator
 from spacy_electra.training.card import write_card
 from spacy_electra.training.checkpoint import (
-    LATEST,
     PARTIAL,
     Checkpoint,
+    has_checkpoint,
     read_checkpoint,
+    recover_folder,
     replace_folder,
     write_checkpoint,
     write_whole,
@@ -40,6 +43,14 @@ LOCK = ".lock"
 LEAST_RATE_SHARE = 1 / 8  # of the learning rate, for a run that diverges again and again
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 BEST, LAST = "model-best", "model-last"
+SUMMARY = "summary.json"  # in both, of the run when it was saved
+
+
+@dataclass
+class Saved:
+    """The state that the newest checkpoint of this process holds."""
+
+    state: State | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +60,14 @@ class Run:
     folder: Path
     tokenizer: WordPiece
     description: dict[str, Any]  # what the model card states: data, shape, recipe
+    saved: Saved = field(default_factory=Saved)
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
     """Raise ValueError where `folder` cannot take a run, or holds one that must not be overwritten."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"the output {folder} is a file: give a folder to --output.")
-    if not resume and any((folder / name).exists() for name in (LATEST, METRICS, BEST, LAST)):
+    if not resume and (has_checkpoint(folder) or any((folder / name).exists() for name in (METRICS, BEST, LAST))):
         raise ValueError(
             f"the folder {folder} holds a run: add --resume to go on with it, or give another folder to --output."
         )
@@ -95,6 +107,8 @@ def restore(task: Task, folder: Path) -> State:
 
 
 def _read_back(task: Task, folder: Path) -> State:
+    for name in (BEST, LAST):
+        recover_folder(folder / name)
     checkpoint = read_checkpoint(folder)
     state = State() if checkpoint is None else checkpoint.state
     if checkpoint is not None:
@@ -143,9 +157,9 @@ def _go_back(run: Run, task: Task, error: Diverged) -> State:
     share = error.rate_share / 2
     if task.settings.when_diverged == "stop" or share < LEAST_RATE_SHARE:
         raise error
+    if not task.ranks.spread_number(float(has_checkpoint(run.folder))):
+        raise error  # and what was recorded stays
     state = restore(task, run.folder)
-    if state.step == 0:
-        raise error
     logger.warning("%s Going back to step %d with the share %g of the learning rate.", error, state.step, share)
     return state.moved(rate_share=share)
 
@@ -171,26 +185,39 @@ def _train(run: Run, task: Task, state: State) -> Iterator[Facts]:
 
 
 def finish(run: Run, task: Task, state: State) -> None:
-    """Make sure that a run whose budget is spent has its model-last."""
-    if task.ranks.is_first and not (run.folder / LAST).is_dir():
+    """Make sure that a run whose budget is spent has its model-last, and not that of a smaller budget."""
+    if task.ranks.is_first and _step_of_model(run.folder / LAST) != state.step:
         save_model(run, task, LAST, state, evaluate_dev(task))
+
+
+def _step_of_model(folder: Path) -> int | None:
+    """After how many steps a model was saved; None where there is none."""
+    try:
+        return int(json.loads((folder / SUMMARY).read_text(encoding="utf8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def save_state(run: Run, task: Task, state: State) -> None:
     """Write a checkpoint of the task as it stands after a step. Raises ValueError where training has diverged.
 
-    All ranks may call it, the first one writes.
+    All ranks call it, the first one writes. From then on they take as many rows at once as the one that can take
+    least, as a run that goes on from here would.
     """
+    if run.saved.state is state:
+        return
+    run.saved.state = state
     check_finite(state.sums.means(), state)
     lost = [name for name, tensor in network_of(task.model).state_dict().items() if not bool(tensor.isfinite().all())]
     if lost:
         raise Diverged(f"{lost[0]} holds numbers that are not finite", step=state.step, rate_share=state.rate_share)
+    task.portion.rows = task.ranks.least(task.portion.rows)
     if not task.ranks.is_first:
         return
     checkpoint = Checkpoint(
         weights=network_of(task.model).state_dict(),
         optimizer=shim_of(task.model).adamw_for(task.optimizer).named_state(),
-        state=state,
+        state=state.moved(rows_at_once=task.portion.rows),
     )
     write_checkpoint(run.folder, checkpoint, keep=task.settings.keep_checkpoints)
 
@@ -202,7 +229,7 @@ def _record(folder: Path, facts: Facts, evaluation: Evaluation) -> None:
         "row": state.row,
         "epoch": facts.epoch,
         "learn_rate": facts.learn_rate,
-        "gradient_norm": evaluation.gradient_norm,
+        "gradient_norm": evaluation.gradient_norm if math.isfinite(evaluation.gradient_norm) else None,
         "skipped_steps": evaluation.skipped,
         "losses": evaluation.losses,
         "scores": evaluation.scores,
@@ -210,16 +237,18 @@ def _record(folder: Path, facts: Facts, evaluation: Evaluation) -> None:
     timings = {"step": state.step, "seconds": state.seconds, "progress": facts.progress}
     for name, record in ((METRICS, metrics), (TIMINGS, timings)):
         with (folder / name).open("a", encoding="utf8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
 def save_model(run: Run, task: Task, name: str, state: State, scores: dict[str, float]) -> None:
-    """Write `discriminator/`, `generator/` and the card into the folder `name`, whole or not at all."""
+    """Write `discriminator/`, `generator/`, summary and card into the folder `name`, whole or not at all."""
     network = network_of(task.model)
     partial = run.folder / f"{PARTIAL}{name}"
     shutil.rmtree(partial, ignore_errors=True)
     save_discriminator(network, run.tokenizer, partial / "discriminator")
     if isinstance(network, Electra):
         save_generator(network, run.tokenizer, partial / "generator")
+    summary = {"step": state.step, "row": state.row, "scores": scores}
+    (partial / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf8")
     write_card(partial / "README.md", description=run.description, state=state, scores=scores)
     replace_folder(partial, run.folder / name)

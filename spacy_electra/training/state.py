@@ -44,6 +44,7 @@ class State:
     best_loss: float | None = None  # lowest dev loss among those that count
     rate_share: float = 1.0  # of the learning rate; halved each time that training diverged and went back
     rows_at_once: int = 0  # of a forward pass; the sums round as they are cut. 0 where none has run
+    asked_at_once: int = 0  # what the settings said of that, as `memory.asked` has it
     sums: Sums = field(default_factory=Sums)
 
     def moved(self, **changes: object) -> "State":

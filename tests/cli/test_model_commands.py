@@ -47,6 +47,13 @@ def test_evaluate_takes_a_model_that_left_its_run(electra: Invoke, tmp_path: Pat
     assert json.loads((tmp_path / "s.json").read_text())["scores"]["generator_loss"] > 0
 
 
+def test_evaluate_takes_a_model_whose_discriminator_guesses_as_well(electra: Invoke, corpus_path: Path, tmp_path: Path):
+    model = Path(__file__).parents[2] / "assets" / "electra-tiny"  # its generator holds nothing but a head
+    electra("tokenize", corpus_path, tmp_path / "store", "--tokenizer", model / "discriminator")
+    electra("evaluate", model, tmp_path / "store", "--all", "--json", tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["scores"]["generator_accuracy"] > 0.1
+
+
 def test_evaluate_needs_both_halves_and_the_same_vocabulary(
     electra: Invoke, complaint: Invoke, tmp_path: Path, run_dir: Path, store_dir: Path, corpus_path: Path
 ):

@@ -97,7 +97,8 @@ def test_a_run_leaves_what_the_documentation_says(run_dir: Path) -> None:
         *("metrics.jsonl", "timings.jsonl", "model-best", "model-last", ".lock"),
     }
     for model in ("model-best", "model-last"):
-        assert {path.name for path in (run_dir / model).iterdir()} == {"discriminator", "generator", "README.md"}
+        names = {path.name for path in (run_dir / model).iterdir()}
+        assert names == {"discriminator", "generator", "README.md", "summary.json"}
 
 
 def test_the_runs_own_config_repeats_the_run(electra: Invoke, run_dir: Path, tmp_path: Path) -> None:

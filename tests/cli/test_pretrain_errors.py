@@ -48,11 +48,31 @@ def test_a_misspelt_key_is_refused_with_the_nearest_valid_one(
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("[paths]\n", "section 'paths' already exists"),
+        ("[more]\na = 1\na = 2\n", "option 'a' in section 'more' already exists"),
+        ("[more]\na = ${paths.init\n", "${paths.init"),
+        ("[more]\nno value\n", "no value"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_named_with_what_is_wrong(
+    complaint: Invoke, pretrain_cfg: Path, tmp_path: Path, line: str, told: str
+) -> None:
+    path = tmp_path / "broken.cfg"
+    path.write_text(pretrain_cfg.read_text(encoding="utf8") + line, encoding="utf8")
+    message = complaint("pretrain", path, "--output", tmp_path / "run")
+    assert f"{path} is no config:" in message
+    assert told in message
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--training.max_steps", 0], "max_steps, max_epochs and max_minutes are all 0"),
         (["--training.max_steps", "many"], "training.max_steps: input should be a valid integer"),
         (["--system.gpu_allocator", "tensorflow"], "gpu_allocator must be \"pytorch\" or null, but got 'tensorflow'"),
+        (["--model.discriminator.embedding", 15], "embedding must be even, but got 15"),
         (["--model.objective", "bert"], "model.objective: 'bert' is not"),
         (["--model.window", "wide"], "model.window: 'wide' is not"),
         (["--training.optimizer.beta1", "high"], "training.optimizer.beta1: 'high' is not"),

@@ -29,6 +29,7 @@ def test_two_processes_make_one_run_and_speak_with_one_voice(launch: Launch, tmp
     done = launch("--output", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("4 steps in") == 1
+    assert done.stdout.count("LOSS GENER") == 1
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf8").splitlines()]
     assert [record["step"] for record in records] == [2, 4]
     assert (tmp_path / "run" / "latest").read_text("utf8") == "step-00000004\n"

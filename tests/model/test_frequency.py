@@ -37,6 +37,18 @@ def test_of_a_large_store_all_parts_are_counted(store: Store) -> None:
     assert counts[5:].tolist() == [64, 63, 1]
 
 
+@pytest.mark.parametrize("most", [10_000, 128])
+def test_held_out_documents_are_not_counted(store: Store, most: int) -> None:
+    counts = piece_counts(store, 8, most=most, without=np.array([[0, 640], [1279, 1280]]))
+    assert counts[[5, 7]].tolist() == [0, 0]
+    assert counts[6] == min(639, most // 2 - 1)
+
+
+def test_what_stands_between_held_out_documents_is_counted(store: Store) -> None:
+    counts = piece_counts(store, 8, without=np.array([[10, 20], [600, 650], [1270, 1280]]))
+    assert counts[5:].tolist() == [640 - 10 - 40, 639 - 10 - 9, 0]
+
+
 def network() -> Electra:
     shape = EncoderShape(layers=1, width=8, feed_forward=8, heads=1, embedding=8, vocab=10, positions=8)
     return Electra(generator=shape, discriminator=shape)

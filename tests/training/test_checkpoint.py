@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spacy_electra.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from spacy_electra.training.checkpoint import Checkpoint, has_checkpoint, read_checkpoint, write_checkpoint
 from spacy_electra.training.state import State, Sums
 
 
@@ -119,6 +119,33 @@ def test_newer_checkpoints_than_the_one_that_is_pointed_at_are_not_used(tmp_path
     read = read_checkpoint(tmp_path)
     assert read is not None
     assert read.state.step == 2
+
+
+def test_a_newer_one_is_the_last_resort(tmp_path: Path) -> None:
+    for step in (2, 3):
+        write_checkpoint(tmp_path, checkpoint(step), keep=3)
+    (tmp_path / "latest").write_text("step-00000002\n", encoding="utf8")
+    damage(tmp_path / "checkpoints" / "step-00000002" / "weights.safetensors", "cut")
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.step == 3
+
+
+def test_a_whole_checkpoint_is_found_where_a_crash_came_before_the_pointer(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, checkpoint(3), keep=3)
+    (tmp_path / "latest").unlink()
+    assert has_checkpoint(tmp_path)
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.step == 3
+
+
+def test_a_checkpoint_that_a_crash_left_while_it_was_replaced_gets_its_name_back(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, checkpoint(3), keep=3)
+    folder.rename(folder.with_name(f".partial-old-{folder.name}"))
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert (read.state.step, steps_in(tmp_path)) == (3, ["step-00000003"])
 
 
 def test_where_all_are_damaged_nothing_is_read(tmp_path: Path) -> None:

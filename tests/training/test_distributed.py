@@ -87,3 +87,10 @@ def test_a_process_on_its_own_exchanges_nothing() -> None:
 def test_fewer_rows_than_ranks_are_refused(make_task) -> None:
     with pytest.raises(ValueError, match="batch_rows is 4, too few for 5 processes"):
         dataclasses.replace(make_task(), ranks=Ranks(rank=0, size=5))
+
+
+@pytest.mark.parametrize(("rows", "most"), [(4, 1), (5, 2), (9, 3), (12, 3)])
+def test_no_rank_takes_more_rows_than_the_largest_share(rows: int, most: int) -> None:
+    ranks = [Ranks(rank, 4) for rank in range(4)]
+    assert max(rank.share(rows)[1] for rank in ranks) == most
+    assert {rank.largest_share(rows) for rank in ranks} == {most}

@@ -79,7 +79,7 @@ def test_a_step_that_runs_out_of_memory_ends_as_one_in_smaller_portions(
 ) -> None:
     small, large = make_task(micro_batch=2), make_task(micro_batch=4)
     for task in (small, large):
-        settle_portion(task, before=0)
+        settle_portion(task, State())
     shim = shim_of(large.model)
     begin, passes = shim.begin_update, []
 
@@ -104,21 +104,23 @@ def test_a_run_remembers_its_rows_at_once(make_task: MakeTask) -> None:
     task = make_task(micro_batch=3)
     *_, last = pretrain(task, State())
     assert last.state.rows_at_once == 3
-    again = make_task(micro_batch=0)
-    settle_portion(again, before=last.state.rows_at_once)
-    assert again.portion.rows == 3
+    again, changed = make_task(micro_batch=3), make_task(micro_batch=0)
+    shrunk = last.state.moved(rows_at_once=2)  # as after a lack of memory
+    for task, rows in ((again, 2), (changed, 4)):
+        settle_portion(task, shrunk)
+        assert task.portion.rows == rows
 
 
 def test_auto_takes_all_rows_where_there_is_room(make_task: MakeTask) -> None:
     task = make_task(micro_batch="auto")
-    settle_portion(task, before=0)
+    settle_portion(task, State())
     assert task.portion.rows == 4
 
 
 def test_auto_takes_fewer_where_there_is_little(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(micro_batch="auto", batch_rows=64)
     monkeypatch.setattr("spacy_electra.training.loop.free_memory", lambda device: 4 * 2**20)
-    settle_portion(task, before=0)
+    settle_portion(task, State())
     assert 1 <= task.portion.rows < 64
 
 
@@ -140,7 +142,7 @@ def test_checkpointed_blocks_keep_less(make_task: MakeTask) -> None:
     kept = {}
     for is_on in (False, True):
         task = make_task(model={"activation_checkpointing": is_on, "discriminator": DEEP, "generator": None})
-        settle_portion(task, before=0)
+        settle_portion(task, State())
         kept[is_on] = _kept(task, 4) - _kept(task, 2)
     assert kept[True] < kept[False] / 2
 

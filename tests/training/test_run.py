@@ -117,6 +117,57 @@ def test_a_run_that_got_to_no_checkpoint_starts_with_empty_records(
     assert records(run) == []
 
 
+def test_a_run_that_diverges_before_its_first_checkpoint_keeps_its_records(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+) -> None:
+    run, task = make_run(tmp_path), make_task(when_diverged="go back", checkpoint_minutes=60.0)
+    loop = train_on_disk(run, task, State())
+    for facts in loop:
+        if facts.state.step == 4:
+            with torch.no_grad():
+                network_of(task.model).embeddings.word.weight.fill_(torch.nan)
+            break
+    with pytest.raises(Diverged):
+        list(loop)
+    assert [record["step"] for record in records(run)] == [2, 4]
+
+
+def test_the_model_of_a_smaller_budget_does_not_stand_for_a_larger_one(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, weights_of: WeightsOf
+) -> None:
+    run = make_run(tmp_path)
+    go(run, make_task(max_steps=4))
+    longer = make_task(max_steps=8)
+    save_state(run, longer, go(run, longer, restore(longer, tmp_path), until=6).state)
+    shorter = make_task(max_steps=6)
+    finish(run, shorter, restore(shorter, tmp_path))
+    words = ElectraForPreTraining.from_pretrained(tmp_path / "model-last" / "discriminator").get_input_embeddings()
+    assert torch.equal(words.weight, weights_of(longer)["embeddings.word.weight"])
+    assert json.loads((tmp_path / "model-last" / "summary.json").read_text())["step"] == 6
+
+
+def test_the_same_state_is_written_once(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
+    run, task = make_run(tmp_path), make_task(checkpoint_minutes=1e-9)
+    state = go(run, task, until=4).state
+    path = tmp_path / "checkpoints" / "step-00000004" / "state.json"
+    before = path.stat().st_ino
+    save_state(run, task, state)
+    assert path.stat().st_ino == before
+
+
+def test_a_norm_that_is_not_finite_is_recorded_as_none(
+    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, task = make_run(tmp_path), make_task()
+    for facts in train_on_disk(run, task, State()):
+        if facts.state.step == 3:  # the next step's gradients are not finite, its losses are
+            shim_of(task.model).before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
+        if facts.state.step == 4:
+            break
+    assert records(run)[-1]["gradient_norm"] is None
+    assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
+
+
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
     go(make_run(tmp_path), make_task())
     other = make_task(model={"window": 32})
@@ -206,7 +257,7 @@ def test_a_masked_language_model_exports_one_half(tmp_path: Path, make_task: Mak
     folder = tmp_path / "model-last"
     _, told = ElectraForMaskedLM.from_pretrained(folder / "discriminator", output_loading_info=True)
     assert told["missing_keys"] == told["unexpected_keys"] == []
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "discriminator"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "discriminator", "summary.json"]
     assert "Masked language model" in (folder / "README.md").read_text(encoding="utf8")
 
 
@@ -226,7 +277,7 @@ def test_models_are_written_whole(tmp_path: Path, make_task: MakeTask, make_run:
     (tmp_path / ".partial-model-last" / "rubbish").write_text("left by a crash", encoding="utf8")
     save_model(run, task, "model-last", State(step=99), {"auc": 0.5})
     names = sorted(path.name for path in (tmp_path / "model-last").iterdir())
-    assert names == ["README.md", "discriminator", "generator"]
+    assert names == ["README.md", "discriminator", "generator", "summary.json"]
     assert not list(tmp_path.glob(".partial*"))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from thinc.api import set_active_gpu
 
 from spacy_electra.cli.benchmark.shapes import (
     DISCRIMINATOR_WEIGHT,
@@ -15,6 +14,7 @@ from spacy_electra.cli.benchmark.shapes import (
     WINDOW,
     Pair,
 )
+from spacy_electra.cli.device import move
 from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import network_of, shim_of, wrap_network
@@ -36,8 +36,8 @@ def make_learner(
     vocab = pair.discriminator.vocab
     model = wrap_network(network, window=WINDOW, vocab_size=vocab, dropout=dropout, precision=precision)
     if device.type == "cuda":
-        set_active_gpu(device.index or 0)
-        model.to_gpu(device.index or 0)
+        torch.cuda.set_device(device)
+        move(model, device)
     optimizer = adamw_v1(LEARN_RATE)
     return Learner(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))
 
