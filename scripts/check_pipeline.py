@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import spacy
@@ -33,7 +34,7 @@ def main(
         os.chdir(folder)
         try:
             nlp = spacy.load(find_pipeline(Path(folder)))
-            answer = describe(nlp(text))
+            answer = describe(nlp(text), nlp.pipe_names)
         finally:
             os.chdir(home)
     print(f"\n{text}\n\n{answer}\n")
@@ -62,15 +63,18 @@ def find_pipeline(folder: Path) -> Path:
     return found[0]
 
 
-def describe(doc: Doc) -> str:
-    """Entities, category and parse in words. Raises ValueError that says which of them is empty."""
-    entities = ", ".join(f"{entity.text} ({entity.label_})" for entity in doc.ents)
+def describe(doc: Doc, pipes: Collection[str]) -> str:
+    """What each of the pipes has to say of a text, in words. Raises ValueError that says which of them says nothing."""
     category = max(doc.cats, key=lambda name: doc.cats[name]) if doc.cats else ""
-    parse = " ".join(f"{token.text}/{token.dep_}" for token in doc if token.dep_)
-    answers = {"entities": entities, "category": category, "parse": parse}
-    if empty := [name for name, answer in answers.items() if not answer]:
+    answers = {
+        "ner": ("entities", ", ".join(f"{entity.text} ({entity.label_})" for entity in doc.ents)),
+        "textcat": ("category", category),
+        "parser": ("parse", " ".join(f"{token.text}/{token.dep_}" for token in doc if token.dep_)),
+    }
+    asked = [answers[name] for name in answers if name in pipes]
+    if empty := [what for what, answer in asked if not answer]:
         raise ValueError(f"the pipeline gave no {' and no '.join(empty)} for {doc.text!r}.")
-    return "\n".join(f"{name}: {answer}" for name, answer in answers.items())
+    return "\n".join(f"{what}: {answer}" for what, answer in asked)
 
 
 if __name__ == "__main__":

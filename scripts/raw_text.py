@@ -8,7 +8,9 @@ Example: python scripts/raw_text.py corpus/downloads/archives corpus/downloads/p
 import gzip
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 
 import typer
@@ -39,7 +41,8 @@ def main(
     for path in found:
         target = output / f"{path.name.removesuffix('.tar.gz')}.jsonl.gz"
         count = 0
-        with gzip.open(target, "wt", encoding="utf8") as file:
+        # no time in the file's head, so that the same text is the same file
+        with TextIOWrapper(gzip.GzipFile(target, "wb", mtime=0), encoding="utf8", newline="\n") as file:
             for name, text in read_archive(path):
                 file.write(json.dumps({"text": text, "source": name}, ensure_ascii=False) + "\n")
                 count += 1
@@ -47,14 +50,20 @@ def main(
 
 
 def read_archive(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and prose of each text file of an archive that has prose, its paragraphs apart by line breaks."""
-    with tarfile.open(path) as archive:
-        for member in archive:
-            content = archive.extractfile(member) if PurePosixPath(member.name).suffix in SUFFIXES else None
-            if content is not None:
-                text = "\n".join(prose_of(content.read().decode("utf8", errors="replace"), min_words=MIN_WORDS))
-                if text:
-                    yield member.name, text
+    """Name and prose of each text file of an archive that has prose, its paragraphs apart by line breaks.
+
+    Raises ValueError where the archive is damaged.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if PurePosixPath(member.name).suffix in SUFFIXES else None
+                if content is not None:
+                    text = "\n".join(prose_of(content.read().decode("utf8", errors="replace"), min_words=MIN_WORDS))
+                    if text:
+                        yield member.name, text
+    except (EOFError, tarfile.TarError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and fetch the assets again.") from error
 
 
 if __name__ == "__main__":

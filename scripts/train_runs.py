@@ -106,9 +106,12 @@ def make_job(run: Run, config: Path, weights: Path, output: Path, *, gpu_id: int
 
 def run_all(jobs: list[Job], *, processes: int) -> Iterator[Job]:
     """Do the jobs, at most `processes` at once, and give each when it has ended, well or not."""
-    with ThreadPoolExecutor(processes) as pool:
+    pool = ThreadPoolExecutor(processes)
+    try:
         for ended in as_completed([pool.submit(run_one, job) for job in jobs]):
             yield ended.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, no further one begins
 
 
 def run_one(job: Job) -> Job:
@@ -127,7 +130,7 @@ def run_one(job: Job) -> Job:
 def describe_failure(job: Job) -> str:
     """The end of a log, and where it lies."""
     path = job.folder / LOG
-    lines = path.read_text(encoding="utf8").splitlines()[-LOG_LINES:]
+    lines = path.read_text(encoding="utf8", errors="replace").splitlines()[-LOG_LINES:]
     return f"{job.run.variant} with seed {job.run.seed}, whose log {path} ends with\n" + "\n".join(lines)
 
 

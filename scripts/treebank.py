@@ -5,6 +5,7 @@ words stand without spaces and whether one follows. https://universaldependencie
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,16 +51,19 @@ class Sentence:
 def open_text(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file, plain or .gz, without their ends; x.gz is read where x is asked for and not there.
 
-    Raises FileNotFoundError where there is neither.
+    Raises FileNotFoundError where there is neither, ValueError where the packed file is damaged.
     """
     packed = path.with_name(path.name + ".gz")
     if not path.is_file() and packed.is_file():
         path = packed
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}, nor one with .gz behind its name.")
-    with gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8") as file:
-        for line in file:
-            yield line.rstrip("\r\n")
+    try:
+        with gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8") as file:
+            for line in file:
+                yield line.rstrip("\r\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and fetch it again.") from error
 
 
 def read_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:

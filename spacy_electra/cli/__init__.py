@@ -3,6 +3,7 @@
 Loaded at every `python -m spacy`, so nothing heavy is imported here: a command's module is, when it is asked for.
 """
 
+import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,8 @@ import typer
 from spacy.cli._util import app as spacy_app
 from typer.core import TyperGroup
 from typer.main import get_command
+
+from spacy_electra.cli.spacy_gpu import refuse_gpu_that_spacy_cannot_use
 
 # Command -> module below this package; the function or app in it has the module's name.
 COMMANDS = {
@@ -79,3 +82,4 @@ def _electra() -> None:
 
 
 spacy_app.add_typer(app)
+refuse_gpu_that_spacy_cannot_use(sys.argv)

@@ -58,6 +58,8 @@ def encoder_config(*, lang: str, gpu: bool) -> Config:
     config = _base(lang, gpu=gpu)
     del config["components"][CLEANER], config["training"]["optimizer"]  # assembling resolves it without variables
     config["nlp"]["pipeline"] = [TRANSFORMER]
+    # assembling does not ask [training] what to do before it saves
+    config["initialize"] = {"after_init": config["training"].pop("before_to_disk")}
     return _filled(config)
 
 

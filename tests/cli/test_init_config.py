@@ -24,10 +24,11 @@ PRINTED = {
     "textcat.cfg": ("pipeline.cfg", "--pipeline", "textcat"),
     "parser.cfg": ("pipeline.cfg", "--pipeline", "parser"),
     "all.cfg": ("pipeline.cfg", "--pipeline", ALL),
-    "all-gpu.cfg": ("pipeline.cfg", "--pipeline", ALL, "--gpu"),
     "frozen.cfg": ("pipeline.cfg", "--pipeline", ALL, "--frozen"),
     "encoder.cfg": ("encoder.cfg", "--frozen"),
 }
+PIPELINES = ("ner", "textcat", "parser", "all", "frozen", "encoder")
+PRINTED |= {f"{name}-gpu.cfg": (*PRINTED[f"{name}.cfg"], "--gpu") for name in PIPELINES}
 # layers, width, feed_forward, heads, embedding; generator's width, feed_forward, heads (Clark et al. 2020, table 6)
 PAPER = {
     "small": (12, 256, 1024, 4, 128, 64, 256, 1),
@@ -71,7 +72,8 @@ def test_every_pretraining_config_passes_the_check(electra: Invoke, size: str):
 
 
 @pytest.mark.parametrize(
-    "name", [*(f"{name}.cfg" for name in ("ner", "textcat", "parser", "all", "all-gpu", "encoder")), "rest"]
+    "name",
+    [*(f"{name}{device}.cfg" for name in PIPELINES if name != "frozen" for device in ("", "-gpu")), "rest"],
 )
 def test_spacy_has_nothing_to_fill_in_and_nothing_to_complain_of(electra: Invoke, tmp_path: Path, name: str):
     path = CONFIGS / name

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
@@ -17,13 +18,14 @@ import spacy
 import torch
 from confection import Config
 from spacy.cli._util import app as spacy_app
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Corpus
 from spacy.util import load_config
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+Invoke = Callable[..., Any]
 Spacy = Callable[..., str]
 # words, heads, entities and category of four sentences; tags and labels are made up from them
 SENTENCES = [
@@ -62,10 +64,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         deps = ["ROOT" if head == place else "dep" if head < place else "mod" for place, head in enumerate(heads)]
         tags = ["." if word in ".!" else "LONG" if len(word) > 3 else "SHORT" for word in words]
         pos = ["PUNCT" if word in ".!" else "NOUN" for word in words]
-        doc = Doc(
-            vocab, words=words, heads=heads, deps=deps, ents=entities, tags=tags, pos=pos, morphs=[""] * len(tags)
-        )
+        lemmas = [word.lower().removesuffix("s") for word in words]
+        more = {"tags": tags, "pos": pos, "morphs": [""] * len(tags), "lemmas": lemmas}
+        doc = Doc(vocab, words=words, heads=heads, deps=deps, ents=entities, **more)
         doc.cats = {name: float(name == category) for name in ("bug", "docs")}
+        doc.spans["sc"] = [Span(doc, ent.start, ent.end, label=ent.label) for ent in doc.ents]
         docs.append(doc)
     path = tmp_path_factory.mktemp("data") / "sentences.spacy"
     DocBin(docs=docs * 10, store_user_data=True).to_disk(path)
@@ -113,6 +116,42 @@ def test_evaluate_scores_every_component(spacy_command: Spacy, trained: Path, da
     for name in ("tag_acc", "pos_acc", "dep_las", "ents_f", "cats_score"):
         assert scores[name] == pytest.approx(expected[name])
         assert expected[name] > 0.6, name
+
+
+def test_every_other_component_of_init_config_learns(
+    electra: Invoke, spacy_command: Spacy, data: Path, discriminator: Path, tmp_path: Path
+):
+    names = "trainable_lemmatizer,senter,spancat,textcat_multilabel"
+    electra("init-config", tmp_path / "configs", "--pipeline", names)
+    paths = ("--paths.train", data, "--paths.dev", data, "--paths.discriminator", discriminator)
+    steps = ("--training.max_steps", 60, "--training.eval_frequency", 30, "--training.batcher.size", 100)
+    spacy_command("train", tmp_path / "configs" / "pipeline.cfg", "--output", tmp_path / "output", *paths, *steps)
+    nlp = spacy.load(tmp_path / "output" / "model-last")
+    scores = nlp.evaluate(list(Corpus(data)(nlp)))
+    for name in ("lemma_acc", "sents_f", "spans_sc_f", "cats_macro_auc"):
+        assert scores[name] > 0.6, (name, scores[name])
+
+
+def test_a_frozen_transformer_stays_as_it_is_and_heads_learn_on_it(
+    spacy_command: Spacy, assembled: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(assembled)
+    steps = ("--training.max_steps", 60, "--training.eval_frequency", 30, "--training.batcher.size", 100)
+    spacy_command(
+        "train", CONFIGS / "frozen.cfg", "--output", tmp_path, "--paths.train", data, "--paths.dev", data, *steps
+    )
+    nlp = spacy.load(tmp_path / "model-last")
+    before = spacy.load(assembled / "training" / "encoder").get_pipe("transformer").to_bytes(exclude=["vocab"])
+    assert nlp.get_pipe("transformer").to_bytes(exclude=["vocab"]) == before
+    assert nlp.evaluate(list(Corpus(data)(nlp)))["tag_acc"] > 0.6
+
+
+@pytest.mark.parametrize("made_by", ["train", "assemble"])
+def test_a_pipeline_on_disk_names_no_folder_of_the_machine_that_made_it(made_by: str, trained: Path, assembled: Path):
+    folder = trained if made_by == "train" else assembled / "training" / "encoder"
+    texts = [path.read_text(encoding="utf8") for path in folder.rglob("*") if path.suffix in (".cfg", ".json")]
+    assert len(texts) >= 2
+    assert not any(tempfile.gettempdir() in text for text in texts)
 
 
 def test_benchmark_speed_counts_words(spacy_command: Spacy, trained: Path, data: Path):

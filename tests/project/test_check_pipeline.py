@@ -11,6 +11,8 @@ from package_best import build_sdist, dev_score
 from spacy.cli.package import package
 from spacy.tokens import Doc
 
+PIPES = ("tagger", "parser", "ner", "textcat")
+
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
@@ -57,10 +59,15 @@ def test_an_answer_says_entities_category_and_parse() -> None:
     words = ["Redis", "crashes"]
     doc = Doc(spacy.blank("en").vocab, words=words, ents=["B-LIBRARY", "O"], heads=[1, 1], deps=["nsubj", "ROOT"])
     doc.cats = {"bug": 0.9, "docs": 0.1}
-    assert describe(doc) == "entities: Redis (LIBRARY)\ncategory: bug\nparse: Redis/nsubj crashes/ROOT"
+    assert describe(doc, PIPES) == "entities: Redis (LIBRARY)\ncategory: bug\nparse: Redis/nsubj crashes/ROOT"
+
+
+def test_only_what_the_pipeline_has_must_answer() -> None:
+    doc = Doc(spacy.blank("en").vocab, words=["Redis", "crashes"], ents=["B-LIBRARY", "O"])
+    assert describe(doc, ["transformer", "ner"]) == "entities: Redis (LIBRARY)"
 
 
 def test_an_empty_answer_fails() -> None:
     doc = Doc(spacy.blank("en").vocab, words=["Redis", "crashes"], ents=["B-LIBRARY", "O"])
     with pytest.raises(ValueError, match="gave no category and no parse"):
-        describe(doc)
+        describe(doc, PIPES)

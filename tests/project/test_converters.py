@@ -1,5 +1,7 @@
 """The converters, from files as they are published to what `spacy train` reads."""
 
+import gzip
+import os
 import tarfile
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from clear import check_place
 from convert_conllu import is_held_out, make_docs, write
 from convert_textcat import Labelled, first_there, read_labelled
 from convert_textcat import write as write_texts
+from raw_text import main as extract
 from raw_text import read_archive
 from spacy.tokens import Doc, DocBin
 from treebank import read_sentences
@@ -166,3 +169,35 @@ def test_only_what_commands_make_may_be_cleared(tmp_path: Path) -> None:
     for folder in ("assets", "corpus", "corpus/..", "../corpus/software", "."):
         with pytest.raises(ValueError, match="nothing was removed"):
             check_place(tmp_path / folder, tmp_path)
+
+
+def archive(folder: Path, text: str) -> Path:
+    """A .tar.gz with one Markdown file."""
+    (folder / "page.md").write_text(text)
+    (folder / "archives").mkdir()
+    with tarfile.open(folder / "archives" / "docs.tar.gz", "w:gz") as file:
+        file.add(folder / "page.md", "docs/page.md")
+    return folder / "archives"
+
+
+def test_the_same_archives_give_the_same_bytes(tmp_path: Path) -> None:
+    archives = archive(tmp_path, "This paragraph says what the library does for you.\n")
+    for name in ("one", "two"):
+        extract(archives, tmp_path / name)
+        os.utime(tmp_path / name / "docs.jsonl.gz", (0, 0))
+    one, two = ((tmp_path / name / "docs.jsonl.gz").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert one[4:8] == bytes(4)  # the time in the head of the file
+    assert b"what the library does" in gzip.decompress(one)
+
+
+def test_a_truncated_download_is_named(tmp_path: Path) -> None:
+    archives = archive(tmp_path, "Words of a paragraph that is long enough to be kept.\n" * 400)
+    (path,) = archives.iterdir()
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"docs\.tar\.gz is damaged .*fetch the assets again"):
+        list(read_archive(path))
+    packed = tmp_path / "train.conllu.gz"
+    packed.write_bytes(gzip.compress(TREEBANK.encode())[:80])
+    with pytest.raises(ValueError, match=r"train\.conllu\.gz is damaged"):
+        list(read_sentences(packed))

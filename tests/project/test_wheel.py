@@ -49,7 +49,8 @@ def test_entry_points_are_found(python: Path, tmp_path: Path):
         "import spacy; r = spacy.registry;"
         "r.architectures.get('spacy-electra.Electra.v1'); r.architectures.get('spacy-electra.ElectraTransformer.v1');"
         "r.architectures.get('spacy-electra.Tok2VecElectra.v1'); r.callbacks.get('spacy-electra.forget_paths.v1');"
-        "r.optimizers.get('spacy-electra.AdamW.v1'); print('found')"
+        "r.optimizers.get('spacy-electra.AdamW.v1'); r.loggers.get('spacy-electra.TensorBoardLogger.v1');"
+        "print('found')"
     )
     assert run(python, "-c", program, cwd=tmp_path).strip() == "found"
 
