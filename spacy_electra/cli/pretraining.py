@@ -15,7 +15,7 @@ from wasabi import msg
 
 import spacy_electra
 from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_missing
-from spacy_electra.cli.errors import INTERRUPTED
+from spacy_electra.cli.errors import INTERRUPTED, warn
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
@@ -28,6 +28,7 @@ from spacy_electra.model.build import network_of
 from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
+from spacy_electra.training.alarms import Alarms
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.loop import Evaluation, Task, settle_portion
 from spacy_electra.training.run import LAST, Run, check_folder, finish, held, restore, save_state, train_on_disk
@@ -168,6 +169,7 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
     is_first, evaluation, was_interrupted = task.ranks.is_first, None, False
     setup = settings.training.logger if is_first else silent
     log = RunLogger(setup, settings.config, halves=halves, pieces_per_row=pieces_per_row)
+    alarms = Alarms()
     with RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress, Interrupts() as interrupts:
         for facts in train_on_disk(run, task, state):
             state, evaluation = facts.state, facts.evaluation or evaluation
@@ -175,6 +177,8 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
                 progress(facts)
             with progress.aside():
                 log(facts)
+                for alarm in alarms(facts) if is_first else ():
+                    warn(alarm)
             if task.ranks.any(interrupts.asked) and facts.progress < 1.0:
                 save_state(run, task, state)
                 was_interrupted = True

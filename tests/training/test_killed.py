@@ -15,9 +15,10 @@ WITH_CLOCKS = {"timings.jsonl", "README.md", "state.json"}  # hold seconds
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forks of a process that has all imports")
 
 
-def run(store: Store, folder: Path, *, precision: str, steps: int, kills: int) -> int:
+def run(store: Store, folder: Path, *, precision: str, steps: int, ranks: int, kills: int) -> int:
     """How many of the kills met a run that was not finished."""
-    command = [sys.executable, str(WORKER), str(store.directory), str(folder), precision, str(steps), str(kills)]
+    numbers = [str(number) for number in (steps, ranks, kills)]
+    command = [sys.executable, str(WORKER), str(store.directory), str(folder), precision, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
@@ -29,18 +30,21 @@ def bytes_in(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "steps", "kills"),
+    ("precision", "steps", "ranks", "kills"),
     [
-        ("fp32", 120, 5),
-        pytest.param("fp32", 1200, 50, marks=pytest.mark.slow),
-        pytest.param("bf16", 1200, 50, marks=pytest.mark.slow),
+        ("fp32", 120, 1, 5),
+        ("fp32", 60, 2, 3),
+        pytest.param("fp32", 1200, 1, 50, marks=pytest.mark.slow),
+        pytest.param("bf16", 1200, 1, 50, marks=pytest.mark.slow),
+        pytest.param("fp32", 600, 2, 50, marks=pytest.mark.slow),
+        pytest.param("bf16", 600, 2, 50, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
-    store: Store, tmp_path: Path, precision: str, steps: int, kills: int
+    store: Store, tmp_path: Path, precision: str, steps: int, ranks: int, kills: int
 ) -> None:
-    assert run(store, tmp_path / "undisturbed", precision=precision, steps=steps, kills=0) == 0
-    met = run(store, tmp_path / "killed", precision=precision, steps=steps, kills=kills)
+    assert run(store, tmp_path / "undisturbed", precision=precision, steps=steps, ranks=ranks, kills=0) == 0
+    met = run(store, tmp_path / "killed", precision=precision, steps=steps, ranks=ranks, kills=kills)
     assert met >= kills // 2, f"only {met} of {kills} kills met a run that was not finished"
     expected, found = bytes_in(tmp_path / "undisturbed"), bytes_in(tmp_path / "killed")
     assert f"checkpoints/step-{steps:08d}/optimizer.safetensors" in expected
