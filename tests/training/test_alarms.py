@@ -55,9 +55,9 @@ def test_a_run_that_collapses_sets_off_both_alarms_and_one_that_learns_none(
         corpus=cyclic_store(documents=100, words=1500),
         model={"window": 32, "discriminator": BODY, "generator": None, "initialization": "local"},
         learn_rate=learn_rate,
-        max_steps=200,
+        max_steps=400,
         batch_rows=16,
-        eval_frequency=25,
+        eval_frequency=50,
         dev_rows=32,
         discriminator_weight=5.0,
     )
