@@ -26,7 +26,11 @@ REMEDIES = {
     errno.EPERM: "Give a place that can be written.",
     errno.EEXIST: "Something else has this name: give another path.",
     errno.EROFS: "Give a place that can be written.",
-    errno.ENOSPC: "Free some space or give a place on another disk, then run it again.",
+    errno.ENOSPC: "Free some space or give a place on another disk, then run it again (pretrain: with --resume).",
+    getattr(
+        errno, "EDQUOT", -1
+    ): "Free some of your quota or give a place on another disk, then run it again (pretrain: with --resume).",
+    errno.EFBIG: "The system allows no larger file there: raise the limit or give a place on another disk.",
     errno.ENOTDIR: "A part of the path is a file: give another path.",
     errno.EISDIR: "It is a folder: give the path of a file.",
 }

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spacy_electra.data.files import filled_whole
@@ -28,6 +27,7 @@ from spacy_electra.model.huggingface_format import (
     replaced_head_names,
     shape_of,
 )
+from spacy_electra.model.tensor_files import write_tensors
 
 __all__ = [
     "config_of",
@@ -87,7 +87,7 @@ def _save(
             weights[prefix + name] = part.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
     config = config_of(replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad)
     with filled_whole(out_dir, last=CONFIG) as folder:
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(weights, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
         tokenizer.save(folder, model_max_length=shape.positions)
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from spacy_electra.data.files import sha256_of
+from spacy_electra.model.tensor_files import write_tensors
 from spacy_electra.training.state import State, Sums
 
 logger = logging.getLogger("spacy_electra")
@@ -40,22 +41,33 @@ class Checkpoint:
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write a checkpoint into the folder `run`, then point `latest` at it and drop all but the newest `keep`."""
+    """Write a checkpoint into the folder `run`, then point `latest` at it and drop all but the newest `keep`.
+
+    Raises OSError where it cannot be written; those before it stay.
+    """
     name = f"step-{checkpoint.state.step:08d}"
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for left_by_crash in folder.glob(f"{PARTIAL}*"):
         shutil.rmtree(left_by_crash)
     partial = folder / f"{PARTIAL}{name}"
-    partial.mkdir()
-    files = [partial / WEIGHTS, partial / OPTIMIZER]
-    for path, tensors in zip(files, (checkpoint.weights, checkpoint.optimizer), strict=True):
-        save_file(_on_cpu(tensors), path)
-    (partial / STATE).write_text(json.dumps(_to_json(checkpoint.state, files), indent=1), encoding="utf8")
+    try:
+        _write(checkpoint, partial)
+    except OSError:  # the disk is full, say: what was written would only fill it further
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     replace_folder(partial, folder / name)
     write_whole(run / LATEST, name + "\n")
     _drop_all_but(folder, name, keep)
     return folder / name
+
+
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    folder.mkdir()
+    files = [folder / WEIGHTS, folder / OPTIMIZER]
+    for path, tensors in zip(files, (checkpoint.weights, checkpoint.optimizer), strict=True):
+        write_tensors(_on_cpu(tensors), path)
+    (folder / STATE).write_text(json.dumps(_to_json(checkpoint.state, files), indent=1), encoding="utf8")
 
 
 def _drop_all_but(folder: Path, name: str, keep: int) -> None:
