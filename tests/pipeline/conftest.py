@@ -54,7 +54,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_nlp(model_dir: Path) -> Callable[..., Language]:
     """Builds and initializes transformer + tagger; `settings` go to the architecture."""
     fixed = {"name": str(model_dir), "dropout": 0.0, "precision": "fp32"}  # what "auto" means depends on the machine
