@@ -67,9 +67,18 @@ def test_the_lower_layers_run_without_spacy(path: Path) -> None:
 def test_nothing_is_read_that_could_run_code(path: Path) -> None:
     for name, call in calls(path):
         assert name not in {"pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec", "yaml.load"}, name
+        assert "trust_remote_code" not in {keyword.arg for keyword in call.keywords}, name
         if name == "torch.load":
             only_weights = [keyword.value for keyword in call.keywords if keyword.arg == "weights_only"]
             assert [ast.unparse(value) for value in only_weights] == ["True"], f"{name_of(path)}: {ast.unparse(call)}"
     assert not {"dill", "cloudpickle", "joblib", "marshal", "shelve"} & {name.split(".")[0] for name in imported(path)}
     from_pickle = {name for name in imported(path) if name.startswith("pickle.")}
     assert from_pickle <= {"pickle.UnpicklingError"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_imported_at_the_top_that_one_system_alone_has(path: Path) -> None:
+    top = ast.parse(path.read_text(encoding="utf8")).body
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in top if isinstance(node, ast.ImportFrom)}
+    assert not {"fcntl", "grp", "pwd", "resource", "termios", "msvcrt", "winreg"} & names
