@@ -16,17 +16,22 @@ from spacy_electra.cli.errors import check_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIZES = ("tiny", "mini", "small", "base", "large")
+OBJECTIVES = ("electra", "mlm")
 SECTIONS = ("paths", "system", "model", "nlp", "components", "corpora", "training", "pretraining", "initialize")
 TRANSFORMER, CLEANER = "transformer", "doc_cleaner"
 
 
-def pretrain_config(size: str, *, gpu: bool) -> Config:
-    """The config that `pretrain` takes. Raises ValueError for an unknown size."""
+def pretrain_config(size: str, *, gpu: bool, objective: str = OBJECTIVES[0]) -> Config:
+    """The config that `pretrain` takes. Raises ValueError for an unknown size or objective."""
     check_name(size, SIZES, what="size")
+    check_name(objective, OBJECTIVES, what="objective")
+    names = [f"size-{size}", f"objective-{objective}", f"objective-{objective}-{size}"]
+    names += ["pretrain-gpu"] if gpu else []
     config = _template("pretrain.cfg")
-    if size != SIZES[0]:
-        config = _changed(config, _template(f"size-{size}.cfg"))
-    return _changed(config, _template("pretrain-gpu.cfg")) if gpu else config
+    for name in names:  # those that differ in nothing have no file
+        if (TEMPLATES / f"{name}.cfg").is_file():
+            config = _changed(config, _template(f"{name}.cfg"))
+    return config
 
 
 def pipeline_config(components: Sequence[str], *, lang: str, gpu: bool, frozen: bool) -> Config:

@@ -16,6 +16,7 @@ def init_config(
     out_dir: Path = typer.Argument(..., help="Folder for pretrain.cfg and pipeline.cfg"),
     lang: str = typer.Option("en", "--lang", "-l", help="Code of the pipeline's language"),
     size: str = typer.Option("tiny", "--size", "-s", help="tiny, mini (for CPUs), small, base, large (the paper's)"),
+    objective: str = typer.Option("electra", "--objective", help="electra, or mlm for a masked language model"),
     pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, apart by commas"),
     gpu: bool = typer.Option(False, "--gpu", "-G", help="For a GPU: larger batches, torch allocates its memory"),
     frozen: bool = typer.Option(False, "--frozen", help="Do not train the transformer along; writes encoder.cfg too"),
@@ -28,7 +29,7 @@ def init_config(
       python -m spacy electra init-config configs --size tiny --pipeline ner,textcat,parser
     """
     names = [name.strip() for name in pipeline.split(",") if name.strip()]
-    configs = {"pretrain.cfg": pretrain_config(size, gpu=gpu)}
+    configs = {"pretrain.cfg": pretrain_config(size, gpu=gpu, objective=objective)}
     if frozen:
         configs["encoder.cfg"] = encoder_config(lang=lang, gpu=gpu)
     configs["pipeline.cfg"] = pipeline_config(names, lang=lang, gpu=gpu, frozen=frozen)

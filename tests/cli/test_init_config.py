@@ -67,6 +67,15 @@ def test_sizes_have_the_numbers_of_the_paper(size: str):
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_every_masked_language_model_passes_the_check(electra: Invoke, tmp_path: Path, size: str):
+    electra("init-config", tmp_path, "--size", size, "--objective", "mlm")
+    assert "is valid" in electra("debug", "config", tmp_path / "pretrain.cfg")
+    config = load_config(tmp_path / "pretrain.cfg", interpolate=True)
+    assert (config["model"]["objective"], config["model"]["generator"]) == ("mlm", None)
+    assert config["training"]["optimizer"]["learn_rate"] <= 1e-3
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_every_pretraining_config_passes_the_check(electra: Invoke, size: str):
     assert "is valid" in electra("debug", "config", CONFIGS / f"pretrain-{size}.cfg")
 
@@ -101,6 +110,7 @@ def test_gpu_asks_torch_for_memory_and_takes_larger_batches():
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        (("--objective", "mml"), "unknown objective 'mml': did you mean 'mlm'?"),
         (("--size", "smal"), "unknown size 'smal': did you mean 'small'?"),
         (("--pipeline", "ner,texcat"), "unknown component 'texcat': did you mean 'textcat'?"),
         (("--pipeline", ","), "a pipeline needs a component"),
