@@ -16,8 +16,8 @@ import torch
 import typer
 from tqdm import tqdm
 
-from spacy_electra.cli.benchmark.ours import make_learner, our_step
-from spacy_electra.cli.benchmark.shapes import PAIRS, SPECIAL
+from spacy_electra.benchmark.ours import make_learner, our_step
+from spacy_electra.benchmark.shapes import PAIRS, SPECIAL
 from spacy_electra.data.files import remove_files
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.shards import (

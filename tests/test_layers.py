@@ -14,9 +14,10 @@ BELOW = {
     "model": {"data", "model"},
     "training": {"data", "model", "training"},
     "pipeline": {"data", "model", "pipeline"},
-    "cli": {"data", "model", "training", "pipeline", "cli"},
+    "benchmark": {"data", "model", "training", "benchmark"},
+    "cli": {"data", "model", "training", "pipeline", "benchmark", "cli"},
 }
-WITHOUT_SPACY = {"data", "model", "training"}
+WITHOUT_SPACY = {"data", "model", "training", "benchmark"}
 SPACY = {"spacy", "spacy_transformers", "spacy_legacy", "spacy_loggers"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

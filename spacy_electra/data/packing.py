@@ -125,6 +125,7 @@ class Packing:
             segments=self._table(segments),
             positions=self._table(positions),
             keys=keys,
+            is_one_stretch=bool((length == self.window - SPECIAL_SLOTS).all()),
         )
 
     def _give_back_after(self, stretches: int) -> None:

@@ -4,6 +4,7 @@ Legend: B rows, T pieces a row.
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class Rows:
     segments: Tensor  # (B, T) int64: 0 padding, 1.. the stretch within the row
     positions: Tensor  # (B, T) int64, counted from each stretch's [CLS]
     keys: Tensor  # (B,) int64 random keys, from seed, epoch and global row
+    is_one_stretch: bool = False  # known on the processor: every row is one full stretch, and attention needs no mask
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -43,11 +45,18 @@ class Rows:
         return self.segments > 0
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Rows":
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
-        return replace(self, **moved)
+        return replace(self, **{name: t.to(device, non_blocking=non_blocking) for name, t in self._tensors().items()})
+
+    def pinned(self) -> "Rows":
+        """The same in memory from which a graphics card can read while the processor goes on."""
+        return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
 
     def split(self, size: int) -> list["Rows"]:
         """The same rows in order, in batches of at most `size`."""
-        pieces = [getattr(self, f.name).split(size) for f in fields(self)]
-        names = [f.name for f in fields(self)]
-        return [Rows(**dict(zip(names, parts, strict=True))) for parts in zip(*pieces, strict=True)]
+        tensors = self._tensors()
+        parts = zip(*(tensor.split(size) for tensor in tensors.values()), strict=True)
+        return [replace(self, **dict(zip(tensors, part, strict=True))) for part in parts]
+
+    def _tensors(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}

@@ -30,12 +30,13 @@ class Mask:
         return self._biases[key]
 
 
-def within_segments(segments: Tensor) -> Mask | None:
+def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
     """Two pieces see each other where they stand in the same stretch; None where all rows are one full stretch.
 
-    segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing.
+    segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing. is_one_stretch:
+    known to be so; a graphics card is not asked, for that would wait for all that it has still to do.
     """
-    if bool((segments == 1).all()):
+    if is_one_stretch or (segments.device.type == "cpu" and bool((segments == 1).all())):
         return None
     return Mask((segments[:, :, None] == segments[:, None, :])[:, None])
 

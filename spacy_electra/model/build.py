@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import torch
 from thinc.api import Model
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from spacy_electra.model.huggingface import load_electra
 from spacy_electra.model.initialization import Initialization, initialize
 from spacy_electra.model.keys import check_keys
 from spacy_electra.model.shim import TorchShim
+
+VOCAB_MULTIPLE = 64  # rows of a table that graphics cards multiply with fastest
+NEVER = -1e4  # a score whose exponential is 0 beside any other, in half precision as well
 
 Objective = Literal["electra", "mlm"]
 Network = Electra | MaskedLanguageModel
@@ -77,10 +81,11 @@ def build_electra(
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"[model] dropout must be at least 0 and below 1, but got {dropout}.")
     pieces = WordPiece.load(Path(tokenizer))
-    big = read_shape("discriminator", discriminator, vocab=pieces.size, positions=window)
+    vocab = padded(pieces.size)
+    big = read_shape("discriminator", discriminator, vocab=vocab, positions=window)
     small = None
     if generator is not None:
-        small = read_shape("generator", generator, vocab=pieces.size, positions=window, embedding=big.embedding)
+        small = read_shape("generator", generator, vocab=vocab, positions=window, embedding=big.embedding)
     network: Network
     network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
     if initialization != "paper" and big.embedding % 2:
@@ -92,9 +97,21 @@ def build_electra(
     if init is not None:
         network = load_electra(init, network, tokenizer=pieces)
         check_window(window, network.shape)
+    silence_padding(network, pieces.size)
     for body in (module for module in network.modules() if isinstance(module, Body)):
         body.is_recomputed = activation_checkpointing
     return wrap_network(network, window=window, vocab_size=pieces.size, dropout=dropout, precision=precision)
+
+
+def padded(vocab: int) -> int:
+    """The next multiple of VOCAB_MULTIPLE; exported models have the tokenizer's own size."""
+    return -(-vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+def silence_padding(network: Network, vocab_size: int) -> None:
+    """Let no guess fall on what stands behind the tokenizer's pieces: its chance and its gradient are exactly 0."""
+    with torch.no_grad():
+        network.masked_head.bias[vocab_size:] = NEVER
 
 
 def wrap_network(

@@ -124,20 +124,11 @@ class CrossEntropy(torch.autograd.Function):
         return gradient.scatter_add_(1, target[:, None], -weight).to(ctx.dtype), None
 
 
-def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
-    """One piece (N,) for each row of scores (N, V), drawn from their softmax.
-
-    chance: (N,) uniform in [0, 1). Only the first `vocab_size` pieces can come out: what stands behind is padding.
-    No gradient flows. In float32.
-    """
-    with torch.no_grad():
-        return draw(at_least_float32(logits[:, :vocab_size]).softmax(dim=-1), chance=chance)
-
-
 @torch.no_grad()
 def draw(probabilities: Tensor, *, chance: Tensor) -> Tensor:
     """One column (N,) for each row of probabilities (N, V), by inverting their cumulative sum at `chance` (N,).
 
+    They need not sum to 1: what is left of a softmax without its last columns is drawn from as if scaled up.
     Gumbel noise, the usual way, costs a random number for each column. The sum runs over blocks of columns first, then
     through the block that was hit: a sum over all columns costs ten times more.
     """
@@ -171,17 +162,17 @@ def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
 
 
 def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int) -> Guesses:
-    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head."""
+    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head.
+
+    Only the first `vocab_size` pieces can come out: what stands behind is padding.
+    """
     index = masked.positions.index
     weight = masked.positions.weight
     chosen = hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
     logits = head(chosen.flatten(0, 1), words)
     losses, probabilities = CrossEntropy.apply(logits, masked.original.reshape(-1))
     chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
-    if vocab_size == probabilities.shape[1]:
-        samples = draw(probabilities, chance=chance)
-    else:
-        samples = sample_pieces(logits, chance=chance, vocab_size=vocab_size)
+    samples = draw(probabilities[:, :vocab_size], chance=chance)
     return Guesses(
         loss=(losses * weight.reshape(-1)).sum(),
         count=weight.sum(),
@@ -242,7 +233,7 @@ class Electra(nn.Module):
         samples: Tensor | None = None,
     ) -> Output:
         """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own."""
-        mask = within_segments(rows.segments)
+        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
         words = self.embeddings.word.weight
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
         hidden = self.get_submodule(self.generator_name)(embedded, mask, drop[0])
@@ -274,7 +265,8 @@ class MaskedLanguageModel(nn.Module):
     ) -> Output:
         """Run the encoder on a batch; `samples` are not used, nothing is replaced."""
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
-        hidden = self.discriminator(embedded, within_segments(rows.segments), drop[1])
+        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        hidden = self.discriminator(embedded, mask, drop[1])
         guesses = guess(self.masked_head, hidden, self.embeddings.word.weight, masked, rows.keys, vocab_size)
         return Output(guesses=guesses, verdicts=None, corrupted=None)
 

@@ -16,6 +16,8 @@ from thinc.optimizers import FloatOrSeq, Optimizer
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from spacy_electra.model.loss_scale import LossScale
+
 
 class AdamWOptimizer(Optimizer):
     """A thinc optimizer that also says how ELECTRA's torch parameters are updated."""
@@ -179,11 +181,15 @@ class AdamW:
     parameters lay when this was made; make it after the module has been moved.
     """
 
-    def __init__(self, groups: list[Group]):
-        """groups: of `parameter_groups`. Raises ValueError where there is nothing to train."""
+    def __init__(self, groups: list[Group], *, scale: LossScale | None = None):
+        """groups: of `parameter_groups`. scale: by which losses are enlarged; it learns from each step.
+
+        Raises ValueError where there is nothing to train.
+        """
         if not any(group.parameters for group in groups):
             raise ValueError("the optimizer got no parameter: the module has none with requires_grad = True.")
         self.groups = groups
+        self.scale = scale
         self.means = {name: torch.zeros_like(p) for g in groups for name, p in zip(g.names, g.parameters, strict=True)}
         self.squares = {name: torch.zeros_like(mean) for name, mean in self.means.items()}
         device = next(iter(self.means.values())).device
@@ -227,10 +233,14 @@ class AdamW:
         self.steps += taken
         self.skipped += 1 - taken
         self.skipped[0] *= 1 - taken
+        if self.scale is not None and is_lost is not None:
+            self.scale.learn(is_lost > 0)
 
     def named_state(self) -> dict[str, Tensor]:
         """The whole state as flat tensors, not copied: counts, and each parameter's `mean.NAME` and `square.NAME`."""
         state = {"steps": self.steps, "skipped": self.skipped}
+        if self.scale is not None:
+            state["loss_scale"] = self.scale.numbers
         state.update({f"mean.{name}": tensor for name, tensor in self.means.items()})
         state.update({f"square.{name}": tensor for name, tensor in self.squares.items()})
         return state

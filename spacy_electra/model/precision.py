@@ -14,7 +14,7 @@ class Precision:
     """The types of one device. Weights and their updates are float32 whatever these are."""
 
     prediction: torch.dtype
-    training: torch.dtype  # never float16, whose gradients would need scaling
+    training: torch.dtype  # in float16 the shim scales the losses
 
 
 def check_precision(precision: str) -> None:
@@ -30,8 +30,7 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     """The types for `precision` ("auto", "fp32", "bf16" or "fp16") on `device`."""
     check_precision(precision)
     prediction = fastest_dtype(device) if precision == "auto" else PRECISIONS[precision]
-    training = torch.bfloat16 if prediction == torch.bfloat16 else torch.float32
-    return Precision(prediction=prediction, training=training)
+    return Precision(prediction=prediction, training=prediction)
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

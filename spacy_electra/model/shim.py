@@ -8,6 +8,7 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import srsly
@@ -19,6 +20,7 @@ from thinc.shims import Shim
 from thinc.util import get_torch_default_device
 from torch import Tensor, nn
 
+from spacy_electra.model.loss_scale import LossScale
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients, parameter_groups
 from spacy_electra.model.precision import Precision, check_precision, choose_precision
 
@@ -66,6 +68,7 @@ class TorchShim(Shim):
         self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
         self._asked: tuple[Optimizer, Hyperparameters] | None = None
         self._adamw: tuple[Optimizer, AdamW] | None = None
+        self._loss_scale: LossScale | None = None
         self._lowered: tuple[int, torch.dtype, nn.Module] | None = None
         self._lock = threading.Lock()
 
@@ -120,7 +123,11 @@ class TorchShim(Shim):
             outputs = self.forward(self.module, inputs)
 
         def backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
-            torch.autograd.backward(roots, gradients)
+            gradients = [torch.ones_like(root) for root in roots] if gradients is None else gradients
+            if dtype == torch.float16:
+                gradients = self._scale().enlarge(gradients)
+            learned = [root.requires_grad for root in roots]  # not where all that it hangs on is frozen
+            torch.autograd.backward(list(compress(roots, learned)), list(compress(gradients, learned)))
             self._waiting.discard(ticket)
             if not self._waiting:
                 self._step()
@@ -148,8 +155,14 @@ class TorchShim(Shim):
         """The torch optimizer, with its moments, that serves `optimizer`; begun afresh for another `optimizer`."""
         if self._adamw is None or self._adamw[0] is not optimizer:
             layer_decay = Hyperparameters.of(optimizer).layer_decay
-            self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay)))
+            scale = self._scale() if self.chosen_precision.training == torch.float16 else None
+            self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
         return self._adamw[1]
+
+    def _scale(self) -> LossScale:
+        if self._loss_scale is None:
+            self._loss_scale = LossScale(self.device)
+        return self._loss_scale
 
     def _step(self) -> None:
         if self._asked is None:
@@ -160,6 +173,8 @@ class TorchShim(Shim):
         adamw = self.adamw_for(optimizer)
         if self.before_step is not None:
             self.before_step(adamw.parameters)
+        if adamw.scale is not None:
+            adamw.scale.shrink([p.grad for p in adamw.parameters if p.grad is not None])
         self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
         adamw.step(now, norm=self.gradient_norm)
         self.module.zero_grad(set_to_none=True)

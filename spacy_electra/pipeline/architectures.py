@@ -5,6 +5,7 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
+from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.private import pool_tokens
 from spacy_electra.pipeline.transformer import Settings, electra_transformer
 
@@ -16,17 +17,29 @@ def build_electra_transformer(
     precision: str = "auto",
     dropout: float = 0.1,
     max_slots: int = 4096,
+    freeze_embeddings: bool = False,
+    freeze_layers: int = 0,
+    activation_checkpointing: bool = False,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v1`.
 
     name: directory or hub name of an ELECTRA discriminator, read by `nlp.initialize`; saved pipelines do not need it.
     window: slots of the longest window, [CLS] and [SEP] included; null for all positions of the model. stride: most
     pieces from the start of one window to that of the next; null for seven eighths of a window's pieces. precision:
-    "auto", "fp32", "bf16" or "fp16" for predictions; training is in bf16 where predictions are, else in fp32. dropout:
+    "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32. dropout:
     share of hidden values and attention weights dropped in training, whatever `[training] dropout` says. max_slots:
-    most slots, padding included, that the encoder reads at a time.
+    most slots, padding included, that the encoder reads at a time. freeze_embeddings, freeze_layers: what stays as it
+    was pretrained; with any of the lowest blocks the embeddings do, too. activation_checkpointing: less memory in
+    training for a third more time.
     """
-    settings = Settings(name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots)
+    fine_tuning = FineTuning(
+        freeze_embeddings=freeze_embeddings,
+        freeze_layers=freeze_layers,
+        activation_checkpointing=activation_checkpointing,
+    )
+    settings = Settings(
+        name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots, fine_tuning=fine_tuning
+    )
     return electra_transformer(settings, precision=precision)
 
 
@@ -39,6 +52,9 @@ def build_tok2vec_electra(
     precision: str = "auto",
     dropout: float = 0.1,
     max_slots: int = 4096,
+    freeze_embeddings: bool = False,
+    freeze_layers: int = 0,
+    activation_checkpointing: bool = False,
 ) -> Model[list[Doc], list[Floats2d]]:
     """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
 
@@ -46,6 +62,14 @@ def build_tok2vec_electra(
     The rest as for `build_electra_transformer`.
     """
     transformer = build_electra_transformer(
-        name=name, window=window, stride=stride, precision=precision, dropout=dropout, max_slots=max_slots
+        name=name,
+        window=window,
+        stride=stride,
+        precision=precision,
+        dropout=dropout,
+        max_slots=max_slots,
+        freeze_embeddings=freeze_embeddings,
+        freeze_layers=freeze_layers,
+        activation_checkpointing=activation_checkpointing,
     )
     return pool_tokens(transformer, pooling, grad_factor)

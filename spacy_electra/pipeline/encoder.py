@@ -4,7 +4,7 @@ Legend: N pieces, D width; B windows of a batch, T slots of a window.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from spacy_electra.model.attention import within_lengths
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.shim import TorchShim
+from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.windows import Layout
 
 
@@ -38,12 +39,16 @@ def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
     return torch.cat(slots).index_select(0, source).float()
 
 
+WHOLE = FineTuning()  # all of the encoder learns
+
+
 class EncoderShim(TorchShim):
     """Runs an encoder and keeps its tokenizer. Both come from `set_encoder` or `from_bytes`."""
 
-    def __init__(self, *, precision: str = "auto"):
-        """precision: as `model.precision.choose_precision` takes it."""
+    def __init__(self, *, precision: str = "auto", fine_tuning: FineTuning = WHOLE):
+        """precision: as `model.precision.choose_precision` takes it. fine_tuning: what of the encoder learns."""
         super().__init__(None, forward=encode, precision=precision)
+        self.fine_tuning = fine_tuning
         self._tokenizer: WordPiece | None = None
         self._names: np.ndarray | None = None
 
@@ -70,6 +75,10 @@ class EncoderShim(TorchShim):
         assert self._names is not None
         return self._names
 
+    def set_module(self, module: nn.Module) -> None:
+        super().set_module(module)
+        self.fine_tuning.prepare(cast(Encoder, module))
+
     def set_encoder(self, encoder: Encoder, tokenizer: WordPiece) -> None:
         """Run this encoder from now on, on the pieces of this tokenizer."""
         self._set_tokenizer(tokenizer)
@@ -79,7 +88,8 @@ class EncoderShim(TorchShim):
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_tokenizer": self._tokenizer, "_names": self._names}
+        mine = {name: self.__dict__[name] for name in ("_tokenizer", "_names", "fine_tuning")}
+        return super().__getstate__() | mine
 
     def describe(self) -> dict[str, Any]:
         return {"shape": asdict(self.shape), "tokenizer": self.tokenizer.to_json()}

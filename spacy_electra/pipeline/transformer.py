@@ -14,6 +14,7 @@ from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.huggingface import load_encoder
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
+from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
 from spacy_electra.pipeline.forking import survive_forks
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
@@ -31,6 +32,7 @@ class Settings:
     stride: int | None
     dropout: float
     max_slots: int
+    fine_tuning: FineTuning
 
 
 def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc], FullTransformerBatch]:
@@ -43,13 +45,14 @@ def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc
         raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
     if settings.max_slots < 1:
         raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
+    check_fine_tuning(settings.fine_tuning)
     survive_forks()
     return Model(
         "electra_transformer",
         forward,
         init=init,
         dims={"nO": None},
-        shims=[EncoderShim(precision=precision)],
+        shims=[EncoderShim(precision=precision, fine_tuning=settings.fine_tuning)],
         attrs={
             "settings": settings,
             "replace_listener": replace_listener,
@@ -102,6 +105,7 @@ def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
         shim.set_encoder(*load_encoder(settings.name))
         logger.info("Read pretrained weights from '%s': %s", settings.name, shim.shape)
     room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
+    settings.fine_tuning.check(shim.shape.layers)
     model.set_dim("nO", shim.shape.width)
 
 

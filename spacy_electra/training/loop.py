@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,6 +15,7 @@ from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
 from spacy_electra.model.electra import Electra, Output
 from spacy_electra.training.distributed import ALONE, Ranks
+from spacy_electra.training.feeding import feeding
 from spacy_electra.training.memory import (
     AUTO,
     Portion,
@@ -102,14 +104,14 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
     progress = task.progress(state)
     if progress < BEST_COUNTS_FROM:  # the budget was raised since
         state = state.moved(best_loss=None)
-    try:
+    first, count = task.ranks.share(task.settings.batch_rows)
+    with feeding(task.train, task.device, step=task.settings.batch_rows) as feed, kept_rate(task.optimizer):
         while progress < 1.0:
             rate = (
                 peak * state.rate_share * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
             )
             task.optimizer.learn_rate = rate
-            first, count = task.ranks.share(task.settings.batch_rows)
-            sums = train_step(task, task.train.batch(state.row + first, count).to(task.device))
+            sums = train_step(task, feed.batch(state.row + first, count))
             state = state.moved(
                 step=state.step + 1,
                 row=state.row + task.settings.batch_rows,
@@ -126,8 +128,16 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
                 facts = _evaluated(task, facts, begun=begun)
                 state, progress = facts.state, facts.progress
             yield facts
+
+
+@contextmanager
+def kept_rate(optimizer: Optimizer) -> Iterator[None]:
+    """Give the optimizer its rate back at the end."""
+    peak = optimizer.learn_rate
+    try:
+        yield
     finally:
-        task.optimizer.learn_rate = peak
+        optimizer.learn_rate = peak
 
 
 def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:

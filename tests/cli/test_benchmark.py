@@ -8,10 +8,10 @@ import torch
 from spacy.cli._util import app
 from typer.testing import CliRunner
 
-from spacy_electra.cli.benchmark.measure import Timed, in_turn, ratio
-from spacy_electra.cli.benchmark.ours import bare_step, make_learner, our_step
-from spacy_electra.cli.benchmark.reference import Reference
-from spacy_electra.cli.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.benchmark.measure import Timed, in_turn, ratio
+from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
+from spacy_electra.benchmark.reference import Reference
+from spacy_electra.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.model.build import network_of
 
 CPU = torch.device("cpu")

@@ -143,8 +143,8 @@ def test_a_config_that_is_missing_or_broken_is_named(complaint: Invoke, tmp_path
 
 def test_debug_model_counts_parameters_and_guesses_by_chance(electra: Invoke, pretrain_cfg: Path, tiny: list[str]):
     said = electra("debug", "model", pretrain_cfg, *tiny).split()
-    # word 120, positions 16, types 2 of width 16, and a norm's 2 * 16
-    assert said[said.index("embeddings") + 1] == f"{(120 + 16 + 2) * 16 + 2 * 16:,}"
+    # word 128 (120 pieces, padded), positions 16, types 2 of width 16, and a norm's 2 * 16
+    assert said[said.index("embeddings") + 1] == f"{(128 + 16 + 2) * 16 + 2 * 16:,}"
     losses = {half: [float(x) for x in said[place + 1 : place + 3]] for half, place in _last_places(said).items()}
     assert losses["generator"] == pytest.approx([math.log(120)] * 2, rel=0.1)
     assert losses["discriminator"] == pytest.approx([math.log(2)] * 2, rel=0.5)
@@ -155,7 +155,7 @@ def _last_places(words: list[str]) -> dict[str, int]:
 
 
 def test_debug_model_lists_shapes_when_asked(electra: Invoke, pretrain_cfg: Path, tiny: list[str]):
-    assert "embeddings.word.weight (120, 16)" in electra("debug", "model", pretrain_cfg, "--shapes", *tiny)
+    assert "embeddings.word.weight (128, 16)" in electra("debug", "model", pretrain_cfg, "--shapes", *tiny)
 
 
 def test_the_frozen_pipeline_trains_its_heads_on_an_assembled_transformer(run_dir: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ from spacy_electra.data.rows import Rows, Special
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, build_electra, network_of
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
-from spacy_electra.model.huggingface import save_discriminator, save_generator
+from spacy_electra.model.huggingface import VOCABULARY_LONG, save_discriminator, save_generator
 from spacy_electra.model.keys import check_keys
 from spacy_electra.model.optimizer import adamw_v1
 
@@ -73,11 +73,36 @@ def losses(model: Pretrainer) -> list[float]:
     return [output.guesses.loss.item(), output.verdicts.loss.item()]
 
 
+def test_the_padding_of_the_vocabulary_changes_no_loss_and_no_gradient(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """25 pieces are padded to 64; the same weights without padding."""
+    padded = build()
+    monkeypatch.setattr("spacy_electra.model.build.VOCAB_MULTIPLE", 1)
+    exact = build()
+    weights_of_both = network_of(padded).state_dict()
+    cut = {
+        name: tensor[: len(network_of(exact).state_dict()[name])] if tensor.ndim else tensor
+        for name, tensor in weights_of_both.items()
+    }
+    network_of(exact).load_state_dict(cut)
+    gradients = []
+    for model in (padded, exact):
+        _, backprop = model.begin_update(batch())
+        one = torch.tensor(1.0)
+        backprop(LossWeights(generator=one, discriminator=one))
+        gradients.append({name: p.grad for name, p in network_of(model).named_parameters()})
+    assert losses(padded) == pytest.approx(losses(exact), rel=1e-6)
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name][: len(gradient)], gradient, rtol=1e-5, atol=1e-7)
+        assert not gradients[0][name][len(gradient) :].any()
+
+
 def test_the_numbers_of_the_config_are_the_shapes_of_the_halves(build: Build) -> None:
     network = network_of(build())
     assert isinstance(network, Electra)
-    assert vars(network.shape) == {**DISCRIMINATOR, "vocab": 25, "positions": WINDOW, "types": 2}
-    assert vars(network.generator_shape) == {**GENERATOR, "embedding": 12, "vocab": 25, "positions": WINDOW, "types": 2}
+    assert vars(network.shape) == {**DISCRIMINATOR, "vocab": 64, "positions": WINDOW, "types": 2}
+    assert vars(network.generator_shape) == {**GENERATOR, "embedding": 12, "vocab": 64, "positions": WINDOW, "types": 2}
 
 
 def test_the_parameters_are_those_counted_by_hand(build: Build) -> None:
@@ -86,8 +111,9 @@ def test_the_parameters_are_those_counted_by_hand(build: Build) -> None:
         attention = 4 * (width * width + width)
         return project + layers * (attention + 2 * width * feed_forward + feed_forward + width + 4 * width)
 
-    embeddings = (25 + WINDOW + 2 + 2) * 12
-    masked_head = 8 * 12 + 12 + 2 * 12 + 25
+    vocab = 64  # 25 pieces, padded
+    embeddings = (vocab + WINDOW + 2 + 2) * 12
+    masked_head = 8 * 12 + 12 + 2 * 12 + vocab
     replaced_head = 16 * 16 + 16 + 16 + 1
     assert count(build()) == embeddings + body(2, 16, 24) + body(1, 8, 16) + masked_head + replaced_head
 
@@ -210,7 +236,16 @@ def test_a_run_goes_on_from_the_weights_of_another(
     fresh, loaded = build(objective=objective, seed=2), build(objective=objective, seed=2, init=saved(model))
     assert any(not torch.equal(trained[name], tensor) for name, tensor in weights(fresh).items())
     for name, tensor in weights(loaded).items():
-        assert torch.equal(trained[name], tensor), name
+        saved_rows = slice(25 if name in VOCABULARY_LONG else None)  # padding is cut off
+        assert torch.equal(trained[name][saved_rows], tensor[saved_rows]), name
+
+
+def test_a_guess_never_falls_on_padding(build: Build) -> None:
+    output, _ = build().begin_update(batch())
+    chances = output.guesses.logits.softmax(dim=-1)
+    assert chances.shape[-1] == 64
+    assert not chances[..., 25:].any()
+    assert output.guesses.samples.max() < 25
 
 
 def test_weights_of_another_shape_are_refused_by_the_numbers_that_differ(

@@ -208,6 +208,9 @@ def test_an_unknown_precision_lists_the_known():
         TorchShim(linear(), forward=run, precision="int8")
 
 
-def test_training_is_never_in_float16():
-    chosen = choose_precision("fp16", torch.device("cpu"))
-    assert (chosen.prediction, chosen.training) == (torch.float16, torch.float32)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_what_is_asked_for_is_used_for_prediction_and_training(name, dtype):
+    chosen = choose_precision(name, torch.device("cpu"))
+    assert (chosen.prediction, chosen.training) == (dtype, dtype)

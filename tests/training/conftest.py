@@ -13,7 +13,7 @@ from spacy_electra.data.corpus import Document
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import build_electra, network_of
+from spacy_electra.model.build import build_electra, network_of, shim_of
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.training.loop import Task
@@ -26,6 +26,7 @@ torch.set_num_threads(1)
 WORDS = [f"w{number:02d}" for number in range(40)]
 CLASSES = 8  # of five words each
 WINDOW = 24
+CPU = torch.device("cpu")
 TRAINING = {
     "max_steps": 8,
     "max_epochs": 0,
@@ -94,6 +95,7 @@ def make_task(store: Store) -> MakeTask:
         corpus: Store = store,
         learn_rate: float = 1e-3,
         model: dict[str, Any] | None = None,
+        device: torch.device = CPU,
         **training: Any,
     ) -> Task:
         settings = Training(**{**TRAINING, **training})
@@ -106,6 +108,7 @@ def make_task(store: Store) -> MakeTask:
         if "init" not in sizes:
             counts = piece_counts(corpus, pretrainer.attrs["vocab_size"])
             start_from_frequencies(network_of(pretrainer), counts, mask_rate=settings.mask_rate)
+        shim_of(pretrainer).to_device("gpu" if device.type == "cuda" else device.type, device.index or 0)
         split = split_documents(corpus, seed=seed)
         train, dev = (Packing(corpus, ranges, window=sizes["window"], seed=seed) for ranges in (split.train, split.dev))
         return Task(
@@ -120,7 +123,7 @@ def make_task(store: Store) -> MakeTask:
                 seconds=settings.max_minutes * 60,
             ),
             settings=settings,
-            device=torch.device("cpu"),
+            device=device,
         )
 
     return make

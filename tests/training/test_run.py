@@ -142,7 +142,7 @@ def test_the_model_of_a_smaller_budget_does_not_stand_for_a_larger_one(
     shorter = make_task(max_steps=6)
     finish(run, shorter, restore(shorter, tmp_path))
     words = ElectraForPreTraining.from_pretrained(tmp_path / "model-last" / "discriminator").get_input_embeddings()
-    assert torch.equal(words.weight, weights_of(longer)["embeddings.word.weight"])
+    assert torch.equal(words.weight, weights_of(longer)["embeddings.word.weight"][: len(words.weight)])
     assert json.loads((tmp_path / "model-last" / "summary.json").read_text())["step"] == 6
 
 
@@ -224,8 +224,8 @@ def test_model_best_holds_the_weights_of_the_lowest_dev_loss(
                 network_of(task.model).masked_head.bias[0] = 100.0
     (best,) = bests
     words = ElectraForPreTraining.from_pretrained(tmp_path / "model-best" / "discriminator").get_input_embeddings()
-    assert torch.equal(words.weight, best["embeddings.word.weight"])
-    assert not torch.equal(words.weight, weights_of(task)["embeddings.word.weight"])
+    assert torch.equal(words.weight, best["embeddings.word.weight"][: len(words.weight)])
+    assert not torch.equal(words.weight, weights_of(task)["embeddings.word.weight"][: len(words.weight)])
 
 
 @pytest.mark.parametrize("name", ["model-best", "model-last"])

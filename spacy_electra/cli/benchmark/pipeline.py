@@ -16,7 +16,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from wasabi import msg
 
-from spacy_electra.cli.benchmark.measure import Step, describe_machine, in_turn
+from spacy_electra.benchmark.measure import Step, describe_machine, in_turn
 from spacy_electra.cli.benchmark.pretrain import Row, make_row, show
 from spacy_electra.cli.benchmark.stock import (
     TRANSFORMER,

@@ -11,10 +11,10 @@ import torch
 import typer
 from wasabi import msg
 
-from spacy_electra.cli.benchmark.measure import Step, Timed, describe_machine, in_turn, matrix_peak, ratio
-from spacy_electra.cli.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
-from spacy_electra.cli.benchmark.reference import reference_step
-from spacy_electra.cli.benchmark.shapes import PAIRS, Pair, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.benchmark.measure import Step, Timed, describe_machine, in_turn, matrix_peak, ratio
+from spacy_electra.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
+from spacy_electra.benchmark.reference import reference_step
+from spacy_electra.benchmark.shapes import PAIRS, Pair, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.rows import Rows

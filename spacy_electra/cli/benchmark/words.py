@@ -18,9 +18,9 @@ from spacy.tokens import Doc
 from spacy.training.pretrain import create_pretraining_model, make_update
 from spacy.util import registry
 
-from spacy_electra.cli.benchmark.measure import Step
-from spacy_electra.cli.benchmark.ours import make_learner
-from spacy_electra.cli.benchmark.shapes import PAIRS, ROWS, WINDOW
+from spacy_electra.benchmark.measure import Step
+from spacy_electra.benchmark.ours import make_learner
+from spacy_electra.benchmark.shapes import PAIRS, ROWS, WINDOW
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.docstrings import find_modules, read_modules

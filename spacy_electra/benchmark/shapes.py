@@ -3,7 +3,7 @@
 Legend: B rows, T pieces a row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -31,7 +31,7 @@ class Pair:
     def train_flops(self) -> float:
         """Floating-point operations of the matrix products per piece and step: three times the forward pass."""
         big, small = self.discriminator, self.generator
-        chosen = chosen_per_row(WINDOW, MASK_RATE) / WINDOW
+        chosen = chosen_per_row(big.positions, MASK_RATE) / big.positions
         judged = big.width * big.width + big.width
         guessed = chosen * (small.width * small.embedding + small.embedding * small.vocab)
         return 3 * 2 * (_body(big) + _body(small) + judged + guessed)
@@ -40,16 +40,19 @@ class Pair:
 def _body(shape: EncoderShape) -> float:
     """Multiplications per piece of an encoder's forward pass over full rows."""
     linear = 4 * shape.width**2 + 2 * shape.width * shape.feed_forward
-    attention = 2 * WINDOW * shape.width
+    attention = 2 * shape.positions * shape.width
     project = shape.embedding * shape.width if shape.embedding != shape.width else 0
     return shape.layers * (linear + attention) + project
 
 
-def _pair(*, layers: int, width: int, heads: int, vocab: int) -> Pair:
-    shared = {"embedding": 128, "vocab": vocab, "positions": WINDOW, "layers": layers}
+def _pair(
+    *, layers: int, width: int, heads: int, vocab: int, embedding: int = 128, generator: int = 64, window: int = WINDOW
+) -> Pair:
+    """generator: its width, of one head for each 64."""
+    shared = {"embedding": embedding, "vocab": vocab, "positions": window, "layers": layers}
     return Pair(
         discriminator=EncoderShape(width=width, feed_forward=4 * width, heads=heads, **shared),
-        generator=EncoderShape(width=64, feed_forward=256, heads=1, **shared),
+        generator=EncoderShape(width=generator, feed_forward=4 * generator, heads=generator // 64, **shared),
     )
 
 
@@ -57,14 +60,18 @@ PAIRS = {
     "tiny": _pair(layers=4, width=128, heads=2, vocab=8000),
     "small": _pair(layers=12, width=256, heads=4, vocab=30522),
 }
+# Of the paper, for graphics cards
+BASE = {"layers": 12, "width": 768, "heads": 12, "vocab": 30522, "embedding": 768, "generator": 256}
+CARD_PAIRS = {"small": PAIRS["small"], "base": _pair(**BASE), "base 512": _pair(**BASE, window=512)}
 
 
-def full_rows(vocab: int, *, first: int = 0, count: int = ROWS) -> Rows:
+def full_rows(vocab: int, *, first: int = 0, count: int = ROWS, window: int = WINDOW) -> Rows:
     """Rows that one stretch fills from end to end, of random pieces; the same for the same `first` row."""
     random = torch.Generator().manual_seed(first)
-    ids = torch.randint(max(SPECIAL.all) + 1, vocab, (count, WINDOW), generator=random)
+    ids = torch.randint(max(SPECIAL.all) + 1, vocab, (count, window), generator=random)
     ids[:, 0], ids[:, -1] = SPECIAL.cls, SPECIAL.sep
-    return _rows(ids, segments=torch.ones_like(ids), positions=torch.arange(WINDOW).expand_as(ids), first=first)
+    rows = _rows(ids, segments=torch.ones_like(ids), positions=torch.arange(window).expand_as(ids), first=first)
+    return replace(rows, is_one_stretch=True)
 
 
 def short_documents(vocab: int, *, first: int = 0, count: int = ROWS) -> list[torch.Tensor]:

@@ -1,23 +1,22 @@
 """This package's pretraining step as `pretrain` runs it, and the same module and optimizer in a bare torch loop."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from spacy_electra.cli.benchmark.shapes import (
+from spacy_electra.benchmark.shapes import (
     DISCRIMINATOR_WEIGHT,
     KEEP_RATE,
     LEARN_RATE,
     MASK_RATE,
     SPECIAL,
-    WINDOW,
     Pair,
 )
-from spacy_electra.cli.device import move
 from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.build import network_of, shim_of, wrap_network
+from spacy_electra.model.build import network_of, padded, shim_of, silence_padding, wrap_network
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.initialization import initialize
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients, parameter_groups
@@ -30,14 +29,17 @@ StepOnRows = Callable[[Rows], None]
 def make_learner(
     pair: Pair, *, dropout: float, precision: str, device: torch.device, special: Special = SPECIAL
 ) -> Learner:
-    """A fresh model of a frozen shape with the paper's optimizer."""
-    network = Electra(generator=pair.generator, discriminator=pair.discriminator)
-    initialize(network, kind="paper", seed=0)
+    """A fresh model of a frozen shape, its vocabulary padded as `build_electra` does, with the paper's optimizer."""
     vocab = pair.discriminator.vocab
-    model = wrap_network(network, window=WINDOW, vocab_size=vocab, dropout=dropout, precision=precision)
+    big, small = (replace(shape, vocab=padded(vocab)) for shape in (pair.discriminator, pair.generator))
+    network = Electra(generator=small, discriminator=big)
+    initialize(network, kind="paper", seed=0)
+    silence_padding(network, vocab)
+    window = pair.discriminator.positions
+    model = wrap_network(network, window=window, vocab_size=vocab, dropout=dropout, precision=precision)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        move(model, device)
+        shim_of(model).to_device("gpu", device.index or 0)
     optimizer = adamw_v1(LEARN_RATE)
     return Learner(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from spacy_electra.cli.benchmark.shapes import DISCRIMINATOR_WEIGHT, KEEP_RATE, LEARN_RATE, MASK_RATE, SPECIAL, Pair
+from spacy_electra.benchmark.shapes import DISCRIMINATOR_WEIGHT, KEEP_RATE, LEARN_RATE, MASK_RATE, SPECIAL, Pair
 from spacy_electra.model.encoder import EncoderShape
 
 IGNORED = -100  # label of a position without a loss

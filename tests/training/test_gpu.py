@@ -1,0 +1,41 @@
+"""What only a graphics card can show; passed over on machines without one."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from spacy_electra.model.build import shim_of
+from spacy_electra.training.feeding import feeding
+from spacy_electra.training.loop import Task, evaluate_dev, settle_portion, train_step
+from spacy_electra.training.state import State
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+
+
+@pytest.fixture
+def task(make_task: Callable[..., Task]) -> Task:
+    task = make_task(device=torch.device("cuda", 0), model={"precision": "auto"})
+    settle_portion(task, State())
+    return task
+
+
+def test_a_step_waits_for_nothing_on_the_card(task: Task) -> None:
+    with feeding(task.train, task.device, step=4) as feed:
+        for first in (0, 4):  # the first allocates, and builds the optimizer
+            rows = feed.batch(first, 4)
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error" if first else "default")
+            try:
+                train_step(task, rows)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_card_learns_what_a_processor_does(task: Task, make_task: Callable[..., Task]) -> None:
+    other = make_task(model={"precision": "fp32"})
+    shim_of(other.model).module.load_state_dict(shim_of(task.model).module.state_dict())
+    for one in (task, other):
+        for first in range(0, 40, 4):
+            train_step(one, one.train.batch(first, 4).to(one.device))
+    assert evaluate_dev(task)["generator_loss"] == pytest.approx(evaluate_dev(other)["generator_loss"], rel=0.02)
