@@ -35,7 +35,13 @@ def main(
             [
                 read(
                     run(
-                        output / f"{name}-{seed}", store, tokenizer, precision=name, seed=seed, steps=steps, every=every
+                        output / f"{name}-{seed}-{steps}-{every}",
+                        store,
+                        tokenizer,
+                        precision=name,
+                        seed=seed,
+                        steps=steps,
+                        every=every,
                     )
                 )
                 for seed in range(seeds)

@@ -14,6 +14,7 @@ def main(arguments: list[str]) -> int:
     """The exit status of Python with `arguments`."""
     process = subprocess.Popen([sys.executable, *arguments])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process itself has the signal, too
+    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())  # this one it may not have
     return process.wait()
 
 

@@ -38,7 +38,7 @@ def make_learner(
     window = pair.discriminator.positions
     model = wrap_network(network, window=window, vocab_size=vocab, dropout=dropout, precision=precision)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
         shim_of(model).to_device("gpu", device.index or 0)
     optimizer = adamw_v1(LEARN_RATE)
     return Learner(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))

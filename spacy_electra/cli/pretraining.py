@@ -1,5 +1,6 @@
 """The work of `spacy electra pretrain`: config, store and device become a task; the task becomes a run on disk."""
 
+import math
 import shlex
 import subprocess
 import sys
@@ -31,7 +32,17 @@ from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.training.alarms import Alarms
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.loop import Evaluation, Task, settle_portion
-from spacy_electra.training.run import LAST, Run, check_folder, finish, held, restore, save_state, train_on_disk
+from spacy_electra.training.run import (
+    LAST,
+    Run,
+    check_folder,
+    finish,
+    first_loss,
+    held,
+    restore,
+    save_state,
+    train_on_disk,
+)
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.state import State
 
@@ -169,7 +180,7 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
     is_first, evaluation, was_interrupted = task.ranks.is_first, None, False
     setup = settings.training.logger if is_first else silent
     log = RunLogger(setup, settings.config, halves=halves, pieces_per_row=pieces_per_row)
-    alarms = Alarms()
+    alarms = Alarms(first=math.inf if settings.paths.init is not None else first_loss(run.folder))
     with RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress, Interrupts() as interrupts:
         for facts in train_on_disk(run, task, state):
             state, evaluation = facts.state, facts.evaluation or evaluation

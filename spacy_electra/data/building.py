@@ -68,23 +68,25 @@ def build_store(
     """
     if shard_pieces < 1 or processes < 1:
         raise ValueError(f"shard_pieces and processes must be at least 1, but got {shard_pieces} and {processes}.")
-    builder = Builder(
-        Path(out_dir), tokenizer, shard_pieces=shard_pieces, overwrite=overwrite, keep_digests=keep_digests
-    )
-    documents = iter(documents)
-    builder.pass_over((digest_of(document.text) for document in documents), progress)
-    if builder.is_finished:
-        builder.check_end(next(documents, None) is None)
-        return builder.manifest
-    with closing(tokenized(documents, tokenizer, processes=processes, progress=progress)) as found:
-        return builder.write(
-            ((digest_of(document.text), ids) for document, ids in found),
-            skipped=skipped if skipped is not None else Skipped(),
-        )
+    out_dir, documents = Path(out_dir), iter(documents)
+    with alone_in(out_dir):
+        builder = Builder(out_dir, tokenizer, shard_pieces=shard_pieces, overwrite=overwrite, keep_digests=keep_digests)
+        builder.pass_over((digest_of(document.text) for document in documents), progress)
+        if builder.is_finished:
+            builder.check_end(next(documents, None) is None)
+            return builder.manifest
+        with closing(tokenized(documents, tokenizer, processes=processes, progress=progress)) as found:
+            return builder.write(
+                ((digest_of(document.text), ids) for document, ids in found),
+                skipped=skipped if skipped is not None else Skipped(),
+            )
 
 
 class Builder:
-    """One build of a store in a directory, from where an earlier one ended. First `pass_over`, then `write`."""
+    """One build of a store in a directory, from where an earlier one ended. First `pass_over`, then `write`.
+
+    Whoever uses it holds `files.alone_in` the directory from before it is made.
+    """
 
     def __init__(
         self,
@@ -134,19 +136,18 @@ class Builder:
 
         skipped: what the reader leaves out, complete when `pairs` ends.
         """
-        with alone_in(self.directory):
-            before = _names_in(self.directory)
-            try:
-                first = next(pairs, None)
-                if first is not None:
-                    self._make_room()
-                    for shard in self._shards(chain([first], pairs)):
-                        self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
-                        self.manifest.write(self.directory / BUILDING)
-                return self._finish(skipped)
-            except BaseException:
-                self._tidy(before)
-                raise
+        before = _names_in(self.directory)
+        try:
+            first = next(pairs, None)
+            if first is not None:
+                self._make_room()
+                for shard in self._shards(chain([first], pairs)):
+                    self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
+                    self.manifest.write(self.directory / BUILDING)
+            return self._finish(skipped)
+        except BaseException:
+            self._tidy(before)
+            raise
 
     def _make_room(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -179,6 +180,7 @@ class Builder:
                 f"{sum(manifest.skipped.values())} left out by the reader {dict(manifest.skipped)}."
             )
         manifest = replace(manifest, starts_sha256=join_starts(directory, manifest))
+        (directory / SKIPPED).unlink(missing_ok=True)
         if skipped.total:
             skipped.write(directory / SKIPPED)
         manifest.write(directory / MANIFEST)

@@ -54,8 +54,8 @@ def replace_file(path: Path, content: bytes | bytearray) -> None:
 def alone_in(directory: Path) -> Iterator[None]:
     """Keep other processes of this machine and user from writing into `directory`, which need not be there.
 
-    The lock lies among the temporary files, so that nothing is left in `directory`; the system forgets the lock of a
-    process that dies. Raises ValueError where another process holds it.
+    They must share the folder of temporary files, where the lock lies, so that nothing is left in `directory`; the
+    system forgets the lock of a process that dies. Raises ValueError where another process holds it.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     name = hashlib.sha256(str(directory.resolve()).encode("utf8", "surrogateescape")).hexdigest()[:16]
@@ -84,6 +84,8 @@ def filled_whole(directory: Path, *, last: str) -> Iterator[Path]:
     try:
         yield partial
         for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(path, directory / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

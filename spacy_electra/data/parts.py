@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from spacy_electra.data.building import SHARD_PIECES, Builder, Pairs
+from spacy_electra.data.files import alone_in
 from spacy_electra.data.shards import MANIFEST, PARTS, SKIPPED, Manifest, read_digests
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import is_url
@@ -99,15 +100,16 @@ def join_parts(
     Raises ValueError where a part is missing, damaged or of another vocabulary, and as `build_store` does.
     """
     joined_pieces(out_dir, shares)
-    parts = [Store.open(part, tokenizer=tokenizer) for part in shares.parts(out_dir)]
-    builder = Builder(out_dir, tokenizer, shard_pieces=shard_pieces, overwrite=overwrite)
-    pairs = _pairs_of(parts, on_pieces)
-    builder.pass_over(digest for digest, _ in pairs)
-    if builder.is_finished:
-        builder.check_end(next(pairs, None) is None)
-        manifest = builder.manifest
-    else:
-        manifest = builder.write(pairs, skipped=_skipped_of(parts))
+    with alone_in(out_dir):
+        parts = [Store.open(part, tokenizer=tokenizer) for part in shares.parts(out_dir)]
+        builder = Builder(out_dir, tokenizer, shard_pieces=shard_pieces, overwrite=overwrite)
+        pairs = _pairs_of(parts, on_pieces)
+        builder.pass_over(digest for digest, _ in pairs)
+        if builder.is_finished:
+            builder.check_end(next(pairs, None) is None)
+            manifest = builder.manifest
+        else:
+            manifest = builder.write(pairs, skipped=_skipped_of(parts))
     del parts, pairs  # Windows removes no file that is mapped
     for folder in shares.parts(out_dir):
         shutil.rmtree(folder)

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -127,10 +127,8 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
     """Write the columns chunk by chunk; another process may do the same at once, and the first one is kept."""
     partial = kept.with_name(f"{kept.name}.{uuid4().hex}.partial")
     partial.mkdir(parents=True)
-    for abandoned in kept.parent.glob("*.partial"):
-        if abandoned.stat().st_mtime < time.time() - _ABANDONED_AFTER:
-            shutil.rmtree(abandoned, ignore_errors=True)
     try:
+        _remove_abandoned(kept.parent)
         with ExitStack() as stack:
             files = [stack.enter_context((partial / name).open("wb")) for name in _COLUMNS]
             for chunk in chunks:
@@ -146,6 +144,13 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(directory: Path) -> None:
+    for abandoned in directory.glob("*.partial"):
+        with suppress(FileNotFoundError):  # another process has finished it
+            if abandoned.stat().st_mtime < time.time() - _ABANDONED_AFTER:
+                shutil.rmtree(abandoned, ignore_errors=True)
 
 
 def _key(ranges: np.ndarray, window: int, fingerprint: str) -> str:

@@ -42,14 +42,15 @@ def mix(x: Tensor) -> Tensor:
 
 def row_keys(seed: int, *, epoch: Tensor, row: Tensor) -> Tensor:
     """One key (B,) int64 for each row of a batch, from the epoch (B,) and the row's number within it (B,)."""
-    start = mix(torch.as_tensor(seed, dtype=torch.int64, device=row.device))
+    start = mix(torch.full((), seed, dtype=torch.int64, device=row.device))
     return mix(mix(start ^ epoch.to(torch.int64)) ^ row.to(torch.int64))
 
 
 def random_bits(keys: Tensor, purpose: int, count: int) -> Tensor:
     """`count` numbers (B, N) int64 in [0, 2**63) for each key (B,)."""
     place = torch.arange(count, dtype=torch.int64, device=keys.device)
-    stream = mix(keys ^ mix(torch.as_tensor(purpose, dtype=torch.int64, device=keys.device)))
+    # filled on the device: a number copied to a graphics card would wait for all that it has still to do
+    stream = mix(keys ^ mix(torch.full((), int(purpose), dtype=torch.int64, device=keys.device)))
     return mix(stream[:, None] ^ place) & _LOW_63_BITS
 
 

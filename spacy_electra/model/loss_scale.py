@@ -27,7 +27,7 @@ class LossScale:
 
     def enlarge(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the loss, any shape, as the backward pass starts with them."""
-        return [(gradient * self.scale).to(gradient.dtype) for gradient in gradients]  # the scale is no float16
+        return [(gradient.float() * self.scale).to(gradient.dtype) for gradient in gradients]  # it is no float16 itself
 
     @torch.no_grad()
     def shrink(self, gradients: Sequence[Tensor]) -> None:

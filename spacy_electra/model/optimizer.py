@@ -249,6 +249,10 @@ class AdamW:
     def load_named_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `named_state` gave, from any device. Raises ValueError, changing nothing, where it differs."""
         mine = self.named_state()
+        if "loss_scale" not in state:  # of a run in another precision, which goes on with a fresh one
+            mine.pop("loss_scale", None)
+        elif "loss_scale" not in mine:
+            state = {name: tensor for name, tensor in state.items() if name != "loss_scale"}
         if wrong := sorted(mine.keys() ^ state.keys()):
             raise ValueError(
                 f"the optimizer's state belongs to other parameters: {wrong[0]!r} "

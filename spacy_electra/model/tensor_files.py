@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,4 +21,6 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
     except SafetensorError as error:
         found = _SYSTEM_ERROR.search(str(error))
         number = int(found[1]) if found else errno.EIO
+        if sys.platform == "win32" and found:  # a number of Windows, which Python turns into its own
+            raise OSError(0, str(error), str(path), number) from error
         raise OSError(number, os.strerror(number), str(path)) from error

@@ -24,8 +24,12 @@ ADVICE = {
 class Alarms:
     """Watches the evaluations of a run; a call gives what has to be said now for the first time."""
 
-    def __init__(self) -> None:
-        self.first: float | None = None  # generator loss of the first evaluation
+    def __init__(self, *, first: float | None = None) -> None:
+        """first: generator loss of the run's first evaluation; None where this process takes it.
+
+        Weights that had learned before the run begins may stay where they are: give infinity for them.
+        """
+        self.first = first
         self.signs: dict[str, int] = dict.fromkeys(ADVICE, 0)  # evaluations in a row that show them
         self.told: set[str] = set()
 

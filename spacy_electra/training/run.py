@@ -184,6 +184,13 @@ def _train(run: Run, task: Task, state: State) -> Iterator[Facts]:
         yield facts
 
 
+def first_loss(folder: Path) -> float | None:
+    """The generator's dev loss at a run's first evaluation; None where there was none yet."""
+    path = folder / METRICS
+    line = next(iter(path.read_text(encoding="utf8").splitlines()), None) if path.is_file() else None
+    return None if line is None else float(json.loads(line)["scores"]["generator_loss"])
+
+
 def finish(run: Run, task: Task, state: State) -> None:
     """Make sure that a run whose budget is spent has its model-last, and not that of a smaller budget."""
     if task.ranks.is_first and _step_of_model(run.folder / LAST) != state.step:

@@ -51,7 +51,7 @@ def shim_in(precision: str) -> TorchShim:
 def mean_after(shim: TorchShim, gradient: float) -> list[float]:
     """A tenth of the weight's gradient: Adam's first moment after one step, without clip."""
     optimizer = adamw_v1(0.1, L2=0.0, grad_clip=0.0)
-    output, backprop = shim.begin_update(torch.tensor([[1.0, 0.5]]))
+    output, backprop = shim.begin_update(torch.tensor([[1.0, 2.0**-10]]))
     backprop([output], [torch.full_like(output, gradient)])
     shim.finish_update(optimizer)
     mean: list[float] = shim.adamw_for(optimizer).means["weight"].flatten().tolist()
@@ -59,8 +59,9 @@ def mean_after(shim: TorchShim, gradient: float) -> list[float]:
 
 
 def test_gradients_below_the_smallest_float16_are_kept() -> None:
-    tiny = 2.0**-20  # times the learning from it: below 2 ** -24, where float16 ends, once it is multiplied
-    assert mean_after(shim_in("fp16"), tiny) == pytest.approx([0.1 * tiny, 0.05 * tiny], rel=1e-2)
+    tiny = 2.0**-20  # times the input, 2 ** -10, below 2 ** -24, where float16 ends
+    assert torch.tensor(tiny * 2.0**-10).half() == 0
+    assert mean_after(shim_in("fp16"), tiny) == pytest.approx([0.1 * tiny, 0.1 * tiny * 2.0**-10], rel=1e-2)
 
 
 def test_a_step_is_that_of_float32() -> None:
@@ -81,3 +82,13 @@ def test_an_overflow_costs_the_step_and_halves_the_scale() -> None:
 def test_only_float16_has_a_scale() -> None:
     shim, optimizer = shim_in("bf16"), adamw_v1(0.1)
     assert "loss_scale" not in shim.adamw_for(optimizer).named_state()
+
+
+@pytest.mark.parametrize(("before", "after"), [("fp16", "bf16"), ("fp32", "fp16")])
+def test_a_run_may_go_on_in_another_precision(before: str, after: str) -> None:
+    optimizer = adamw_v1(0.1)
+    old, new = (shim_in(precision).adamw_for(optimizer) for precision in (before, after))
+    old.means["weight"].fill_(0.25)
+    new.load_named_state(old.named_state())
+    assert new.means["weight"].tolist() == [[0.25, 0.25]]
+    assert new.scale is None or new.scale.scale == START

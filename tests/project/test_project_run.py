@@ -13,7 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TREE = ("assets", "configs", "scripts", "spacy_electra", "project.yml")
-SMALL = {"train_steps": 6, "warmup_steps": 2, "eval_frequency": 3, "seeds": "0,1"}
+SMALL = {
+    "pipeline_config": "configs/parser.cfg",
+    "textcat_options": "",
+    "train_steps": 20,
+    "warmup_steps": 5,
+    "eval_frequency": 10,
+    "seeds": "0,1",
+}
 LIMIT = 600  # seconds
 POLL = 0.2  # seconds between looks at a file
 pytestmark = pytest.mark.slow

@@ -33,6 +33,19 @@ def test_a_flat_generator_is_told_of_once() -> None:
     assert watch([0.6] * 5, [7.0, 6.95, 6.9, 6.9, 6.9]) == [[], [], ["generator"], [], []]
 
 
+def test_a_run_that_goes_on_is_measured_by_its_own_first_loss() -> None:
+    def said(first: float | None) -> int:
+        alarms, count = Alarms(first=first), 0
+        for number, loss in enumerate([3.30, 3.28, 3.26, 3.25]):
+            scores = {"auc": 0.6, "generator_loss": loss}
+            evaluation = Evaluation(losses={}, scores=scores, gradient_norm=1.0, is_best=False)
+            facts = Facts(State(), 0.5 + 0.01 * number, epoch=0, learn_rate=0.0, evaluation=evaluation)
+            count += len(alarms(facts))
+        return count
+
+    assert [said(7.0), said(float("inf")), said(None)] == [0, 0, 1]
+
+
 def test_the_plateau_at_the_beginning_is_no_alarm() -> None:
     assert watch([0.5] * 5, [7.0] * 5, first_progress=0.1) == [[]] * 5
 
