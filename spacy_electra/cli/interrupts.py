@@ -1,9 +1,12 @@
 """Ctrl-C at the right moment: the first waits for the step under way to end, the second does not."""
 
+import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
+ECHO = 1.0  # seconds in which a second SIGTERM is the first one again
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -15,6 +18,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = False
+        self._asked_at = 0.0
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -29,10 +33,15 @@ class Interrupts:
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self._restore()
+        """The first signal; SIGTERM stays caught for a moment, as it may come twice: to a group, and passed on."""
+        if not self.asked:
+            self.asked, self._asked_at = True, time.monotonic()
+            self._restore(signal.SIGINT)
+        elif time.monotonic() - self._asked_at > ECHO:
+            self._restore(signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
-    def _restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, handler)  # type: ignore[arg-type]
+    def _restore(self, *numbers: signal.Signals) -> None:
+        for number in numbers or SIGNALS:
+            if number in self._before:
+                signal.signal(number, self._before.pop(number))  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ def _skipped_of(parts: Sequence[Store]) -> Skipped:
     skipped = Skipped()
     for part in parts:
         if part.manifest.skipped:
+            if not (part.directory / SKIPPED).is_file():
+                raise ValueError(f"{part.directory} lacks {SKIPPED}: remove it and run tokenize for this part again.")
             skipped.add_listed(part.directory / SKIPPED)
     return skipped
 

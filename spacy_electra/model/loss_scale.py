@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 START = 2.0**16
+HIGHEST = 2.0**24  # and at least 1, so that neither end is a trap
 PATIENCE = 2000  # steps without an overflow before it is doubled
 
 
@@ -42,5 +43,10 @@ class LossScale:
         is_long = steps >= PATIENCE
         grown = torch.where(is_long, scale * 2, scale)
         self.numbers.copy_(
-            torch.stack([torch.where(is_lost, scale / 2, grown), torch.where(is_lost | is_long, 0.0, steps)])
+            torch.stack(
+                [
+                    torch.where(is_lost, scale / 2, grown).clamp(min=1.0, max=HIGHEST),
+                    torch.where(is_lost | is_long, 0.0, steps),
+                ]
+            )
         )

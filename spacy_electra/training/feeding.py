@@ -37,8 +37,8 @@ class Feed:
 
 @contextmanager
 def feeding(packing: Packing, device: torch.device, *, step: int, is_ahead: bool | None = None) -> Iterator[Feed]:
-    """A feed, with a thread of its own where `is_ahead`; None: on all devices but the CPU, whose cores compute."""
-    if not (device.type != "cpu" if is_ahead is None else is_ahead):
+    """A feed, with a thread of its own where `is_ahead`; None: for NVIDIA's cards, whose streams threads may share."""
+    if not (device.type == "cuda" if is_ahead is None else is_ahead):
         yield Feed(packing, device, step=step, pool=None)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="rows") as pool:

@@ -78,6 +78,7 @@ def test_activation_checkpointing_changes_no_step(make_nlp: Callable[..., Langua
     ends = []
     for is_used in (False, True):
         nlp = make_nlp(activation_checkpointing=is_used, dropout=0.1)
+        assert encoder_of(nlp.get_pipe("transformer").model).module.body.is_recomputed is is_used
         torch.manual_seed(0)
         moved(nlp, examples_of(nlp))
         ends.append(weights(nlp))
