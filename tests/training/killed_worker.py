@@ -3,7 +3,7 @@
 python tests/training/killed_worker.py STORE FOLDER PRECISION STEPS RANKS KILLS
 
 Prints how many of the kills met a run that was not finished. The parent only waits and kills; its forks run. Of several
-ranks one is killed, and the others end by themselves.
+ranks one is killed, and the others shortly after, as torchrun does it.
 """
 
 import os
@@ -23,6 +23,7 @@ from spacy_electra.training.distributed import join, leave
 from spacy_electra.training.run import Run, held, restore, train_on_disk
 
 SOONEST, LATEST = 0.02, 0.6  # seconds that a run has before it is killed
+NOTICED = 0.1  # seconds that the other ranks have after that
 
 
 def run_to_the_end(store_folder: str, folder: str, precision: str, steps: str) -> None:
@@ -81,7 +82,10 @@ def main(*arguments: str) -> None:
         time.sleep(draw.uniform(SOONEST, LATEST * int(ranks)))
         killed = draw.randrange(len(children))
         os.kill(children[killed], signal.SIGKILL)
-        codes = ends(children)  # those that are left must notice, and end
+        time.sleep(NOTICED)  # then those that are left are ended, as torchrun does: they may wait for one to come
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        codes = ends(children)
         met += codes[killed] == -signal.SIGKILL and not finished.exists()
         if len(children) == 1 and codes[0] > 0:
             sys.exit(1)
