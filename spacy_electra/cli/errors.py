@@ -21,15 +21,14 @@ logger = logging.getLogger("spacy_electra")
 # Under torchrun, a mistake that every process meets is told by the first one, whose end ends the others; seconds.
 WAIT_FOR_THE_FIRST = 3.0
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+EDQUOT = getattr(errno, "EDQUOT", -1)  # Windows has none
 REMEDIES = {
     errno.EACCES: "Give a place that you may read and write.",
     errno.EPERM: "Give a place that can be written.",
     errno.EEXIST: "Something else has this name: give another path.",
     errno.EROFS: "Give a place that can be written.",
     errno.ENOSPC: "Free some space or give a place on another disk, then run it again (pretrain: with --resume).",
-    getattr(
-        errno, "EDQUOT", -1
-    ): "Free some of your quota or give a place on another disk, then run it again (pretrain: with --resume).",
+    EDQUOT: "Free some of your quota or give a place on another disk, then run it again (pretrain: with --resume).",
     errno.EFBIG: "The system allows no larger file there: raise the limit or give a place on another disk.",
     errno.ENOTDIR: "A part of the path is a file: give another path.",
     errno.EISDIR: "It is a folder: give the path of a file.",

@@ -53,9 +53,8 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     """Write config.cfg and resolved.cfg. dev: the store of the dev set where it is one of its own."""
     write_whole(folder / CONFIG, settings.config.to_str())
     resolved = settings.config.copy()
-    resolved["model"]["precision"] = PRECISIONS[
-        shim_of(task.model).chosen_precision.prediction
-    ]  # training follows from it
+    chosen = shim_of(task.model).chosen_precision
+    resolved["model"]["precision"] = PRECISIONS[chosen.prediction]  # that of training follows from it
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev)

@@ -38,13 +38,8 @@ PARTS = "parts"
 SKIPPED = "skipped.jsonl"
 DIGESTS = "shard-*.digests"
 BUILDING_ONLY = (BUILDING, "shard-*.starts.npy", DIGESTS, "*.partial")
-STORE_FILES = (
-    MANIFEST,
-    STARTS,
-    SKIPPED,
-    "shard-*.bin",
-    *BUILDING_ONLY,
-)  # the manifest first: what lacks it is unfinished
+# The manifest first: what lacks it is unfinished
+STORE_FILES = (MANIFEST, STARTS, SKIPPED, "shard-*.bin", *BUILDING_ONLY)
 
 
 @dataclass(frozen=True)

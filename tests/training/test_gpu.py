@@ -30,6 +30,7 @@ def test_a_step_waits_for_nothing_on_the_card(task: Task) -> None:
                 train_step(task, rows)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
+    assert shim_of(task.model).adamw_for(task.optimizer).steps == 2  # waiting raises, so both were taken
 
 
 def test_a_card_learns_what_a_processor_does(task: Task, make_task: Callable[..., Task]) -> None:
