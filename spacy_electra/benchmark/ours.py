@@ -19,7 +19,8 @@ from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import network_of, padded, shim_of, silence_padding, wrap_network
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.initialization import initialize
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients, parameter_groups
+from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients
+from spacy_electra.model.parameter_groups import parameter_groups
 from spacy_electra.training.loop import Learner, train_step
 from spacy_electra.training.schema import Training
 

@@ -6,7 +6,6 @@ Legend: B rows, T pieces a row, K chosen positions a row, D width, E embedding w
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,7 @@ from spacy_electra.data.rows import Rows
 from spacy_electra.model.attention import within_segments
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
-
-SAMPLE_BLOCK = 64  # pieces summed at once when sampling
+from spacy_electra.model.sampling import CrossEntropy, at_least_float32, draw
 
 
 @dataclass(frozen=True)
@@ -90,67 +88,6 @@ class ReplacedHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T)."""
         return self.score(F.gelu(self.dense(x))).squeeze(-1)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Scores in float32, where losses and samples are computed; float64 stays as it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-class CrossEntropy(torch.autograd.Function):
-    """-log softmax(scores)[target] row by row, and the softmax itself, which sampling needs as well.
-
-    torch's own would compute the softmax three times: for the loss, for its gradient and for the samples.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, V) scores and (N,) pieces -> (N,) losses and (N, V) probabilities, which carry no gradient."""
-        scores = at_least_float32(logits)
-        probabilities = scores.softmax(dim=-1)
-        # the highest probability is at least 1 / V, so its logarithm is safe where that of the target's is not
-        log_sum = scores.amax(dim=-1) - probabilities.amax(dim=-1).log()
-        losses = log_sum - scores.gather(1, target[:, None]).squeeze(1)
-        ctx.save_for_backward(probabilities, target)
-        ctx.dtype = logits.dtype
-        ctx.mark_non_differentiable(probabilities)
-        return losses, probabilities
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        probabilities, target = ctx.saved_tensors
-        weight = gradients[0][:, None]
-        gradient = probabilities * weight
-        return gradient.scatter_add_(1, target[:, None], -weight).to(ctx.dtype), None
-
-
-@torch.no_grad()
-def draw(probabilities: Tensor, *, chance: Tensor) -> Tensor:
-    """One column (N,) for each row of probabilities (N, V), by inverting their cumulative sum at `chance` (N,).
-
-    They need not sum to 1: what is left of a softmax without its last columns is drawn from as if scaled up.
-    Gumbel noise, the usual way, costs a random number for each column. The sum runs over blocks of columns first, then
-    through the block that was hit: a sum over all columns costs ten times more.
-    """
-    blocks = F.pad(probabilities, (0, -probabilities.shape[1] % SAMPLE_BLOCK)).unflatten(1, (-1, SAMPLE_BLOCK))
-    heights = blocks.sum(dim=-1).cumsum(dim=-1)
-    level = chance.to(heights.dtype) * heights[:, -1]
-    block = _first_above(heights, level)
-    below = F.pad(heights, (1, 0)).gather(1, block[:, None]).squeeze(1)
-    inside = blocks.gather(1, block[:, None, None].expand(-1, -1, SAMPLE_BLOCK)).squeeze(1).cumsum(dim=-1)
-    column = block * SAMPLE_BLOCK + _first_above(inside, level - below)
-    return column.clamp(max=probabilities.shape[1] - 1)  # numbers that are none must not lead outside
-
-
-def _first_above(heights: Tensor, level: Tensor) -> Tensor:
-    """(N,) the first place of each row of rising sums (N, M) that lies above `level` (N,).
-
-    The level is kept below the last sum, so that rounding cannot lead to a place that adds nothing. Sums that are no
-    numbers lead to the last place.
-    """
-    level = torch.minimum(level, torch.nextafter(heights[:, -1], torch.zeros_like(level)))
-    place = torch.searchsorted(heights, level[:, None], right=True).squeeze(1)
-    return place.clamp(max=heights.shape[1] - 1)
 
 
 def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:

@@ -1,4 +1,4 @@
-"""The paper's AdamW over all tensors at once, its parameter groups, and the thinc optimizer that carries its settings.
+"""The paper's AdamW over all tensors at once, and the thinc optimizer that carries its settings.
 
 The config makes a thinc `Optimizer` (spaCy's heads are trained by it with thinc's own arithmetic); before each step
 `Hyperparameters.of` reads it into plain numbers for `AdamW`, which updates the torch parameters. Schedules therefore
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from spacy_electra.model.loss_scale import LossScale
+from spacy_electra.model.parameter_groups import Group
 
 
 class AdamWOptimizer(Optimizer):
@@ -118,60 +119,6 @@ class Hyperparameters:
             bias_correction=optimizer.bias_correction if isinstance(optimizer, AdamWOptimizer) else True,
             layer_decay=optimizer.layer_decay if isinstance(optimizer, AdamWOptimizer) else None,
         )
-
-
-@dataclass(frozen=True)
-class Group:
-    """Parameters that are updated alike."""
-
-    names: tuple[str, ...]
-    parameters: tuple[nn.Parameter, ...]
-    decays: bool  # False for norms and biases
-    rate: float  # share of the learning rate
-
-
-def parameter_groups(module: nn.Module, *, layer_decay: float | None = None) -> list[Group]:
-    """Sort the trainable parameters of `module` by name: what decays, and how fast each layer learns.
-
-    layer_decay: d in (0, 1]. Heads learn at the full rate, the top block at d, each block below at d times the rate of
-    the one above, the embeddings (and the projection from them) at d ** (blocks + 1). The paper's rule; Google's code
-    gives each block one d too many.
-    """
-    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    heights = _heights(named)
-    sorted_names: dict[tuple[bool, float], list[str]] = {}
-    for name in named:
-        rate = 1.0 if layer_decay is None else layer_decay ** heights[name]
-        sorted_names.setdefault((_decays(name), rate), []).append(name)
-    return [
-        Group(names=tuple(names), parameters=tuple(named[name] for name in names), decays=decays, rate=rate)
-        for (decays, rate), names in sorted_names.items()
-    ]
-
-
-def _decays(name: str) -> bool:
-    return not (name.endswith("bias") or "norm" in name.lower())
-
-
-def _heights(names: Iterable[str]) -> dict[str, int]:
-    """How many layers each parameter stands below the heads (0), found from `….blocks.N.…`, `project`, `embeddings`."""
-    paths = {name: name.split(".") for name in names}
-    blocks: dict[str, int] = {}  # of each stack of blocks, by the name of the module that holds it
-    for name, path in paths.items():
-        if "blocks" in path:
-            stack, number = name.split("blocks.")[0], int(path[path.index("blocks") + 1])
-            blocks[stack] = max(blocks.get(stack, 0), number + 1)
-    deepest = max(blocks.values(), default=0) + 1
-    heights = {}
-    for name, path in paths.items():
-        heights[name] = 0
-        if "blocks" in path:
-            heights[name] = blocks[name.split("blocks.")[0]] - int(path[path.index("blocks") + 1])
-        elif "project" in path:
-            heights[name] = blocks.get(name.split("project.")[0], 0) + 1
-        elif "embeddings" in path:
-            heights[name] = deepest
-    return heights
 
 
 class AdamW:

@@ -21,7 +21,8 @@ from thinc.util import get_torch_default_device
 from torch import Tensor, nn
 
 from spacy_electra.model.loss_scale import LossScale
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients, parameter_groups
+from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
+from spacy_electra.model.parameter_groups import parameter_groups
 from spacy_electra.model.precision import Precision, check_precision, choose_precision
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs

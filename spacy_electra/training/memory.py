@@ -7,17 +7,17 @@ import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from spacy_electra.training.container import memory_left
+
 logger = logging.getLogger("spacy_electra")
 
 SHARE = 0.5  # of the free memory, for what a forward pass keeps: the backward pass needs about as much beside it
 AUTO = -1
-CGROUP = Path("/sys/fs/cgroup")  # where a container's limit stands on Linux
 
 Result = TypeVar("Result")
 
@@ -119,17 +119,4 @@ def free_memory(device: torch.device) -> int:
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     import psutil  # a machine that computes on a graphics card may lack it
 
-    return min(int(psutil.virtual_memory().available), _left_in_container())
-
-
-def _left_in_container(folder: Path = CGROUP) -> int:
-    """What control groups (version 2) leave of a limit; more than any machine has where there is none.
-
-    Cached files that nobody reads count as used there, but give way.
-    """
-    try:
-        limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
-        cached = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())["inactive_file"]
-    except (OSError, ValueError, KeyError):  # no control groups, or "max"
-        return 2**62
-    return max(0, limit - used + int(cached))
+    return min(int(psutil.virtual_memory().available), memory_left())

@@ -14,19 +14,12 @@ from torch.nn import functional as F
 from spacy_electra.data.masking import Masked, Positions, mask_rows
 from spacy_electra.data.randomness import Purpose, random_uniform, row_keys
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.electra import (
-    Corrupted,
-    CrossEntropy,
-    Electra,
-    MaskedHead,
-    corrupt,
-    draw,
-    guess,
-    judge,
-)
+from spacy_electra.model.electra import Corrupted, Electra, MaskedHead, corrupt, guess, judge
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.initialization import initialize
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, parameter_groups
+from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1
+from spacy_electra.model.parameter_groups import parameter_groups
+from spacy_electra.model.sampling import CrossEntropy, draw
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 SIZE, PADDED = 20, 24  # pieces of the tokenizer, rows of the vocabulary

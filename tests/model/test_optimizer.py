@@ -15,7 +15,8 @@ from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.initialization import initialize
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients, parameter_groups
+from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients
+from spacy_electra.model.parameter_groups import parameter_groups
 
 SHAPE = EncoderShape(layers=2, width=8, feed_forward=16, heads=2, embedding=4, vocab=20, positions=12)
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)

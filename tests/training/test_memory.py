@@ -4,14 +4,12 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from spacy_electra.model.build import network_of, shim_of
-from spacy_electra.training import memory
 from spacy_electra.training.loop import Task, _kept, pretrain, settle_portion, train_step
 from spacy_electra.training.memory import Portion, even_portion, kept_bytes, rows_that_fit, within_memory
 from spacy_electra.training.state import State
@@ -161,16 +159,6 @@ def test_checkpointed_blocks_give_the_same_gradients(
         list(pretrain(task, State()))
         weights.append(weights_of(task))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
-def test_a_container_may_leave_less_than_the_machine_has(tmp_path: Path) -> None:
-    assert memory._left_in_container(tmp_path) > 2**60
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    assert memory._left_in_container(tmp_path) > 2**60
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
-    assert memory._left_in_container(tmp_path) == 450  # cached files give way
 
 
 LIMITED = """
