@@ -29,6 +29,19 @@ def give_back(arrays: Iterable[np.ndarray]) -> None:
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
+def read_at_random(arrays: Iterable[np.ndarray]) -> None:
+    """Have the system read no more of mapped files than is asked for.
+
+    It reads ahead otherwise, which may be megabytes for each place that is asked; a file that is larger than memory is
+    then read many times over. Does nothing where the system cannot (Windows), and for arrays that are not mapped.
+    """
+    if not hasattr(mmap, "MADV_RANDOM"):
+        return
+    for array in arrays:
+        if (mapped := _map_of(array)) is not None:
+            mapped.madvise(mmap.MADV_RANDOM)
+
+
 def _map_of(array: np.ndarray) -> mmap.mmap | None:
     owner: Any = array
     while isinstance(owner, np.ndarray):

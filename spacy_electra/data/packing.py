@@ -86,6 +86,7 @@ class Packing:
         self.seed = seed
         self.rows = self._plan.rows  # in an epoch
         self._read = 0  # stretches, since memory was given back
+        self._is_read_at_random = False  # until the first batch: starting weights read a store from its beginning
         self.epoch_pieces = int((ranges[:, 1] - ranges[:, 0]).sum())  # of text, [CLS] and [SEP] not counted
 
     def batch(self, first_row: int, count: int) -> Rows:
@@ -95,6 +96,10 @@ class Packing:
         """
         if first_row < 0 or count < 1:
             raise ValueError(f"a batch begins at row 0 or later and has a row, but got first_row={first_row}, {count=}")
+        if not self._is_read_at_random:
+            self._store.read_at_random()
+            self._plan.read_at_random()
+            self._is_read_at_random = True
         run = torch.arange(first_row, first_row + count)
         epoch = run // self.rows
         row = shuffled(run % self.rows, self.rows, keys=order_keys(self.seed, epoch=epoch))

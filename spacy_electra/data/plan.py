@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from spacy_electra.data.maps import give_back, map_array
+from spacy_electra.data.maps import give_back, map_array, read_at_random
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ class Plan:
         is_last = rows == self.rows - 1
         following = self.first[np.where(is_last, rows, rows + 1)]
         return first, np.where(is_last, len(self.starts), following) - first
+
+    def read_at_random(self) -> None:
+        """Expect reading of rows here and there."""
+        read_at_random([self.starts, self.lengths, self.first])
 
     def give_back(self) -> None:
         """Let go of the memory that reading has taken."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spacy_electra.data.files import sha256_of
-from spacy_electra.data.maps import give_back, map_array
+from spacy_electra.data.maps import give_back, map_array, read_at_random
 from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, STARTS, TOKENIZER, Manifest, Shard
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -83,6 +83,10 @@ class Store:
             for start, stop in pairwise(bounds):
                 yield pieces[start:stop]
             first += shard.documents
+
+    def read_at_random(self) -> None:
+        """Expect reading here and there from now on, and not one document after another."""
+        read_at_random(self._shards)
 
     def give_back(self) -> None:
         """Let go of the memory that reading has taken."""
