@@ -9,11 +9,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 Step = Callable[[], float]  # does one step and says how many units of work it was
+Sample = tuple[float, float, float]  # units, busy seconds and seconds of the clock of a step
 
 PEAK_SIZE = 2048  # of the square matrices whose product shows what the device can do
 PEAK_TRIES = 8
@@ -52,10 +54,19 @@ class Ratio:
 
 def in_turn(programs: Mapping[str, Step], *, rounds: int, device: torch.device, warm_up: int = 2) -> dict[str, Timed]:
     """Run every program once a round, for `rounds` rounds after a few that do not count."""
-    timed = {name: Timed([], [], [], _memory_of(step, device)) for name, step in programs.items()}
+    memory = {name: memory_of(step, device) for name, step in programs.items()}
+    asked = {name: partial(take, step, device) for name, step in programs.items()}
+    return turns(asked, memory, rounds=rounds, warm_up=warm_up)
+
+
+def turns(
+    asked: Mapping[str, Callable[[], Sample]], memory: Mapping[str, float | None], *, rounds: int, warm_up: int
+) -> dict[str, Timed]:
+    """Ask every program for a step once a round. memory: what each holds at most."""
+    timed = {name: Timed([], [], [], memory[name]) for name in asked}
     for number in range(-warm_up, rounds):
-        for name, step in programs.items():
-            units, busy, wall = _time(step, device)
+        for name, ask in asked.items():
+            units, busy, wall = ask()
             if number >= 0:
                 timed[name].units.append(units)
                 timed[name].busy.append(busy)
@@ -63,7 +74,7 @@ def in_turn(programs: Mapping[str, Step], *, rounds: int, device: torch.device, 
     return timed
 
 
-def _time(step: Step, device: torch.device) -> tuple[float, float, float]:
+def take(step: Step, device: torch.device) -> Sample:
     """Units, busy seconds and seconds of the clock of one step."""
     is_gpu = device.type == "cuda"
     if is_gpu:
@@ -94,10 +105,10 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
         return 2.0 * PEAK_SIZE**3
 
     multiply()
-    return max(units / busy for units, busy, _ in (_time(multiply, device) for _ in range(PEAK_TRIES)))
+    return max(units / busy for units, busy, _ in (take(multiply, device) for _ in range(PEAK_TRIES)))
 
 
-def _memory_of(step: Step, device: torch.device) -> float | None:
+def memory_of(step: Step, device: torch.device) -> float | None:
     """GB that the process (CPU) or torch on the device (GPU) holds at most during a step."""
     gc.collect()
     if device.type == "cuda":

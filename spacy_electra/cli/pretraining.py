@@ -30,6 +30,7 @@ from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.training.alarms import Alarms
+from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.loop import Evaluation, Task, settle_portion
 from spacy_electra.training.run import (
@@ -78,6 +79,8 @@ def run_pretraining(
     system = settings.system
     device = choose_rank_device(gpu_id, allocator=system.gpu_allocator, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
+    if device.type == "cpu":
+        keep_freed_memory()
     data = open_data(settings)
     beginning = read_beginning(output)
     if beginning is not None:

@@ -34,13 +34,14 @@ class CrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(probabilities, target)
         ctx.dtype = logits.dtype
         ctx.mark_non_differentiable(probabilities)
+        ctx.set_materialize_grads(False)  # no zeros for the probabilities, as many as there are scores
         return losses, probabilities
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         probabilities, target = ctx.saved_tensors
         weight = gradients[0][:, None]
-        gradient = probabilities * weight
+        gradient = probabilities.mul_(weight)  # in their place; autograd refuses a second backward pass
         return gradient.scatter_add_(1, target[:, None], -weight).to(ctx.dtype), None
 
 
@@ -52,7 +53,8 @@ def draw(probabilities: Tensor, *, chance: Tensor) -> Tensor:
     Gumbel noise, the usual way, costs a random number for each column. The sum runs over blocks of columns first, then
     through the block that was hit: a sum over all columns costs ten times more.
     """
-    blocks = F.pad(probabilities, (0, -probabilities.shape[1] % SAMPLE_BLOCK)).unflatten(1, (-1, SAMPLE_BLOCK))
+    missing = -probabilities.shape[1] % SAMPLE_BLOCK
+    blocks = (F.pad(probabilities, (0, missing)) if missing else probabilities).unflatten(1, (-1, SAMPLE_BLOCK))
     heights = blocks.sum(dim=-1).cumsum(dim=-1)
     level = chance.to(heights.dtype) * heights[:, -1]
     block = _first_above(heights, level)

@@ -1,6 +1,7 @@
 """What benchmarks run is what they say they run."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from spacy.cli._util import app
 from typer.testing import CliRunner
 
+from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
+from spacy_electra.benchmark.programs import Case, ours
 from spacy_electra.benchmark.reference import Reference
 from spacy_electra.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.model.build import network_of
@@ -72,6 +75,19 @@ def test_programs_take_turns_and_warm_up_is_not_counted() -> None:
     timed = in_turn(programs, rounds=2, device=CPU, warm_up=1)
     assert calls == ["a", "b", *["a", "b"] * 3]  # the first of each is the look at its memory
     assert timed["a"].units == [3.0, 3.0]
+
+
+def test_programs_in_processes_of_their_own_do_the_same_work() -> None:
+    build = partial(ours, Case(shape="tiny", precision="fp32"))
+    timed = in_turn_apart({"a": build, "b": build}, rounds=1, device=CPU, threads=1, warm_up=0)
+    assert timed["a"].units == timed["b"].units == [2048.0]
+    assert min(timed["a"].busy[0], timed["b"].busy[0]) > 0
+
+
+def test_a_program_that_fails_in_its_process_says_why() -> None:
+    build = partial(ours, Case(shape="tiny", precision="fp12"))
+    with pytest.raises(RuntimeError, match="'a' failed: ValueError: precision must be one of"):
+        in_turn_apart({"a": build}, rounds=1, device=CPU, threads=1)
 
 
 def test_a_ratio_compares_the_fastest_steps_and_shows_the_spread() -> None:

@@ -1,9 +1,9 @@
 """`spacy electra benchmark pretrain`: steps beside Hugging Face's modules, `spacy pretrain` and the device's peak."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,13 @@ import torch
 import typer
 from wasabi import msg
 
-from spacy_electra.benchmark.measure import Step, Timed, describe_machine, in_turn, matrix_peak, ratio
-from spacy_electra.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
-from spacy_electra.benchmark.reference import reference_step
-from spacy_electra.benchmark.shapes import PAIRS, Pair, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.benchmark.apart import Build, in_turn_apart
+from spacy_electra.benchmark.measure import Timed, describe_machine, ratio
+from spacy_electra.benchmark.programs import Case, Kind, bare, ours, product, theirs
+from spacy_electra.benchmark.shapes import PAIRS, Pair
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.rows import Rows
 from spacy_electra.model.precision import PRECISIONS, choose_precision
-
-BATCHES = 8  # different ones, used in turn
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,14 @@ def benchmark_pretrain(
     msg.info(describe_machine(device))
     rows, peaks = [], []
     for name in names:
-        for row in pieces_rows(name, rounds=rounds if name == "tiny" else max(2, rounds // 2), device=device):
+        turns = rounds if name == "tiny" else max(2, rounds // 2)
+        for row in pieces_rows(name, rounds=turns, threads=threads, device=device):
             rows.append(row)
             show(row)
-        peaks.append(share_of_peak(name, device=device, rounds=rounds))
+        peaks.append(share_of_peak(name, device=device, rounds=rounds, threads=threads))
         msg.text(f"{peaks[-1]['what']}: {peaks[-1]['share']:.1%} of {peaks[-1]['peak_gflops']:,.0f} GFLOP/s")
     if words and device.type == "cpu":
-        rows.append(words_row(rounds=rounds))
+        rows.append(words_row(rounds=rounds, threads=threads))
         show(rows[-1])
     if json_path is not None:
         report = {"machine": describe_machine(device), "rows": [asdict(row) for row in rows], "peaks": peaks}
@@ -80,66 +78,39 @@ def benchmark_pretrain(
         json_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
 
 
-def pieces_rows(name: str, *, rounds: int, device: torch.device) -> Iterator[Row]:
+def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -> Iterator[Row]:
     """The lines of one shape against the reference and against a bare loop."""
-    pair = PAIRS[name]
     fast = fast_name(device)
-    vocab = pair.discriminator.vocab
-    full = [full_rows(vocab, first=1000 * number).to(device) for number in range(BATCHES)]
-    documents = [short_documents(vocab, first=1000 * number, count=16) for number in range(BATCHES)]
-    padded = [padded_rows(one).to(device) for one in documents]
-    packed = [packed_rows(one).to(device) for one in documents]
 
-    def ours(precision: str, dropout: float = 0.0) -> StepOnRows:
-        return our_step(make_learner(pair, dropout=dropout, precision=precision, device=device))
+    def case(precision: str, dropout: float = 0.0, rows: Kind = "full") -> Case:
+        return Case(shape=name, precision=precision, dropout=dropout, rows=rows, device=str(device))
 
-    def theirs(precision: str, dropout: float, *, compiled: bool = False) -> StepOnRows:
-        step = reference_step(pair, dropout=dropout, precision=PRECISIONS[precision], device=device, compiled=compiled)
-        return lambda rows: step(rows.ids, rows.is_real)
-
-    def compare(what: str, mine: Step, other: Step) -> Row:
-        return make_row(what, in_turn({"ours": mine, "theirs": other}, rounds=rounds, device=device), unit="pieces")
+    def compare(what: str, mine: Build, other: Build) -> Row:
+        timed = in_turn_apart({"ours": mine, "theirs": other}, rounds=rounds, device=device, threads=threads)
+        return make_row(f"{name}: {what}", timed, unit="pieces")
 
     yield compare(
-        f"{name}: {fast}, no dropout / reference as it comes (fp32, dropout 0.1)",
-        on(ours(fast), full),
-        on(theirs("fp32", 0.1), full),
+        f"{fast}, no dropout / reference as it comes (fp32, dropout 0.1)",
+        partial(ours, case(fast)),
+        partial(theirs, case("fp32", 0.1)),
     )
-    yield compare(f"{name}: both {fast}, no dropout", on(ours(fast), full), on(theirs(fast, 0.0), full))
-    yield compare(f"{name}: both fp32, no dropout", on(ours("fp32"), full), on(theirs("fp32", 0.0), full))
+    yield compare(f"both {fast}, no dropout", partial(ours, case(fast)), partial(theirs, case(fast)))
+    yield compare("both fp32, no dropout", partial(ours, case("fp32")), partial(theirs, case("fp32")))
     yield compare(
-        f"{name}: {fast}, packed / reference as it comes, a padded document a row",
-        on(ours(fast), packed),
-        on(theirs("fp32", 0.1), padded),
+        f"{fast}, packed / reference as it comes, a padded document a row",
+        partial(ours, case(fast, rows="packed")),
+        partial(theirs, case("fp32", 0.1, rows="padded")),
     )
     if device.type == "cuda":
-        yield compare(
-            f"{name}: both {fast}, reference under torch.compile",
-            on(ours(fast), full),
-            on(theirs(fast, 0.0, compiled=True), full),
-        )
-    learner = make_learner(pair, dropout=0.0, precision=fast, device=device)
-    other = make_learner(pair, dropout=0.0, precision=fast, device=device)
-    yield compare(f"{name}: thinc / bare torch loop", on(our_step(learner), full), on(bare_step(other), full))
+        compiled = partial(theirs, case(fast), compiled=True)
+        yield compare(f"both {fast}, reference under torch.compile", partial(ours, case(fast)), compiled)
+    yield compare("thinc / bare torch loop", partial(ours, case(fast)), partial(bare, case(fast)))
 
 
 def fast_name(device: torch.device) -> str:
     """Name of the precision that training chooses by itself."""
     dtype = choose_precision("auto", device).training
     return next(name for name, known in PRECISIONS.items() if known == dtype)
-
-
-def on(step: StepOnRows, batches: list[Rows]) -> Step:
-    """A program that takes the batches in turn and says how many real pieces each had."""
-    sizes = [float(rows.is_real.sum()) for rows in batches]
-    turn = count()
-
-    def run() -> float:
-        number = next(turn) % len(batches)
-        step(batches[number])
-        return sizes[number]
-
-    return run
 
 
 def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
@@ -160,21 +131,14 @@ def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
     )
 
 
-def share_of_peak(name: str, *, device: torch.device, rounds: int) -> dict[str, Any]:
+def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int) -> dict[str, Any]:
     """How much of what the device reaches in one large matrix product the products of a training step reach."""
     pair: Pair = PAIRS[name]
     fast = fast_name(device)
-    batches = [full_rows(pair.discriminator.vocab, first=1000 * number).to(device) for number in range(BATCHES)]
-    step = on(our_step(make_learner(pair, dropout=0.0, precision=fast, device=device)), batches)
-    peaks: list[float] = []
-
-    def multiply() -> float:
-        peaks.append(matrix_peak(PRECISIONS[fast], device))
-        return 1.0
-
-    programs: dict[str, Callable[[], float]] = {"ours": step, "peak": multiply}
-    timed = in_turn(programs, rounds=max(3, rounds // 3), device=device)
-    peak = max(peaks)
+    case = Case(shape=name, precision=fast, device=str(device))
+    programs: dict[str, Build] = {"ours": partial(ours, case), "product": partial(product, case)}
+    timed = in_turn_apart(programs, rounds=max(3, rounds // 3), device=device, threads=threads)
+    peak = max(timed["product"].units)
     return {
         "what": f"{name}: matrix products of a step, {fast}",
         "share": timed["ours"].best * pair.train_flops / peak,
@@ -183,16 +147,17 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int) -> dict[str, 
     }
 
 
-def words_row(*, rounds: int) -> Row:
+def words_row(*, rounds: int, threads: int) -> Row:
     """The line in words against `spacy pretrain`."""
     from spacy_electra.cli.benchmark.words import our_words, read_text, spacy_words  # loads spaCy's training code
 
     text = read_text()
-    device = torch.device("cpu")
-    programs = {"ours": our_words(text, precision="auto"), "theirs": spacy_words(text)}
-    return make_row(
-        "tiny: words of raw text / `spacy pretrain`", in_turn(programs, rounds=rounds, device=device), unit="words"
-    )
+    programs: dict[str, Build] = {
+        "ours": partial(our_words, text, precision="auto"),
+        "theirs": partial(spacy_words, text),
+    }
+    timed = in_turn_apart(programs, rounds=rounds, device=torch.device("cpu"), threads=threads)
+    return make_row("tiny: words of raw text / `spacy pretrain`", timed, unit="words")
 
 
 def show(row: Row) -> None:

@@ -27,6 +27,7 @@ from spacy_electra.data.docstrings import find_modules, read_modules
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.loop import train_step
 
 CHARACTERS = 3_000_000  # of text
@@ -56,6 +57,7 @@ def read_text() -> Text:
 
 def our_words(text: Text, *, precision: str) -> Step:
     """A step of the frozen `tiny` shape on packed rows of the text; gives the words that the rows hold."""
+    keep_freed_memory()  # as `pretrain` does
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_wordpiece(
             text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False

@@ -1,0 +1,88 @@
+"""The programs of `benchmark pretrain`, each made from names and numbers alone, so that any process can make it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+import torch
+
+from spacy_electra.benchmark.measure import Step, matrix_peak
+from spacy_electra.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
+from spacy_electra.benchmark.reference import reference_step
+from spacy_electra.benchmark.shapes import PAIRS, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.data.rows import Rows
+from spacy_electra.model.precision import PRECISIONS
+from spacy_electra.training.allocator import keep_freed_memory
+
+BATCHES = 8  # different ones, used in turn
+Kind = Literal["full", "packed", "padded"]  # packed and padded rows hold the same documents
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a program is run on."""
+
+    shape: str  # of `PAIRS`
+    precision: str
+    dropout: float = 0.0
+    rows: Kind = "full"
+    device: str = "cpu"
+
+
+def ours(case: Case) -> Step:
+    """This package's step."""
+    return _with_our_settings(case, our_step)
+
+
+def bare(case: Case) -> Step:
+    """The same without thinc."""
+    return _with_our_settings(case, bare_step)
+
+
+def _with_our_settings(case: Case, make: Callable[..., StepOnRows]) -> Step:
+    device = torch.device(case.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as `pretrain` does
+    learner = make_learner(PAIRS[case.shape], dropout=case.dropout, precision=case.precision, device=device)
+    return on(make(learner), batches(case))
+
+
+def theirs(case: Case, *, compiled: bool = False) -> Step:
+    """The reference's step."""
+    step = reference_step(
+        PAIRS[case.shape],
+        dropout=case.dropout,
+        precision=PRECISIONS[case.precision],
+        device=torch.device(case.device),
+        compiled=compiled,
+    )
+    return on(lambda rows: step(rows.ids, rows.is_real), batches(case))
+
+
+def product(case: Case) -> Step:
+    """A large matrix product in place of a step; its units are floating-point operations a second."""
+    device = torch.device(case.device)
+    return lambda: matrix_peak(PRECISIONS[case.precision], device)
+
+
+def batches(case: Case) -> list[Rows]:
+    vocab, device = PAIRS[case.shape].discriminator.vocab, torch.device(case.device)
+    firsts = [1000 * number for number in range(BATCHES)]
+    if case.rows == "full":
+        return [full_rows(vocab, first=first).to(device) for first in firsts]
+    lay_out = packed_rows if case.rows == "packed" else padded_rows
+    return [lay_out(short_documents(vocab, first=first)).to(device) for first in firsts]
+
+
+def on(step: StepOnRows, rows: list[Rows]) -> Step:
+    """A program that takes the batches in turn and says how many real pieces each had."""
+    sizes = [float(batch.is_real.sum()) for batch in rows]
+    turn = count()
+
+    def run() -> float:
+        number = next(turn) % len(rows)
+        step(rows[number])
+        return sizes[number]
+
+    return run
