@@ -135,13 +135,27 @@ class AdamW:
         """
         if not any(group.parameters for group in groups):
             raise ValueError("the optimizer got no parameter: the module has none with requires_grad = True.")
-        self.groups = groups
+        self.groups: list[Group] = []
         self.scale = scale
-        self.means = {name: torch.zeros_like(p) for g in groups for name, p in zip(g.names, g.parameters, strict=True)}
-        self.squares = {name: torch.zeros_like(mean) for name, mean in self.means.items()}
-        device = next(iter(self.means.values())).device
+        self.means: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+        device = next(p.device for group in groups for p in group.parameters)
         self.steps = torch.zeros((), device=device)  # taken so far, as the kernel asks
         self.skipped = torch.zeros(2, device=device)  # steps not taken since the last one that was, and in all
+        self._before: list[Tensor | None] = []  # (), of each group: steps taken before it was added; None for no step
+        self.add(groups)
+
+    def add(self, groups: Iterable[Group]) -> None:
+        """Update these parameters, too, from now on. Their moments are young, those of the others stay.
+
+        How young they are is no part of `named_state`: a state that was taken over counts all as old.
+        """
+        before = self.steps.clone() if self.groups else None
+        for group in groups:
+            self.groups.append(group)
+            self._before.append(before)
+            for name, p in zip(group.names, group.parameters, strict=True):
+                self.means[name], self.squares[name] = torch.zeros_like(p), torch.zeros_like(p)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -155,10 +169,11 @@ class AdamW:
         for the device.
         """
         is_lost = None if norm is None else (~norm.isfinite()).to(self.steps)
-        for group in self.groups:
+        for group, before in zip(self.groups, self._before, strict=True):
             named = [(n, p) for n, p in zip(group.names, group.parameters, strict=True) if p.grad is not None]
             # The kernel divides by 1 - beta ** steps: after an endless past there is nothing to correct.
-            past = self.steps if now.bias_correction else torch.full_like(self.steps, math.inf)
+            steps = self.steps if before is None else self.steps - before
+            past = steps if now.bias_correction else torch.full_like(self.steps, math.inf)
             adamw(
                 [p for _, p in named],
                 [p.grad for _, p in named if p.grad is not None],

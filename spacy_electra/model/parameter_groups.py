@@ -3,7 +3,7 @@
 Source: Clark et al. 2020, appendix A and B, and `model/optimization.py` of google-research/electra.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -19,17 +19,19 @@ class Group:
     rate: float  # share of the learning rate
 
 
-def parameter_groups(module: nn.Module, *, layer_decay: float | None = None) -> list[Group]:
+def parameter_groups(
+    module: nn.Module, *, layer_decay: float | None = None, known: Collection[str] = ()
+) -> list[Group]:
     """Sort the trainable parameters of `module` by name: what decays, and how fast each layer learns.
 
     layer_decay: d in (0, 1]. Heads learn at the full rate, the top block at d, each block below at d times the rate of
     the one above, the embeddings (and the projection from them) at d ** (blocks + 1). The paper's rule; Google's code
-    gives each block one d too many.
+    gives each block one d too many. known: names of parameters that are in groups already, and left out.
     """
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     heights = _heights(named)
     sorted_names: dict[tuple[bool, float], list[str]] = {}
-    for name in named:
+    for name in [name for name in named if name not in known]:
         rate = 1.0 if layer_decay is None else layer_decay ** heights[name]
         sorted_names.setdefault((_decays(name), rate), []).append(name)
     return [

@@ -90,6 +90,15 @@ class TorchShim(Shim):
     def chosen_precision(self) -> Precision:
         return choose_precision(self.precision, self.device)
 
+    @property
+    def is_plain(self) -> bool:
+        """True where the module is what goes to disk; a subclass may learn by parts that are merged for that."""
+        return True
+
+    def plain_module(self) -> nn.Module:
+        """The module as it goes to disk: itself where it is plain, or a new one that may share tensors with it."""
+        return self.module
+
     # Passes
 
     def __call__(self, inputs: Any, is_train: bool) -> tuple[Any, Backprop]:
@@ -102,12 +111,12 @@ class TorchShim(Shim):
 
     def _prediction_module(self) -> nn.Module:
         dtype = self.chosen_precision.prediction
-        if dtype == torch.float32:
+        if dtype == torch.float32 and self.is_plain:
             return self.module
         with self._lock:
             if self._lowered is None or self._lowered[:2] != (self._version, dtype):
-                lowered = copy.deepcopy(self.module).to(dtype).requires_grad_(False)
-                self._lowered = (self._version, dtype, lowered)
+                lowered = copy.deepcopy(self.module) if self.is_plain else self.plain_module()
+                self._lowered = (self._version, dtype, lowered.to(dtype).requires_grad_(False))
             return self._lowered[2]
 
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
@@ -160,6 +169,13 @@ class TorchShim(Shim):
             self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
         return self._adamw[1]
 
+    def learn_more(self) -> None:
+        """Let the torch optimizer update parameters that have begun to need gradients; the others' moments stay."""
+        if self._adamw is not None:
+            optimizer, adamw = self._adamw
+            layer_decay = Hyperparameters.of(optimizer).layer_decay
+            adamw.add(parameter_groups(self.module, layer_decay=layer_decay, known=adamw.means.keys()))
+
     def _scale(self) -> LossScale:
         if self._loss_scale is None:
             self._loss_scale = LossScale(self.device)
@@ -169,8 +185,11 @@ class TorchShim(Shim):
         if self._asked is None:
             return
         (optimizer, now), self._asked = self._asked, None
-        if all(p.grad is None for p in self.module.parameters()):
-            return
+        if any(p.grad is not None for p in self.module.parameters()):
+            self._update(optimizer, now)
+        self.after_step()
+
+    def _update(self, optimizer: Optimizer, now: Hyperparameters) -> None:
         adamw = self.adamw_for(optimizer)
         if self.before_step is not None:
             self.before_step(adamw.parameters)
@@ -180,6 +199,9 @@ class TorchShim(Shim):
         adamw.step(now, norm=self.gradient_norm)
         self.module.zero_grad(set_to_none=True)
         self._version += 1
+
+    def after_step(self) -> None:
+        """Called after each step that was asked for, even if no gradient was there; for subclasses."""
 
     # Copies, devices, bytes
 
@@ -210,7 +232,7 @@ class TorchShim(Shim):
         """Weights as safetensors with their description, in one message. Optimizer state is no part of it."""
         if self._model is None:
             return srsly.msgpack_dumps({"description": {}, "weights": None})
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.plain_module().state_dict().items()}
         return srsly.msgpack_dumps({"description": self.describe(), "weights": save_safetensors(weights)})
 
     def from_bytes(self, data: bytes) -> "TorchShim":

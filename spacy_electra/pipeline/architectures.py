@@ -20,6 +20,9 @@ def build_electra_transformer(
     freeze_embeddings: bool = False,
     freeze_layers: int = 0,
     activation_checkpointing: bool = False,
+    lora_rank: int = 0,
+    lora_alpha: float = 16.0,
+    unfreeze_every: int = 0,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v1`.
 
@@ -30,12 +33,18 @@ def build_electra_transformer(
     share of hidden values and attention weights dropped in training, whatever `[training] dropout` says. max_slots:
     most slots, padding included, that the encoder reads at a time. freeze_embeddings, freeze_layers: what stays as it
     was pretrained; with any of the lowest blocks the embeddings do, too. activation_checkpointing: less memory in
-    training for a third more time.
+    training for a third more time. lora_rank: inner width of adapters (LoRA, needs peft) that learn in place of the
+    weights, 0 for none; they are part of the weights in predictions and on disk. lora_alpha: what an adapter adds is
+    multiplied by lora_alpha / lora_rank. unfreeze_every: the encoder begins frozen, and after each so many steps one
+    more of its blocks learns, from the top, at last the embeddings; 0: all learn from the start.
     """
     fine_tuning = FineTuning(
         freeze_embeddings=freeze_embeddings,
         freeze_layers=freeze_layers,
         activation_checkpointing=activation_checkpointing,
+        lora_rank=lora_rank,
+        lora_alpha=lora_alpha,
+        unfreeze_every=unfreeze_every,
     )
     settings = Settings(
         name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots, fine_tuning=fine_tuning
@@ -55,6 +64,9 @@ def build_tok2vec_electra(
     freeze_embeddings: bool = False,
     freeze_layers: int = 0,
     activation_checkpointing: bool = False,
+    lora_rank: int = 0,
+    lora_alpha: float = 16.0,
+    unfreeze_every: int = 0,
 ) -> Model[list[Doc], list[Floats2d]]:
     """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
 
@@ -71,5 +83,8 @@ def build_tok2vec_electra(
         freeze_embeddings=freeze_embeddings,
         freeze_layers=freeze_layers,
         activation_checkpointing=activation_checkpointing,
+        lora_rank=lora_rank,
+        lora_alpha=lora_alpha,
+        unfreeze_every=unfreeze_every,
     )
     return pool_tokens(transformer, pooling, grad_factor)

@@ -1,8 +1,10 @@
-"""Which parts of a pretrained encoder go on learning in a pipeline, and at what cost of memory."""
+"""Which parts of a pretrained encoder go on learning in a pipeline, from when on, and at what cost of memory."""
 
+import math
 from dataclasses import dataclass
 
 from spacy_electra.model.encoder import Encoder
+from spacy_electra.pipeline.lora import add_adapters, has_adapters
 
 
 @dataclass(frozen=True)
@@ -12,28 +14,64 @@ class FineTuning:
     freeze_embeddings: bool = False
     freeze_layers: int = 0  # the lowest blocks that stay as they are, and with any of them the embeddings
     activation_checkpointing: bool = False  # keep the blocks' inputs alone, and compute what is inside again
+    lora_rank: int = 0  # inner width of the adapters that learn in place of the weights; 0 for none
+    lora_alpha: float = 16.0  # what an adapter adds is multiplied by alpha / rank
+    unfreeze_every: int = 0  # steps from the start of one block's learning to that of the next lower; 0: all at once
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where the encoder has fewer blocks than shall be frozen."""
+        """Raise ValueError where the encoder has too few blocks for what shall be frozen."""
         if self.freeze_layers > layers:
             raise ValueError(
                 f"freeze_layers must not exceed the model's {layers} layers, but got {self.freeze_layers}. "
                 f"For an encoder that does not learn at all, list the transformer in training.frozen_components."
             )
+        if self.lora_rank and self.freeze_layers == layers:
+            raise ValueError(
+                f"lora_rank={self.lora_rank} with freeze_layers={layers} leaves no block that could learn: "
+                f"the model has {layers} layers. Lower freeze_layers, or set lora_rank to 0."
+            )
 
-    def prepare(self, encoder: Encoder) -> None:
-        """Let the rest of the encoder learn. What does not learn needs no gradients, and costs no backward pass."""
-        encoder.requires_grad_(True)
-        if self.freeze_embeddings or self.freeze_layers:
-            encoder.embeddings.requires_grad_(False)
-        if self.freeze_layers:
-            encoder.body.project.requires_grad_(False)
-        for block in list(encoder.body.blocks)[: self.freeze_layers]:
-            block.requires_grad_(False)
+    def prepare(self, encoder: Encoder, *, steps: int = 0) -> None:
+        """Let what learns after so many steps learn. What does not needs no gradients, and costs no backward pass.
+
+        With adapters nothing learns before `begin` has made them.
+        """
+        layers = len(encoder.body.blocks)
+        stage = steps // self.unfreeze_every if self.unfreeze_every else layers + 1  # blocks that may learn by now
+        is_whole = self.freeze_layers == 0 and stage > layers and not self.lora_rank
+        encoder.embeddings.requires_grad_(is_whole and not self.freeze_embeddings)
+        encoder.body.project.requires_grad_(is_whole)
+        for number, block in enumerate(encoder.body.blocks):
+            block.requires_grad_(number >= max(self.freeze_layers, layers - stage) and not self.lora_rank)
         encoder.body.is_recomputed = self.activation_checkpointing
+
+    def begin(self, encoder: Encoder) -> None:
+        """Before a training pass: make the adapters, unless there are none to make or they are there.
+
+        Raises ValueError where peft is missing, or where no block is left for adapters.
+        """
+        if self.lora_rank and not has_adapters(encoder):
+            self.check(len(encoder.body.blocks))
+            blocks = list(encoder.body.blocks)[self.freeze_layers :]
+            add_adapters(encoder, blocks, rank=self.lora_rank, alpha=self.lora_alpha)
+
+    def changes_after(self, steps: int) -> bool:
+        """True where so many steps end a stage, so that `prepare` may let more learn."""
+        return self.unfreeze_every > 0 and steps % self.unfreeze_every == 0
 
 
 def check_fine_tuning(settings: FineTuning) -> None:
-    """Raise ValueError for a number of layers that no model has."""
-    if settings.freeze_layers < 0:
-        raise ValueError(f"freeze_layers must be at least 0, but got {settings.freeze_layers}.")
+    """Raise ValueError for numbers that fit no model, and for settings that exclude each other."""
+    for name in ("freeze_layers", "lora_rank", "unfreeze_every"):
+        if (value := getattr(settings, name)) < 0:
+            raise ValueError(f"{name} must be at least 0, but got {value}.")
+    if not 0.0 < settings.lora_alpha < math.inf:
+        raise ValueError(
+            f"lora_alpha must be a finite number above 0, but got {settings.lora_alpha}: "
+            f"adapters are multiplied by lora_alpha / lora_rank."
+        )
+    if settings.lora_rank and settings.unfreeze_every:
+        raise ValueError(
+            f"lora_rank={settings.lora_rank} and unfreeze_every={settings.unfreeze_every} exclude each other: "
+            f"with adapters the weights stay frozen. Set one of them to 0."
+        )

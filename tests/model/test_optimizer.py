@@ -101,6 +101,31 @@ def test_corrected_adamw_equals_torchs():
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
 
 
+def test_parameters_added_later_are_corrected_for_their_own_age_as_torchs_are():
+    ours, theirs = small_electra(), small_electra()
+    for model in (ours, theirs):
+        model.embeddings.requires_grad_(False)
+    reference = torch.optim.AdamW(
+        [p for p in theirs.parameters() if p.requires_grad], lr=0.02, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.0
+    )
+    adamw = AdamW(parameter_groups(ours))
+    for step in range(5):
+        if step == 3:
+            for model in (ours, theirs):
+                model.embeddings.requires_grad_(True)
+            adamw.add(parameter_groups(ours, known=adamw.means.keys()))
+            reference.add_param_group({"params": list(theirs.embeddings.parameters())})
+        for model in (ours, theirs):
+            for name, gradient in gradients(model, step).items():
+                p = model.get_parameter(name)
+                p.grad = gradient if p.requires_grad else None
+        adamw.step(with_values(L2=0.0, bias_correction=True))
+        reference.step()
+    assert not torch.equal(ours.embeddings.word.weight, small_electra().embeddings.word.weight)
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
+
+
 def test_one_step_of_one_weight_by_hand():
     # Gradient 0.5: mean 0.05, square 0.00025, update 0.05 / (0.0158114 + 0.000001) = 3.16208; corrected 0.5 / 0.500001.
     for bias_correction, update in ((False, 3.16208), (True, 1.0)):

@@ -1,0 +1,61 @@
+"""Adapters of low rank in an encoder's blocks: they learn in place of the weights, and are merged into them.
+
+The adapters are those of the peft library, which is imported only to make some.
+Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.model.encoder import Encoder
+
+LINEAR = ("qkv", "output", "up", "down")  # all linear layers of a block, by their names in it
+ADAPTER = "default"
+
+
+def has_adapters(encoder: Encoder) -> bool:
+    """True where `add_adapters` has given some to a block."""
+    return any(hasattr(block.get_submodule("attention.qkv"), "lora_A") for block in encoder.body.blocks)
+
+
+def add_adapters(encoder: Encoder, blocks: Iterable[nn.Module], *, rank: int, alpha: float) -> None:
+    """Put adapters, which change no output yet, into all linear layers of `blocks`; they alone learn from now on.
+
+    rank: inner width of an adapter. alpha: what an adapter adds is multiplied by alpha / rank.
+    Raises ValueError where the peft library is missing.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ValueError(
+            f"lora_rank={rank} needs the peft library, which cannot be imported ({error}): "
+            f"pip install spacy-electra[lora], or set lora_rank to 0 to train the weights themselves. "
+            f"Predictions need no peft."
+        ) from error
+    # peft says int, and multiplies by whatever number it is
+    config = LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=list(LINEAR), lora_dropout=0.0)
+    for block in blocks:
+        inject_adapter_in_model(config, block, adapter_name=ADAPTER)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+
+
+@torch.no_grad()
+def merged(encoder: Encoder) -> Encoder:
+    """A new encoder without adapters that computes the same. It shares the tensors that have no adapter."""
+    weights: dict[str, Tensor] = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in encoder.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, layer in encoder.named_modules():
+        if hasattr(layer, "get_delta_weight"):
+            adapted: Any = layer
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] + adapted.get_delta_weight(ADAPTER)
+    with torch.device("meta"):
+        plain = Encoder(encoder.shape)
+    plain.load_state_dict(weights, assign=True)
+    return plain
