@@ -10,13 +10,13 @@ import torch
 from spacy_electra.benchmark.measure import Step, matrix_peak
 from spacy_electra.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
 from spacy_electra.benchmark.reference import reference_step
-from spacy_electra.benchmark.shapes import PAIRS, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.benchmark.shapes import PAIRS, ROWS, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.data.rows import Rows
 from spacy_electra.model.precision import PRECISIONS
 from spacy_electra.training.allocator import keep_freed_memory
 
 BATCHES = 8  # different ones, used in turn
-Kind = Literal["full", "packed", "padded"]  # packed and padded rows hold the same documents
+Kind = Literal["full", "packed", "padded"]  # a document of 16 to 128 pieces a row, or as many as fit into as many rows
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,11 @@ def batches(case: Case) -> list[Rows]:
     firsts = [1000 * number for number in range(BATCHES)]
     if case.rows == "full":
         return [full_rows(vocab, first=first).to(device) for first in firsts]
-    lay_out = packed_rows if case.rows == "packed" else padded_rows
-    return [lay_out(short_documents(vocab, first=first)).to(device) for first in firsts]
+    if case.rows == "padded":
+        return [padded_rows(short_documents(vocab, first=first)).to(device) for first in firsts]
+    return [
+        packed_rows(short_documents(vocab, first=first, count=4 * ROWS)).split(ROWS)[0].to(device) for first in firsts
+    ]
 
 
 def on(step: StepOnRows, rows: list[Rows]) -> Step:

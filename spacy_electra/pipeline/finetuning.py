@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from spacy_electra.model.encoder import Encoder
-from spacy_electra.pipeline.lora import add_adapters, has_adapters
+from spacy_electra.pipeline.lora import add_adapters, check_peft, has_adapters
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class FineTuning:
     unfreeze_every: int = 0  # steps from the start of one block's learning to that of the next lower; 0: all at once
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where the encoder has too few blocks for what shall be frozen."""
+        """Raise ValueError where there are too few blocks for what shall be frozen, or no peft for adapters."""
+        if self.lora_rank:
+            check_peft(self.lora_rank)
         if self.freeze_layers > layers:
             raise ValueError(
                 f"freeze_layers must not exceed the model's {layers} layers, but got {self.freeze_layers}. "

@@ -21,20 +21,27 @@ def has_adapters(encoder: Encoder) -> bool:
     return any(hasattr(block.get_submodule("attention.qkv"), "lora_A") for block in encoder.body.blocks)
 
 
-def add_adapters(encoder: Encoder, blocks: Iterable[nn.Module], *, rank: int, alpha: float) -> None:
-    """Put adapters, which change no output yet, into all linear layers of `blocks`; they alone learn from now on.
-
-    rank: inner width of an adapter. alpha: what an adapter adds is multiplied by alpha / rank.
-    Raises ValueError where the peft library is missing.
-    """
+def check_peft(rank: int) -> None:
+    """Raise ValueError where adapters of this rank could not be made, since the peft library is missing."""
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        import peft  # noqa: F401
     except ImportError as error:
         raise ValueError(
             f"lora_rank={rank} needs the peft library, which cannot be imported ({error}): "
             f"pip install spacy-electra[lora], or set lora_rank to 0 to train the weights themselves. "
             f"Predictions need no peft."
         ) from error
+
+
+def add_adapters(encoder: Encoder, blocks: Iterable[nn.Module], *, rank: int, alpha: float) -> None:
+    """Put adapters, which change no output yet, into all linear layers of `blocks`; they alone learn from now on.
+
+    rank: inner width of an adapter. alpha: what an adapter adds is multiplied by alpha / rank.
+    Raises ValueError where the peft library is missing.
+    """
+    check_peft(rank)
+    from peft import LoraConfig, inject_adapter_in_model
+
     # peft says int, and multiplies by whatever number it is
     config = LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=list(LINEAR), lora_dropout=0.0)
     for block in blocks:

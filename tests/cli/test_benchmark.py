@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
-from spacy_electra.benchmark.programs import Case, ours
+from spacy_electra.benchmark.programs import Case, batches, ours
 from spacy_electra.benchmark.reference import Reference
 from spacy_electra.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.model.build import network_of
@@ -82,6 +82,14 @@ def test_programs_in_processes_of_their_own_do_the_same_work() -> None:
     timed = in_turn_apart({"a": build, "b": build}, rounds=1, device=CPU, threads=1, warm_up=0)
     assert timed["a"].units == timed["b"].units == [2048.0]
     assert min(timed["a"].busy[0], timed["b"].busy[0]) > 0
+
+
+def test_packed_and_padded_programs_take_as_many_rows_of_the_same_kind_of_documents() -> None:
+    padded, packed = (batches(Case(shape="tiny", precision="fp32", rows=kind)) for kind in ("padded", "packed"))
+    assert [len(rows) for rows in packed] == [len(rows) for rows in padded] == [16] * len(packed)
+    assert all(rows.is_real.all() for rows in packed)
+    begins = sum(int((rows.ids == SPECIAL.cls).sum()) for rows in packed)
+    assert 65 < sum(rows.ids.numel() for rows in packed) / begins < 80  # documents are 72 pieces on average
 
 
 def test_a_program_that_fails_in_its_process_says_why() -> None:

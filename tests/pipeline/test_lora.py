@@ -1,6 +1,7 @@
 """Adapters learn, the weights under them stay, and what is saved or predicts has them merged."""
 
 import pickle
+import re
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
+from confection import ConfigValidationError
 from spacy.language import Language
 from spacy.training import Example
 from thinc.types import Floats2d
@@ -129,12 +131,21 @@ def test_a_saved_pipeline_has_plain_weights_and_agrees(
     assert [[t.tag_ for t in doc] for doc in nlp.pipe(TEXTS)] == [[t.tag_ for t in doc] for doc in trained.pipe(TEXTS)]
 
 
-def test_learning_without_peft_says_what_to_install(
-    make_nlp: MakeNlp, examples_of: ExamplesOf, without_peft: None
+NO_PEFT = r"lora_rank=4 needs the peft library.*pip install spacy-electra\[lora\]"
+
+
+def test_initializing_without_peft_says_what_to_install(make_nlp: MakeNlp, without_peft: None) -> None:
+    with pytest.raises(ConfigValidationError) as caught:
+        make_nlp(lora_rank=4)
+    assert re.search(NO_PEFT, caught.value.desc or "")
+
+
+def test_training_a_saved_pipeline_without_peft_says_what_to_install(
+    trained: Language, examples_of: ExamplesOf, tmp_path, without_peft: None
 ) -> None:
-    nlp = make_nlp(lora_rank=4)
-    with pytest.raises(ValueError, match=r"lora_rank=4 needs the peft library.*pip install spacy-electra\[lora\]"):
-        train(nlp, examples_of, steps=1)
+    trained.to_disk(tmp_path)
+    with pytest.raises(ValueError, match=NO_PEFT):
+        train(spacy.load(tmp_path), examples_of, steps=1)
 
 
 def test_saving_changes_no_step(make_nlp: MakeNlp, examples_of: ExamplesOf) -> None:
