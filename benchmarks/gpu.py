@@ -1,7 +1,7 @@
 """What only a graphics card can show, in three commands of minutes each. Needs torch, thinc, transformers and typer.
 
 small   peaks of the card; ELECTRA-small on 128 rows of 128 pieces beside Hugging Face's modules, plain and compiled
-base    ELECTRA-base on rows of 128 and of 512 pieces beside Hugging Face's modules
+base    ELECTRA-base on rows of 128 and of 512 pieces beside Hugging Face's modules, plain and compiled
 train   ELECTRA-small from a store for some minutes, stopped half way and resumed, with scores on the dev set
 
 Example: python benchmarks/gpu.py small --json small.json
@@ -19,9 +19,10 @@ import typer
 from confection import Config
 
 from spacy_electra.benchmark.measure import Timed, describe_machine, in_turn, matrix_peak
-from spacy_electra.benchmark.ours import make_learner, our_step
+from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
 from spacy_electra.benchmark.reference import reference_step
 from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
+from spacy_electra.benchmark.together import Make, time_made
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
@@ -48,7 +49,7 @@ def small(
     device: str = typer.Option("cuda:0", help="torch's name of the device"),
     rounds: int = typer.Option(20, min=2, help="Steps of each program"),
     rows: int = typer.Option(ROWS["small"], min=1, help="Rows of a step"),
-    compiled: bool = typer.Option(True, help="Also the reference under torch.compile"),
+    compiled: bool = typer.Option(True, help="Also both under torch.compile"),
     shape: str = typer.Option("small", help="Frozen shape; tiny for a quick look"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
@@ -113,32 +114,40 @@ def peaks(device: torch.device) -> dict[str, float]:
 def compare(
     name: str, pair: Pair, device: torch.device, *, rows: int, rounds: int, compiled: bool, peak: dict[str, float]
 ) -> dict[str, Any]:
-    """Pieces a second of ours and of the reference, batch for batch, and what share of the peak that is."""
+    """Pieces a second of ours and of the reference, batch for batch, and what share of the peak that is.
+
+    None for a program that does not fit into memory, or that could not be compiled and would be another's double.
+    """
     dtype = choose_precision("auto", device).training
     window, vocab = pair.discriminator.positions, pair.discriminator.vocab
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
     precision = next(name for name, known in PRECISIONS.items() if known == dtype)
-    programs: dict[str, Step] = {
-        "ours": our_step(make_learner(pair, dropout=0.0, precision=precision, device=device)),
-        "reference": on_rows(reference_step(pair, dropout=0.0, precision=dtype, device=device)),
+    not_compiled: set[str] = set()
+    programs = make_programs(pair, device, dtype=dtype, precision=precision, not_compiled=not_compiled)
+    makes: dict[str, Make] = {
+        name: lambda make=make: over(batches, make()) for name, make in programs.items() if compiled or "," not in name
     }
-    if compiled:
-        other = reference_step(pair, dropout=0.0, precision=dtype, device=device, compiled=True)
-        programs["reference, compiled"] = on_rows(other)
     answer: dict[str, Any] = {"what": f"{name}, {rows} rows of {window}, {precision}"}
-    timed = {name: time_or_none(over(batches, step), rounds=rounds, device=device) for name, step in programs.items()}
+    timed = time_made(makes, rounds=rounds, device=device)
     for program, result in timed.items():
-        answer[program] = None if result is None else figures(result, pair, peak, first=timed["ours"] or result)
+        is_told = result is not None and program not in not_compiled
+        answer[program] = figures(result, pair, peak, first=timed["ours"] or result) if is_told else None
     return answer
 
 
-def time_or_none(step: Callable[[], float], *, rounds: int, device: torch.device) -> Timed | None:
-    """None where it does not fit into memory, as a reference may not where ours does."""
-    try:
-        return in_turn({"program": step}, rounds=rounds, device=device)["program"]
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return None
+def make_programs(
+    pair: Pair, device: torch.device, *, dtype: torch.dtype, precision: str, not_compiled: set[str]
+) -> dict[str, Callable[[], Step]]:
+    """What builds each program. not_compiled: gets the names of ours that could not be compiled."""
+    learner = {"dropout": 0.0, "precision": precision, "device": device}
+    reference = {"dropout": 0.0, "precision": dtype, "device": device}
+    compiled = "ours, compiled"
+    return {
+        "ours": lambda: our_step(make_learner(pair, **learner)),
+        compiled: lambda: compiled_step(make_learner(pair, **learner), on_plain=lambda: not_compiled.add(compiled)),
+        "reference": lambda: on_rows(reference_step(pair, **reference)),
+        "reference, compiled": lambda: on_rows(reference_step(pair, **reference, compiled=True)),
+    }
 
 
 def figures(timed: Timed, pair: Pair, peak: dict[str, float], *, first: Timed) -> dict[str, float | None]:

@@ -21,6 +21,7 @@ from spacy_electra.model.electra import Electra
 from spacy_electra.model.initialization import initialize
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
+from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.loop import Learner, train_step
 from spacy_electra.training.schema import Training
 
@@ -71,6 +72,19 @@ def _settings(optimizer: Any) -> Training:
 def our_step(learner: Learner) -> StepOnRows:
     """One optimizer step on rows, through thinc."""
     return lambda rows: _discard(train_step(learner, rows))
+
+
+def compiled_step(learner: Learner, *, on_plain: Callable[[], object]) -> StepOnRows:
+    """The same step with compiled passes. on_plain: called after each step that had to do without."""
+    shim = shim_of(learner.model)
+    compile_training(shim)
+
+    def step(rows: Rows) -> None:
+        train_step(learner, rows)
+        if shim.training_forward is None:
+            on_plain()
+
+    return step
 
 
 def bare_step(learner: Learner) -> StepOnRows:

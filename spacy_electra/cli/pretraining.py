@@ -25,12 +25,13 @@ from spacy_electra.cli.settings import Settings, make, read_settings
 from spacy_electra.data.packing import Packing, Split, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import network_of
+from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.training.alarms import Alarms
 from spacy_electra.training.allocator import keep_freed_memory
+from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.loop import Evaluation, Task, settle_portion
 from spacy_electra.training.run import (
@@ -86,6 +87,8 @@ def run_pretraining(
     if beginning is not None:
         settings = go_on(beginning, settings, train=data.train, dev=data.dev)
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
+    if is_wanted(system.compile, device):
+        compile_training(shim_of(task.model))
     with held(output) if task.ranks.is_first else nullcontext():
         check_folder(output, resume=resume)
         if task.ranks.is_first and (read_beginning(output) is None) != (beginning is None):

@@ -55,6 +55,7 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     resolved = settings.config.copy()
     chosen = shim_of(task.model).chosen_precision
     resolved["model"]["precision"] = PRECISIONS[chosen.prediction]  # that of training follows from it
+    resolved["system"]["compile"] = shim_of(task.model).training_forward is not None
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev)

@@ -23,22 +23,32 @@ class Mask:
     def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
         """(B * H, T or 1, T) what is added to the scores: 0 where allowed, the lowest number elsewhere."""
         key = (heads, dtype)
+        if torch.compiler.is_compiling():  # a compiler sees for itself what is computed twice
+            return self._made(heads, dtype)
         if key not in self._biases:
-            lowest = torch.finfo(dtype).min
-            bias = torch.zeros_like(self.allowed, dtype=dtype).masked_fill(~self.allowed, lowest)
-            self._biases[key] = bias.expand(-1, heads, -1, -1).flatten(0, 1)
+            self._biases[key] = self._made(heads, dtype)
         return self._biases[key]
+
+    def _made(self, heads: int, dtype: torch.dtype) -> Tensor:
+        lowest = torch.finfo(dtype).min
+        bias = torch.zeros_like(self.allowed, dtype=dtype).masked_fill(~self.allowed, lowest)
+        return bias.expand(-1, heads, -1, -1).flatten(0, 1)
 
 
 def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
     """Two pieces see each other where they stand in the same stretch; None where all rows are one full stretch.
 
     segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing. is_one_stretch:
-    known to be so; a graphics card is not asked, for that would wait for all that it has still to do.
+    known to be so; a graphics card is not asked, for that would wait for all that it has still to do, nor is a program
+    that is being compiled, which must be the same for all rows.
     """
-    if is_one_stretch or (segments.device.type == "cpu" and bool((segments == 1).all())):
+    if is_one_stretch or (_may_be_asked(segments) and bool((segments == 1).all())):
         return None
     return Mask((segments[:, :, None] == segments[:, None, :])[:, None])
+
+
+def _may_be_asked(segments: Tensor) -> bool:
+    return segments.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def within_lengths(lengths: Tensor, width: int) -> Mask | None:

@@ -8,7 +8,8 @@ Source: Clark et al. 2020, appendix A, and `model/optimization.py` of google-res
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -229,6 +230,16 @@ class AdamW:
                 )
         for name, tensor in mine.items():
             tensor.copy_(state[name])
+
+
+@contextmanager
+def kept_rate(optimizer: Optimizer) -> Iterator[None]:
+    """Give the optimizer its rate back at the end."""
+    peak = optimizer.learn_rate
+    try:
+        yield
+    finally:
+        optimizer.learn_rate = peak
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

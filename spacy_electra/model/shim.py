@@ -65,6 +65,7 @@ class TorchShim(Shim):
 
     def _forget(self) -> None:
         """Drop all that belongs to the weights as they were: optimizer state, copies for prediction, waiting passes."""
+        self.training_forward: Forward | None = None  # stands in for `forward` in training: the same, compiled
         self._version = 0
         self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
         self._asked: tuple[Optimizer, Hyperparameters] | None = None
@@ -130,7 +131,7 @@ class TorchShim(Shim):
         ticket = _Ticket()
         self._waiting.add(ticket)
         with torch.enable_grad(), torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            outputs = self.forward(self.module, inputs)
+            outputs = (self.training_forward or self.forward)(self.module, inputs)
 
         def backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
             gradients = [torch.ones_like(root) for root in roots] if gradients is None else gradients

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,6 +13,8 @@ from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
 from spacy_electra.model.electra import Electra, Output
+from spacy_electra.model.optimizer import kept_rate
+from spacy_electra.training.compiling import compiled_or_plain, forget_passes, keep_gradients, plain_passes
 from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.feeding import feeding
 from spacy_electra.training.memory import (
@@ -130,16 +131,6 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
             yield facts
 
 
-@contextmanager
-def kept_rate(optimizer: Optimizer) -> Iterator[None]:
-    """Give the optimizer its rate back at the end."""
-    peak = optimizer.learn_rate
-    try:
-        yield
-    finally:
-        optimizer.learn_rate = peak
-
-
 def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     """The facts with an evaluation, whose time counts as well. begun: when the clock of the budget stood at 0."""
     state = facts.state
@@ -165,8 +156,9 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
 
     Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
-    Out of memory, the same rows with the same masks are taken again in smaller ones.
+    Out of memory, the same rows with the same masks are taken again in smaller ones; plainly, where compiling fails.
     """
+    shim = shim_of(learner.model)
     masked = _masked(learner, rows)
     chosen = masked.positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
@@ -174,10 +166,11 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     weights = LossWeights(
         generator=1.0 / chosen.clamp(min=1.0), discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0)
     )
+    batch = Batch(rows=rows, masked=masked)
     losses = within_memory(
         learner.portion,
-        lambda: _gather_gradients(learner, Batch(rows=rows, masked=masked), weights),
-        forget=shim_of(learner.model).forget_gradients,
+        lambda: compiled_or_plain(shim, lambda: _gather_gradients(learner, batch, weights)),
+        forget=lambda: forget_passes(shim),
     )
     learner.model.finish_update(learner.optimizer)
     counted = torch.cat([learner.ranks.add(losses), torch.stack([chosen, real])])
@@ -197,10 +190,13 @@ def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> T
     """Add up the gradients of the rows, a portion at a time; (2,) the sums of the losses of both halves."""
     losses = torch.zeros(2, device=batch.rows.ids.device)
     size = learner.portion.rows or len(batch.rows)
-    for rows, masked in zip(batch.rows.split(size), batch.masked.split(size), strict=True):
+    parts = list(zip(batch.rows.split(size), batch.masked.split(size), strict=True))
+    for number, (rows, masked) in enumerate(parts):
         output, backprop = learner.model.begin_update(Batch(rows=rows, masked=masked))
         backprop(weights)
         losses += _losses(output)
+        if number == 0 and len(parts) > 1:
+            keep_gradients(shim_of(learner.model))
     return losses
 
 
@@ -226,7 +222,8 @@ def _kept(task: Task, count: int) -> int:
     """Bytes that the forward pass of `count` rows keeps. Nothing random is used up by it."""
     rows = task.train.batch(0, count).to(task.device)
     batch = Batch(rows=rows, masked=_masked(task, rows))
-    return kept_bytes(lambda: task.model.begin_update(batch), network_of(task.model))
+    with plain_passes(shim_of(task.model)):
+        return kept_bytes(lambda: task.model.begin_update(batch), network_of(task.model))
 
 
 def _losses(output: Output) -> Tensor:

@@ -20,6 +20,11 @@ SHARE = 0.5  # of the free memory, for what a forward pass keeps: the backward p
 AUTO = -1
 
 Result = TypeVar("Result")
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
+
+
+class NoRoom(ValueError):
+    """Memory does not hold what cannot be cut any smaller."""
 
 
 @dataclass
@@ -35,7 +40,8 @@ class Portion:
 def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Callable[[], object]) -> Result:
     """What `work` returns. Where it runs out of memory it is done again with half as many rows at once.
 
-    forget: called before that, to drop what the failed attempt left. Raises ValueError where a single row is too much.
+    forget: called before that, to drop what the failed attempt left. Raises NoRoom, a ValueError, where a single row is
+    too much, or where the portion is not settled, so that nothing can be halved.
     """
     while True:
         failure = ""
@@ -48,8 +54,9 @@ def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Calla
         forget()
         free_unused()
         if portion.rows <= 1:
-            raise ValueError(
-                f"a single row does not fit into memory ({failure}): set model.activation_checkpointing to true, "
+            what = "a single row does" if portion.rows else "the rows of a pass do"
+            raise NoRoom(
+                f"{what} not fit into memory ({failure}): set model.activation_checkpointing to true, "
                 f"or choose a shorter model.window or a smaller model."
             )
         portion.shrink()
@@ -57,8 +64,9 @@ def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Calla
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a class of its own for graphics cards; its CPU allocator says so only in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """torch has a class of its own for graphics cards; its CPU allocator and its compiler say so only in words."""
+    is_told = any(words in str(error) for words in OUT_OF_MEMORY)
+    return is_told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def free_unused() -> None:

@@ -7,7 +7,7 @@ here, and the nearest valid one is named.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from spacy_electra.model.keys import check_keys, nearest
 
@@ -30,6 +30,7 @@ class System(Section):
     gpu_allocator: str | None
     gpu_memory_fraction: float = Field(gt=0, le=1)
     seed: int = Field(ge=0)
+    compile: StrictBool | Literal["auto"]  # the passes of training; auto: on NVIDIA cards that Triton serves
 
 
 class Training(Section):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,21 @@ def test_what_auto_chose_is_used_again(train: Train, tmp_path: Path) -> None:
     train(tmp_path, "--resume")
     assert load_config(path)["model"]["precision"] == other
     assert load_config(tmp_path / "config.cfg")["model"]["precision"] == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_run_ends_where_a_plain_one_does(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.compiler.reset()
+    losses = {}
+    for setting in ("false", "true"):
+        output = tmp_path / setting
+        train(output, "--system.compile", setting, "--model.precision", "fp32")
+        assert load_config(output / "resolved.cfg")["system"]["compile"] == (setting == "true")
+        losses[setting] = [json.loads(line)["losses"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert "without compiling" not in caplog.text
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    for plain, compiled in zip(losses["false"], losses["true"], strict=True):
+        assert compiled == pytest.approx(plain, rel=1e-3)

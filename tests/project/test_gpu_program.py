@@ -1,20 +1,41 @@
 """The program for graphics cards, on the processor: it runs, and its figures are those of the programs it names."""
 
 import json
+import shutil
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
+from torch._dynamo import register_backend
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from gpu import small, train
 
+from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
+from spacy_electra.benchmark.shapes import PAIRS, full_rows
+from spacy_electra.benchmark.together import time_made
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.build import shim_of
+from spacy_electra.training.compiling import compile_training
 
 ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def lack_of_memory() -> RuntimeError:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@register_backend(name="refusing_benchmarks")
+def refuse(module: object, inputs: object) -> object:
+    raise RuntimeError("no program can be made")
 
 
 def test_ours_is_timed_beside_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +46,79 @@ def test_ours_is_timed_beside_the_reference(tmp_path: Path, capsys: pytest.Captu
     ours, reference = row["ours"]["pieces_a_second"], row["reference"]["pieces_a_second"]
     assert row["reference"]["ours_to_this"] == pytest.approx(ours / reference, rel=1e-2)
     assert 0 < row["ours"]["share_of_peak"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_both_are_timed_compiled_as_well(tmp_path: Path) -> None:
+    small("cpu", rounds=2, rows=2, compiled=True, shape="tiny", json_path=tmp_path / "small.json")
+    (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
+    assert list(row) == ["what", "ours", "ours, compiled", "reference", "reference, compiled"]
+    assert row["ours, compiled"]["pieces_a_second"] > 0
+
+
+class Program:
+    """Counts its steps, and runs out of memory while more programs than `room` are there."""
+
+    alive: ClassVar["weakref.WeakSet[Program]"] = weakref.WeakSet()
+
+    def __init__(self, room: int):
+        self.room, self.steps = room, 0
+        self.alive.add(self)
+
+    def __call__(self) -> float:
+        if len(self.alive) > self.room:
+            raise lack_of_memory()
+        self.steps += 1
+        return 1.0
+
+
+def test_a_program_that_fits_nowhere_has_no_figures_and_the_others_do() -> None:
+    timed = time_made({"fits": lambda: Program(room=9), "never": lambda: Program(room=0)}, rounds=3, device=CPU)
+    assert timed["never"] is None
+    assert timed["fits"] is not None
+    assert timed["fits"].units == [1.0] * 3
+
+
+def test_programs_that_fit_one_by_one_are_timed_one_by_one() -> None:
+    timed = time_made({name: lambda: Program(room=1) for name in ("first", "second")}, rounds=3, device=CPU)
+    assert [one.units for one in timed.values() if one is not None] == [[1.0] * 3] * 2
+
+
+def test_an_error_that_is_no_lack_of_memory_is_raised() -> None:
+    def make() -> Callable[[], float]:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        time_made({"broken": make}, rounds=2, device=CPU)
+
+
+def test_a_step_of_ours_that_runs_out_of_memory_has_no_figures() -> None:
+    learner = make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU)
+    rows = full_rows(PAIRS["tiny"].discriminator.vocab, count=2)
+
+    def run_out(network: object, inputs: object) -> object:
+        raise lack_of_memory()
+
+    shim_of(learner.model).forward = run_out
+
+    def make() -> Callable[[], float]:
+        step = our_step(learner)
+        return lambda: step(rows) or 1.0
+
+    assert time_made({"ours": make}, rounds=2, device=CPU) == {"ours": None}
+
+
+def test_a_compiled_step_tells_when_it_had_to_do_without() -> None:
+    learner = make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU)
+    rows = full_rows(PAIRS["tiny"].discriminator.vocab, count=2)
+    told = []
+    step = compiled_step(learner, on_plain=lambda: told.append("plain"))
+    for backend, expected in (("eager", []), ("refusing_benchmarks", ["plain"])):
+        compile_training(shim_of(learner.model), backend=backend)
+        step(rows)
+        assert told == expected
+    torch.compiler.reset()
 
 
 def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

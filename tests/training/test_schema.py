@@ -10,7 +10,7 @@ from spacy_electra.training.schema import Paths, System, Training, check_section
 def config() -> dict[str, Any]:
     return {
         "paths": {"train": "store", "dev": None, "tokenizer": "tokenizer", "init": None},
-        "system": {"gpu_allocator": None, "gpu_memory_fraction": 1.0, "seed": 0},
+        "system": {"gpu_allocator": None, "gpu_memory_fraction": 1.0, "seed": 0, "compile": "auto"},
         "model": {"@architectures": "spacy-electra.Electra.v1"},
         "training": {
             "max_steps": 10,
@@ -97,3 +97,11 @@ def test_a_wrong_value_is_refused_by_key_and_value(key: str, value: Any, expecte
 def test_a_run_without_a_budget_is_refused() -> None:
     with pytest.raises(ValueError, match=r"max_steps, max_epochs and max_minutes are all 0.*--training\.max_minutes"):
         read_section(Training, {**config()["training"], "max_steps": 0})
+
+
+@pytest.mark.parametrize("value", ["on", 1, None])
+def test_compile_is_true_false_or_auto(value: Any) -> None:
+    for allowed in (True, False, "auto"):
+        assert read_section(System, config()["system"] | {"compile": allowed}).compile == allowed
+    with pytest.raises(ValueError, match=r"system\.compile.*but got"):
+        read_section(System, config()["system"] | {"compile": value})

@@ -1,0 +1,130 @@
+"""Compile the passes that training runs, and do without where that fails. Weights and evaluation know nothing of it.
+
+The compiled function stands beside the torch module, in its shim, so names, checkpoints and copies stay as they are.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from spacy_electra.model.build import Batch
+from spacy_electra.model.electra import Output
+from spacy_electra.model.shim import Forward, TorchShim
+from spacy_electra.training.memory import is_out_of_memory
+
+logger = logging.getLogger("spacy_electra")
+
+CAPABILITY = (7, 0)  # NVIDIA Volta, the first that Triton writes programs for
+MOST_SHAPES = 4  # whole and last portion of a step, each with and without stretches to keep apart
+
+Result = TypeVar("Result")
+Shape = tuple[int, int, int, bool]
+
+
+class CompiledForward:
+    """A forward pass over batches, compiled anew for each of the first few shapes; others run as they are."""
+
+    def __init__(self, forward: Forward, *, backend: str = "inductor", on_card: bool = False):
+        """forward: that of a pretraining model's shim. backend: torch's name of a compiler. on_card: CUDA graphs."""
+        self.plain = forward
+        self.on_card = on_card
+        mode = "reduce-overhead" if on_card and backend == "inductor" else None
+        self._compiled = torch.compile(forward, backend=backend, mode=mode, dynamic=False, fullgraph=True)
+        self._shapes: set[Shape] = set()
+
+    def __call__(self, network: nn.Module, inputs: tuple[Batch, int, float]) -> Output:
+        shape = _shape_of(inputs[0])
+        if shape not in self._shapes and len(self._shapes) >= MOST_SHAPES:
+            return self.plain(network, inputs)
+        self._shapes.add(shape)
+        if self.on_card:
+            torch.compiler.cudagraph_mark_step_begin()
+        return self._compiled(network, inputs)
+
+    def forget(self) -> None:
+        """Drop all compiled programs, with the memory that CUDA graphs hold; the next pass compiles again."""
+        self._shapes.clear()
+        torch.compiler.reset()
+
+
+def _shape_of(batch: Batch) -> Shape:
+    rows, chosen = batch.rows, batch.masked.original.shape[1]
+    return (*rows.ids.shape, chosen, rows.is_one_stretch)
+
+
+def is_wanted(setting: bool | Literal["auto"], device: torch.device) -> bool:
+    """Whether `system.compile` asks for compiled passes on `device`; "auto": on NVIDIA cards that Triton serves."""
+    if setting != "auto":
+        return setting
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= CAPABILITY
+
+
+def compile_training(shim: TorchShim, *, backend: str = "inductor") -> None:
+    """Let the shim's training passes run compiled from now on; compiling takes place at the first of them.
+
+    Moving the module ends it.
+    """
+    on_card = shim.device.type == "cuda"
+    shim.training_forward = CompiledForward(shim.forward, backend=backend, on_card=on_card)
+
+
+@contextmanager
+def plain_passes(shim: TorchShim) -> Iterator[None]:
+    """Let training passes run as they are for a while."""
+    compiled, shim.training_forward = shim.training_forward, None
+    try:
+        yield
+    finally:
+        shim.training_forward = compiled
+
+
+def compiled_or_plain(shim: TorchShim, work: Callable[[], Result]) -> Result:
+    """What `work` returns. Where its compiled passes fail it is done again without compiling, as is all that follows.
+
+    Failing for lack of memory is left to the caller. Whatever else fails is no matter of compiling if the plain
+    passes fail as well, which then raise.
+    """
+    if shim.training_forward is None:
+        return work()
+    failure = ""
+    try:
+        return work()
+    except Exception as error:  # its traceback holds tensors, so nothing is done in here
+        if is_out_of_memory(error):
+            raise
+        failure = _first_line(error)
+    shim.training_forward = None
+    shim.forget_gradients()
+    torch.compiler.reset()
+    logger.warning("the forward pass could not be compiled (%s): going on without compiling", failure)
+    return work()
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong at the bottom of it, in one line; torch's compiler hands on a backend's error as an attribute."""
+    while (inner := getattr(error, "inner_exception", None) or error.__cause__) is not None:
+        error = inner
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def forget_passes(shim: TorchShim) -> None:
+    """Drop what failed passes left: gradients, and programs whose memory is needed."""
+    shim.forget_gradients()
+    if isinstance(shim.training_forward, CompiledForward):
+        shim.training_forward.forget()
+
+
+def keep_gradients(shim: TorchShim) -> None:
+    """Copy gradients out of the memory of CUDA graphs, which the next pass writes over. Those to come are added."""
+    if isinstance(shim.training_forward, CompiledForward) and shim.training_forward.on_card:
+        for parameter in shim.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
