@@ -8,6 +8,7 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from itertools import compress
 from typing import Any
 
@@ -234,13 +235,17 @@ class TorchShim(Shim):
         if self._model is None:
             return srsly.msgpack_dumps({"description": {}, "weights": None})
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.plain_module().state_dict().items()}
-        return srsly.msgpack_dumps({"description": self.describe(), "weights": save_safetensors(weights)})
+        saved = save_safetensors(weights)
+        message = {"description": self.describe(), "weights": saved, "sha256": sha256(saved).hexdigest()}
+        return srsly.msgpack_dumps(message)
 
     def from_bytes(self, data: bytes) -> "TorchShim":
-        """Take over what `to_bytes` gave. Raises ValueError where the weights fit no such module."""
+        """Take over what `to_bytes` gave. Raises ValueError for damaged weights, and those that fit no such module."""
         message = srsly.msgpack_loads(data)
         if message["weights"] is None:
             return self
+        if message.get("sha256", None) not in (None, sha256(message["weights"]).hexdigest()):
+            raise ValueError("the saved weights differ from their checksum.")
         module = self.rebuild(message["description"])
         weights = {name: tensor.clone() for name, tensor in load_safetensors(message["weights"]).items()}
         try:

@@ -35,6 +35,22 @@ class Settings:
     fine_tuning: FineTuning
 
 
+class TransformerModel(Model[list[Doc], FullTransformerBatch]):
+    """A thinc model that says of which component the bytes are that it cannot read."""
+
+    def from_bytes(self, bytes_data: bytes) -> "TransformerModel":
+        """Take over what `to_bytes` gave. Raises ValueError where the bytes are damaged or of another model."""
+        try:
+            super().from_bytes(bytes_data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"the weights of the transformer component cannot be read: {str(error).rstrip('.')}. "
+                f"Unless its config was changed, the saved pipeline is damaged or was copied in part: "
+                f"copy it again, or install its package again."
+            ) from error
+        return self
+
+
 def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
@@ -47,7 +63,7 @@ def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc
         raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
     check_fine_tuning(settings.fine_tuning)
     survive_forks()
-    return Model(
+    return TransformerModel(
         "electra_transformer",
         forward,
         init=init,

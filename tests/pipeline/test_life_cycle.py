@@ -52,6 +52,24 @@ def test_to_disk_and_load(trained, make_nlp, tmp_path):
     assert_agree(trained, spacy.load(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[: len(data) // 2], "incomplete input"),
+        (lambda data: b"", "incomplete input"),
+        (lambda data: b"hello", "extra data"),
+        (lambda data: data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:], "differ from their checksum"),
+    ],
+    ids=["cut short", "empty", "something else", "one bit"],
+)
+def test_a_damaged_pipeline_names_its_component(trained, tmp_path, damage, reason):
+    trained.to_disk(tmp_path)
+    file = tmp_path / "transformer" / "model"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=f"transformer component cannot be read: .*{reason}.*copy it again"):
+        spacy.load(tmp_path)
+
+
 def test_from_disk_into_a_built_pipeline(trained, make_nlp, tmp_path):
     other = make_nlp()
     trained.to_disk(tmp_path)
