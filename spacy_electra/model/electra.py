@@ -101,7 +101,7 @@ def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
 def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int) -> Guesses:
     """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head.
 
-    Only the first `vocab_size` pieces come out: what stands behind is padding, whose chance is 0 (`silence_padding`).
+    Only the first `vocab_size` pieces can come out: what stands behind is padding.
     """
     index = masked.positions.index
     weight = masked.positions.weight
@@ -109,7 +109,7 @@ def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys:
     logits = head(chosen.flatten(0, 1), words)
     losses, probabilities = CrossEntropy.apply(logits, masked.original.reshape(-1))
     chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
-    samples = draw(probabilities, chance=chance).clamp(max=vocab_size - 1)
+    samples = draw(probabilities, chance=chance, size=vocab_size)
     return Guesses(
         loss=(losses * weight.reshape(-1)).sum(),
         count=weight.sum(),

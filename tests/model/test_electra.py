@@ -30,7 +30,7 @@ IDS = torch.tensor([[2, 5, 6, 7, 8, 9, 10, 11, 12, 3], [2, 13, 14, 15, 16, 17, 3
 
 def sample_pieces(logits: Tensor, *, chance: Tensor, vocab_size: int) -> Tensor:
     """One piece (N,) for each row of scores (N, V), of the first `vocab_size`, as the generator draws them."""
-    return draw(logits.softmax(dim=-1)[:, :vocab_size], chance=chance)
+    return draw(logits.softmax(dim=-1), chance=chance, size=vocab_size)
 
 
 def two_rows() -> Rows:
@@ -144,6 +144,15 @@ def test_a_sample_is_where_the_cumulative_sum_first_passes_the_chance(size: int)
     drawn = sample_pieces(logits.float(), chance=chance.float(), vocab_size=size)
     assert expected.unique().numel() > 20
     assert (drawn == expected).float().mean() >= 0.99  # a chance at a border may fall to either side in float32
+
+
+@pytest.mark.parametrize("size", [5, 64, 70, 129])
+def test_drawing_from_the_first_columns_is_drawing_from_a_copy_of_them(size: int):
+    probabilities = torch.rand(200, 192, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    chance = torch.rand(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    samples = draw(probabilities, chance=chance, size=size)
+    assert torch.equal(samples, draw(probabilities[:, :size].clone(), chance=chance))
+    assert not torch.equal(samples, draw(probabilities, chance=chance))
 
 
 def test_a_piece_without_probability_is_never_sampled():
