@@ -18,7 +18,7 @@ def in_turn_apart(
 ) -> dict[str, Timed]:
     """Build every program in its own process, then let them take turns as `measure.in_turn` does.
 
-    threads: of torch in each process. Raises RuntimeError where a program fails, with what it said.
+    threads: of torch in each process. Raises ChildProcessError, an OSError, where a program fails, with what it said.
     """
     with ExitStack() as stack:
         ends = {name: stack.enter_context(_started(build, device, threads)) for name, build in builds.items()}
@@ -61,21 +61,23 @@ def _serve(end: Connection, build: Build, device: str, threads: int) -> None:
 
 def _asker(end: Connection, name: str) -> Callable[[], Sample]:
     def ask() -> Sample:
-        end.send("step")
-        units, busy, wall = _answer(end, name)
+        units, busy, wall = _answer(end, name, question="step")
         return units, busy, wall
 
     return ask
 
 
-def _answer(end: Connection, name: str) -> tuple[float, ...]:
+def _answer(end: Connection, name: str, *, question: str | None = None) -> tuple[float, ...]:
+    """What the process says next, after the question if there is one."""
     try:
+        if question is not None:
+            end.send(question)
         answer = end.recv()
     except (EOFError, ConnectionError):
-        raise RuntimeError(
+        raise ChildProcessError(
             f"the program '{name}' ended in the middle of a benchmark: was it short of memory?"
         ) from None
     if isinstance(answer, str):
-        raise RuntimeError(f"the program '{name}' failed: {answer}")
+        raise ChildProcessError(f"the program '{name}' failed: {answer}")
     measured: tuple[float, ...] = answer
     return measured

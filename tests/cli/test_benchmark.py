@@ -1,7 +1,9 @@
 """What benchmarks run is what they say they run."""
 
 import json
+import os
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from spacy.cli._util import app
 from typer.testing import CliRunner
 
 from spacy_electra.benchmark.apart import in_turn_apart
-from spacy_electra.benchmark.measure import Timed, in_turn, ratio
+from spacy_electra.benchmark.measure import Step, Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
 from spacy_electra.benchmark.programs import Case, batches, ours
 from spacy_electra.benchmark.reference import Reference
@@ -94,8 +96,18 @@ def test_packed_and_padded_programs_take_as_many_rows_of_the_same_kind_of_docume
 
 def test_a_program_that_fails_in_its_process_says_why() -> None:
     build = partial(ours, Case(shape="tiny", precision="fp12"))
-    with pytest.raises(RuntimeError, match="'a' failed: ValueError: precision must be one of"):
+    with pytest.raises(ChildProcessError, match="'a' failed: ValueError: precision must be one of"):
         in_turn_apart({"a": build}, rounds=1, device=CPU, threads=1)
+
+
+def end_at_the_third_step() -> Step:
+    turn = count()
+    return lambda: os._exit(1) if next(turn) == 2 else 1.0
+
+
+def test_a_program_that_ends_in_mid_benchmark_is_named() -> None:
+    with pytest.raises(ChildProcessError, match="the program 'a' ended in the middle of a benchmark"):
+        in_turn_apart({"a": end_at_the_third_step}, rounds=3, device=CPU, threads=1)
 
 
 def test_a_ratio_compares_the_fastest_steps_and_shows_the_spread() -> None:
