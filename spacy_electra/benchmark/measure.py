@@ -17,7 +17,7 @@ import torch
 Step = Callable[[], float]  # does one step and says how many units of work it was
 Sample = tuple[float, float, float]  # units, busy seconds and seconds of the clock of a step
 
-PEAK_SIZE = 2048  # of the square matrices whose product shows what the device can do
+PEAK_SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product shows what the device can do
 PEAK_TRIES = 8
 _CLEAR_REFS = Path("/proc/self/clear_refs")  # Linux: writing 5 forgets the highest resident size
 _STATUS = Path("/proc/self/status")
@@ -97,12 +97,12 @@ def ratio(ours: Timed, theirs: Timed) -> Ratio:
 
 def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
     """Floating-point operations per busy second of a large matrix product, the best of a few."""
-    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype)
-    b = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype)
+    size = PEAK_SIZES[device.type]
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
 
     def multiply() -> float:
         torch.mm(a, b)
-        return 2.0 * PEAK_SIZE**3
+        return 2.0 * size**3
 
     multiply()
     return max(units / busy for units, busy, _ in (take(multiply, device) for _ in range(PEAK_TRIES)))

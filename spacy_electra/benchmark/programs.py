@@ -48,8 +48,10 @@ def _with_our_settings(case: Case, make: Callable[..., StepOnRows]) -> Step:
     return on(make(learner), batches(case))
 
 
-def theirs(case: Case, *, compiled: bool = False) -> Step:
-    """The reference's step."""
+def theirs(case: Case, *, compiled: bool = False, keeps_memory: bool = False) -> Step:
+    """The reference's step. keeps_memory: with the C library's settings that ours runs with."""
+    if keeps_memory:
+        keep_freed_memory()
     step = reference_step(
         PAIRS[case.shape],
         dropout=case.dropout,

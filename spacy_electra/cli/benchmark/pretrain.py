@@ -96,6 +96,11 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
     )
     yield compare(f"both {fast}, no dropout", partial(ours, case(fast)), partial(theirs, case(fast)))
     yield compare("both fp32, no dropout", partial(ours, case("fp32")), partial(theirs, case("fp32")))
+    if device.type == "cpu":  # the reference with a setting that nobody has without knowing of it
+        for precision in dict.fromkeys((fast, "fp32")):
+            kept = partial(theirs, case(precision), keeps_memory=True)
+            what = f"both {precision}, no dropout, both keep freed memory"
+            yield compare(what, partial(ours, case(precision)), kept)
     yield compare(
         f"{fast}, packed / reference as it comes, a padded document a row",
         partial(ours, case(fast, rows="packed")),
