@@ -1,6 +1,6 @@
-"""Attention over short rows: which pieces may see which, and the product itself, by device and dtype.
+"""Attention over short rows: which pieces may see which, and the product itself, by device, dtype and shape.
 
-Legend: B rows, T pieces a row, H heads, C channels a head, D = H x C width.
+Legend: B rows, T pieces a row, S pieces of all rows, H heads, C channels a head, D = H x C width.
 """
 
 import math
@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spacy_electra.model.capability import has_amx
 from spacy_electra.model.dropout import Dropout
+
+SHORT = 64  # pieces of a row up to which float32 is no slower
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,23 @@ class Mask:
         return bias.expand(-1, heads, -1, -1).flatten(0, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows of one width that stand one after another on a flat axis of pieces."""
+
+    rows: int
+    width: int
+    mask: Mask | None
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Rows of several widths on one flat axis: what each piece may see is in its own row."""
+
+    blocks: tuple[Block, ...]
+    spare: int  # pieces behind the last row, which see nothing and get zeros
+
+
 def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
     """Two pieces see each other where they stand in the same stretch; None where all rows are one full stretch.
 
@@ -53,24 +73,40 @@ def _may_be_asked(segments: Tensor) -> bool:
 
 def within_lengths(lengths: Tensor, width: int) -> Mask | None:
     """The first `lengths` (B,) pieces of each row are seen; None where all rows are full."""
-    if bool((lengths == width).all()):
-        return None
+    return None if bool((lengths == width).all()) else up_to(lengths, width)
+
+
+def up_to(lengths: Tensor, width: int) -> Mask:
+    """The first `lengths` (B,) pieces of each row are seen."""
     return Mask((torch.arange(width, device=lengths.device) < lengths[:, None])[:, None, None])
 
 
-def attend(qkv: Tensor, *, heads: int, mask: Mask | None, drop: Dropout | None = None) -> Tensor:
-    """softmax(q k' / sqrt(C)) v of queries, keys and values (B, T, 3 x D) side by side -> (B, T, D).
+def attend(qkv: Tensor, *, heads: int, mask: Mask | Blocks | None, drop: Dropout | None = None) -> Tensor:
+    """softmax(q k' / sqrt(C)) v of queries, keys and values (..., 3 x D) side by side -> (..., D).
 
-    On CPUs in half precision, and wherever dropout acts on the weights, two batched products (torch's fused CPU kernel
-    was measured slower there); torch's fused kernel otherwise.
+    The pieces stand in rows (B, T), or on one axis (S,) that `Blocks` divides into rows.
     """
+    if not isinstance(mask, Blocks):
+        return _attend(qkv, heads, mask, drop)
+    mixed, begin = [], 0
+    for block in mask.blocks:
+        end = begin + block.rows * block.width
+        rows = qkv[begin:end].view(block.rows, block.width, -1)
+        mixed.append(_attend(rows, heads, block.mask, drop).flatten(0, 1))
+        begin = end
+    if mask.spare:
+        mixed.append(qkv.new_zeros((mask.spare, qkv.shape[-1] // 3)))
+    return torch.cat(mixed)
+
+
+def _attend(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout | None) -> Tensor:
     B, T, D3 = qkv.shape
-    parts = qkv.view(B, T, 3, heads, D3 // 3 // heads).permute(2, 0, 3, 1, 4)  # (3, B, H, T, C)
-    if drop is None and (qkv.is_cuda or qkv.dtype == torch.float32):
-        q, k, v = parts
+    dtype = None if drop else _fused_dtype(qkv)
+    if dtype is not None:
+        q, k, v = _parts(qkv.to(dtype), heads)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.allowed)
-        return mixed.transpose(1, 2).reshape(B, T, D3 // 3)
-    q, k, v = parts.flatten(1, 2)  # (B * H, T, C) each
+        return mixed.transpose(1, 2).reshape(B, T, D3 // 3).to(qkv.dtype)
+    q, k, v = _parts(qkv, heads).flatten(1, 2)  # (B * H, T, C) each
     scale = 1.0 / math.sqrt(q.shape[-1])
     if mask is None:
         scores = torch.bmm(q * scale, k.transpose(1, 2))
@@ -80,3 +116,24 @@ def attend(qkv: Tensor, *, heads: int, mask: Mask | None, drop: Dropout | None =
     if drop is not None:
         weights = drop(weights.view(B, -1, T)).view_as(weights)
     return torch.bmm(weights, v).view(B, heads, T, -1).transpose(1, 2).reshape(B, T, D3 // 3)
+
+
+def _parts(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values, (3, B, H, T, C)."""
+    B, T, D3 = qkv.shape
+    return qkv.view(B, T, 3, heads, D3 // 3 // heads).permute(2, 0, 3, 1, 4)
+
+
+def _fused_dtype(qkv: Tensor) -> torch.dtype | None:
+    """The type in which torch's fused kernel is faster than two batched products; None where it is not.
+
+    On CPUs in half precision its backward pass is several times slower. So is its forward pass without AMX, but short
+    rows are as fast in float32, and batched products are prepared anew for every number of rows.
+    """
+    if qkv.is_cuda or qkv.dtype == torch.float32:
+        return qkv.dtype
+    if torch.is_grad_enabled():
+        return None
+    if has_amx():
+        return qkv.dtype
+    return torch.float32 if qkv.shape[1] <= SHORT else None

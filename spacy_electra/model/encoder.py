@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from spacy_electra.model.attention import Mask, attend
+from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.dropout import Dropout
 
 NORM_EPS = 1e-12
+GELU_MINIMUM = -0.17  # of the erf GELU, rounded down; it lies at -0.7518
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Mask | None, drop: Dropout | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         return self.output(attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop))
 
 
@@ -96,7 +97,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape.width, shape.feed_forward)
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
 
-    def forward(self, x: Tensor, mask: Mask | None, drop: Dropout | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
@@ -112,7 +113,7 @@ class Body(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.is_recomputed = False  # keep the blocks' inputs alone, and compute what is inside again for gradients
 
-    def forward(self, embedded: Tensor, mask: Mask | None, drop: Dropout | None = None) -> Tensor:
+    def forward(self, embedded: Tensor, mask: Mask | Blocks | None, drop: Dropout | None = None) -> Tensor:
         """(B, T, E) embedded pieces -> (B, T, D)."""
         x = self.project(embedded)
         for number, block in enumerate(self.blocks):
@@ -123,7 +124,7 @@ class Body(nn.Module):
         return x
 
 
-def _run(block: nn.Module, x: Tensor, mask: Mask | None, drop: Dropout | None, number: int) -> Any:
+def _run(block: nn.Module, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None, number: int) -> Any:
     return block(x, mask, drop.for_block(number) if drop else None)
 
 
@@ -142,10 +143,13 @@ class Encoder(nn.Module):
         *,
         positions: Tensor | None = None,
         types: Tensor | None = None,
-        mask: Mask | None = None,
+        mask: Mask | Blocks | None = None,
         drop: Dropout | None = None,
     ) -> Tensor:
-        """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given."""
+        """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given.
+
+        Rows of several widths stand on one flat axis, (S,) -> (S, D), with their positions and a mask that divides it.
+        """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         types = torch.zeros_like(ids) if types is None else types

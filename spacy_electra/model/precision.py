@@ -1,11 +1,16 @@
 """Which floating-point type a device computes in. `auto` asks what the device can do, never how fast it ran."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 
+from spacy_electra.model.capability import has_amx, has_avx512_bf16
+from spacy_electra.model.int8 import multiplies_int8
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere, the first with bfloat16 units
+INT8 = "int8"  # of predictions alone
 FP16_CAPABILITY = (7, 0)  # NVIDIA Volta, the first with float16 units
 
 
@@ -17,18 +22,24 @@ class Precision:
     training: torch.dtype  # in float16 the shim scales the losses
 
 
-def check_precision(precision: str) -> None:
-    """Raise ValueError for a name that `choose_precision` does not know."""
-    if precision != "auto" and precision not in PRECISIONS:
+def check_precision(precision: str, *, known: Collection[str] = PRECISIONS) -> None:
+    """Raise ValueError for a name that is neither "auto" nor among `known`."""
+    if precision != "auto" and precision not in known:
         raise ValueError(
-            f"precision must be one of {', '.join(['auto', *PRECISIONS])}, but got {precision!r}: "
+            f"precision must be one of {', '.join(['auto', *known])}, but got {precision!r}: "
             f'no other kind of arithmetic is built in. Use "auto" for the fastest that the device has units for.'
         )
 
 
 def choose_precision(precision: str, device: torch.device) -> Precision:
-    """The types for `precision` ("auto", "fp32", "bf16" or "fp16") on `device`."""
-    check_precision(precision)
+    """The types for `precision` ("auto", "fp32", "bf16", "fp16" or "int8") on `device`.
+
+    "int8" is "auto" where the device has no units for it, and in training everywhere.
+    """
+    check_precision(precision, known=[*PRECISIONS, INT8])
+    if precision == INT8:
+        fastest = fastest_dtype(device)
+        return Precision(prediction=torch.int8 if multiplies_int8(device) else fastest, training=fastest)
     prediction = fastest_dtype(device) if precision == "auto" else PRECISIONS[precision]
     return Precision(prediction=prediction, training=prediction)
 
@@ -40,12 +51,6 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
         if capability >= BF16_CAPABILITY:
             return torch.bfloat16
         return torch.float16 if capability >= FP16_CAPABILITY else torch.float32
-    if device.type == "cpu" and _cpu_multiplies_bf16():
+    if device.type == "cpu" and (has_avx512_bf16() or has_amx()):
         return torch.bfloat16
     return torch.float32
-
-
-def _cpu_multiplies_bf16() -> bool:
-    """AVX512-BF16 or AMX. torch has no public name for the question, and older releases none at all."""
-    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, question, bool)() for question in questions)

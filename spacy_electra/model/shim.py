@@ -7,15 +7,11 @@ between training and evaluation at each call, which two threads cannot share. Ou
 import copy
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Collection, Sequence
 from itertools import compress
 from typing import Any
 
-import srsly
 import torch
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from thinc.optimizers import Optimizer
 from thinc.shims import Shim
 from thinc.util import get_torch_default_device
@@ -24,7 +20,8 @@ from torch import Tensor, nn
 from spacy_electra.model.loss_scale import LossScale
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
-from spacy_electra.model.precision import Precision, check_precision, choose_precision
+from spacy_electra.model.precision import PRECISIONS, Precision, check_precision, choose_precision
+from spacy_electra.model.saved_weights import SavedWeights, pack, unpack
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
 Backprop = Callable[..., None]  # (roots, gradients=None)
@@ -45,12 +42,14 @@ class TorchShim(Shim):
     A forward pass whose callback was dropped waits for nothing.
     """
 
+    precisions: Collection[str] = PRECISIONS  # that may be asked for, beside "auto"
+
     def __init__(self, module: nn.Module | None = None, *, forward: Forward, precision: str = "auto"):
         """module: float32, or None where `from_bytes` or a subclass brings it. forward: a function of the module's top
         level, called with the module and whatever inputs the caller gave. precision: as `choose_precision` takes it.
         """
         super().__init__(None)
-        check_precision(precision)
+        check_precision(precision, known=self.precisions)
         self.forward = forward
         self.precision = precision
         self.gradient_norm: Tensor | None = None  # () joint norm before the clip, of the last step
@@ -118,8 +117,12 @@ class TorchShim(Shim):
         with self._lock:
             if self._lowered is None or self._lowered[:2] != (self._version, dtype):
                 lowered = copy.deepcopy(self.module) if self.is_plain else self.plain_module()
-                self._lowered = (self._version, dtype, lowered.to(dtype).requires_grad_(False))
+                self._lowered = (self._version, dtype, self.lower(lowered.requires_grad_(False), dtype))
             return self._lowered[2]
+
+    def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
+        """The module, which may be changed, in the precision of predictions; for subclasses that know other kinds."""
+        return module.to(dtype)
 
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
         """Run the module with gradients.
@@ -230,26 +233,24 @@ class TorchShim(Shim):
         """A module that takes the weights saved with `description`; for subclasses. May be on the meta device."""
         return self.module
 
+    def stored(self) -> dict[str, Tensor]:
+        """The weights as they go to disk; for subclasses, which may make them smaller as `model.int8` does."""
+        return self.plain_module().state_dict()
+
     def to_bytes(self) -> bytes:
-        """Weights as safetensors with their description, in one message. Optimizer state is no part of it."""
+        """Weights with their description, in one message. Optimizer state is no part of it."""
         if self._model is None:
-            return srsly.msgpack_dumps({"description": {}, "weights": None})
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.plain_module().state_dict().items()}
-        saved = save_safetensors(weights)
-        message = {"description": self.describe(), "weights": saved, "sha256": sha256(saved).hexdigest()}
-        return srsly.msgpack_dumps(message)
+            return pack(SavedWeights(description={}, weights=None))
+        return pack(SavedWeights(description=self.describe(), weights=self.stored()))
 
     def from_bytes(self, data: bytes) -> "TorchShim":
         """Take over what `to_bytes` gave. Raises ValueError for damaged weights, and those that fit no such module."""
-        message = srsly.msgpack_loads(data)
-        if message["weights"] is None:
+        saved = unpack(data)
+        if saved.weights is None:
             return self
-        if message.get("sha256", None) not in (None, sha256(message["weights"]).hexdigest()):
-            raise ValueError("the saved weights differ from their checksum.")
-        module = self.rebuild(message["description"])
-        weights = {name: tensor.clone() for name, tensor in load_safetensors(message["weights"]).items()}
+        module = self.rebuild(saved.description)
         try:
-            module.load_state_dict(weights, assign=any(p.is_meta for p in module.parameters()))
+            module.load_state_dict(saved.weights, assign=any(p.is_meta for p in module.parameters()))
         except RuntimeError as error:
             raise ValueError(f"the saved weights do not fit this model, load them with its own: {error}") from None
         self.set_module(module)

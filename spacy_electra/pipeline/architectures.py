@@ -23,20 +23,23 @@ def build_electra_transformer(
     lora_rank: int = 0,
     lora_alpha: float = 16.0,
     unfreeze_every: int = 0,
+    weights_on_disk: str = "fp32",
 ) -> Model[list[Doc], FullTransformerBatch]:
     """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v1`.
 
     name: directory or hub name of an ELECTRA discriminator, read by `nlp.initialize`; saved pipelines do not need it.
     window: slots of the longest window, [CLS] and [SEP] included; null for all positions of the model. stride: most
     pieces from the start of one window to that of the next; null for seven eighths of a window's pieces. precision:
-    "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32. dropout:
-    share of hidden values and attention weights dropped in training, whatever `[training] dropout` says. max_slots:
-    most slots, padding included, that the encoder reads at a time. freeze_embeddings, freeze_layers: what stays as it
-    was pretrained; with any of the lowest blocks the embeddings do, too. activation_checkpointing: less memory in
-    training for a third more time. lora_rank: inner width of adapters (LoRA, needs peft) that learn in place of the
-    weights, 0 for none; they are part of the weights in predictions and on disk. lora_alpha: what an adapter adds is
-    multiplied by lora_alpha / lora_rank. unfreeze_every: the encoder begins frozen, and after each so many steps one
-    more of its blocks learns, from the top, at last the embeddings; 0: all learn from the start.
+    "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32; "int8" of predictions
+    alone. dropout: share of hidden values and attention weights dropped in training, whatever `[training] dropout`
+    says. max_slots: most slots, padding included, that the encoder reads at a time. freeze_embeddings, freeze_layers:
+    what stays as it was pretrained; with any of the lowest blocks the embeddings do, too. activation_checkpointing:
+    less memory in training for a third more time. lora_rank: inner width of adapters (LoRA, needs peft) that learn in
+    place of the weights, 0 for none; they are part of the weights in predictions and on disk. lora_alpha: what an
+    adapter adds is multiplied by lora_alpha / lora_rank. unfreeze_every: the encoder begins frozen, and after each so
+    many steps one more of its blocks learns, from the top, at last the embeddings; 0: all learn from the start.
+    weights_on_disk: "fp32", or "int8" for a third of the size or less: linear layers in bytes, the rest in fp16; what
+    is loaded then is what rounding left.
     """
     fine_tuning = FineTuning(
         freeze_embeddings=freeze_embeddings,
@@ -49,7 +52,7 @@ def build_electra_transformer(
     settings = Settings(
         name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots, fine_tuning=fine_tuning
     )
-    return electra_transformer(settings, precision=precision)
+    return electra_transformer(settings, precision=precision, weights_on_disk=weights_on_disk)
 
 
 def build_tok2vec_electra(
@@ -67,6 +70,7 @@ def build_tok2vec_electra(
     lora_rank: int = 0,
     lora_alpha: float = 16.0,
     unfreeze_every: int = 0,
+    weights_on_disk: str = "fp32",
 ) -> Model[list[Doc], list[Floats2d]]:
     """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
 
@@ -86,5 +90,6 @@ def build_tok2vec_electra(
         lora_rank=lora_rank,
         lora_alpha=lora_alpha,
         unfreeze_every=unfreeze_every,
+        weights_on_disk=weights_on_disk,
     )
     return pool_tokens(transformer, pooling, grad_factor)

@@ -1,8 +1,9 @@
 """The encoder of a pipeline together with its tokenizer: one thinc shim, which is all that goes to disk.
 
-Legend: N pieces, D width; B windows of a batch, T slots of a window.
+Legend: N pieces, D width.
 """
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,13 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import within_lengths
+from spacy_electra.model.attention import Block, Blocks, up_to
 from spacy_electra.model.dropout import Dropout
-from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.encoder import GELU_MINIMUM, Encoder, EncoderShape
+from spacy_electra.model.fused import fuses_products, with_fused_blocks
+from spacy_electra.model.int8 import compressed, linear_weights, with_int8_products
+from spacy_electra.model.precision import INT8, PRECISIONS
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.finetuning import FineTuning
+from spacy_electra.pipeline.layout import Group, Layout
 from spacy_electra.pipeline.lora import has_adapters, merged
-from spacy_electra.pipeline.windows import Layout
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,32 @@ class EncoderInputs:
 
 def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
     """One vector for each piece of all documents, (N, D) float32."""
-    weight = encoder.embeddings.word.weight
-    slots = [weight.new_zeros((0, encoder.shape.width))]
-    for batch in inputs.layout.batches:
-        ids = torch.from_numpy(batch.ids).to(weight.device)
-        mask = within_lengths(torch.from_numpy(batch.lengths).to(weight.device), ids.shape[1])
-        slots.append(encoder(ids, mask=mask, drop=inputs.drop).flatten(0, 1))
-    source = torch.from_numpy(inputs.layout.source).to(weight.device)
+    layout, device = inputs.layout, encoder.embeddings.word.weight.device
+    lengths = [group.lengths for batch in layout.batches for group in batch.groups]
+    sent = np.concatenate([layout.ids, layout.positions, layout.source, *lengths])  # to the device at once
+    parts = torch.from_numpy(sent).to(device).split([len(layout.ids)] * 2 + [len(layout.source), *map(len, lengths)])
+    ids, positions, source, used = parts[0], parts[1], parts[2], iter(parts[3:])
+    slots = [encoder.embeddings.word.weight.new_zeros((0, encoder.shape.width))]
+    begin = 0
+    for batch in layout.batches:
+        blocks = tuple(_block(group, next(used)) for group in batch.groups)
+        spare = batch.slots - sum(group.slots for group in batch.groups)
+        which = slice(begin, begin + batch.slots)
+        mask = Blocks(blocks=blocks, spare=spare)
+        slots.append(encoder(ids[which], positions=positions[which], mask=mask, drop=inputs.drop))
+        begin += batch.slots
     return torch.cat(slots).index_select(0, source).float()
 
 
+def _block(group: Group, lengths: Tensor) -> Block:
+    """lengths: those of the group, on the device, which is not asked for them."""
+    is_full = bool((group.lengths == group.width).all())
+    mask = None if is_full else up_to(lengths, group.width)
+    return Block(rows=len(group.lengths), width=group.width, mask=mask)
+
+
 WHOLE = FineTuning()  # all of the encoder learns
+ON_DISK = ("fp32", "int8")  # how weights are saved
 
 
 class EncoderShim(TorchShim):
@@ -50,10 +71,17 @@ class EncoderShim(TorchShim):
     (bytes, copies, pickles) has them merged. The steps that unfreezing counts go along with a copy, not to disk.
     """
 
-    def __init__(self, *, precision: str = "auto", fine_tuning: FineTuning = WHOLE):
-        """precision: as `model.precision.choose_precision` takes it. fine_tuning: what of the encoder learns."""
+    precisions = (*PRECISIONS, INT8)
+
+    def __init__(self, *, precision: str = "auto", fine_tuning: FineTuning = WHOLE, weights_on_disk: str = "fp32"):
+        """precision: as `model.precision.choose_precision` takes it. fine_tuning: what of the encoder learns.
+        weights_on_disk: one of `ON_DISK`. Raises ValueError for another.
+        """
+        if weights_on_disk not in ON_DISK:
+            raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")
         super().__init__(None, forward=encode, precision=precision)
         self.fine_tuning = fine_tuning
+        self.weights_on_disk = weights_on_disk
         self._tokenizer: WordPiece | None = None
         self._names: np.ndarray | None = None
         self._steps = 0  # asked for since the weights came
@@ -88,6 +116,8 @@ class EncoderShim(TorchShim):
 
     def set_module(self, module: nn.Module) -> None:
         super().set_module(module)
+        if self.precision == INT8 and self.chosen_precision.prediction != torch.int8:
+            logger.warning('precision = "int8" needs a CPU with AVX512-VNNI; predictions run as with "auto" here.')
         self._steps = 0
         self.fine_tuning.prepare(self.encoder)
 
@@ -121,8 +151,23 @@ class EncoderShim(TorchShim):
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        mine = {name: self.__dict__[name] for name in ("_tokenizer", "_names", "fine_tuning", "_steps")}
+        mine = {
+            name: self.__dict__[name] for name in ("_tokenizer", "_names", "fine_tuning", "weights_on_disk", "_steps")
+        }
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
+
+    def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
+        if dtype == torch.int8:
+            return with_int8_products(module, lowest={"down": GELU_MINIMUM})
+        lowered = super().lower(module, dtype)
+        assert isinstance(lowered, Encoder)
+        return with_fused_blocks(lowered) if fuses_products(self.device, dtype) else lowered
+
+    def stored(self) -> dict[str, Tensor]:
+        weights = super().stored()
+        if self.weights_on_disk == INT8:
+            return compressed(weights, linear=linear_weights(self.plain_module()))
+        return weights
 
     def describe(self) -> dict[str, Any]:
         return {"shape": asdict(self.shape), "tokenizer": self.tokenizer.to_json()}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from confection import ConfigValidationError
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch
@@ -16,11 +17,15 @@ from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
 from spacy_electra.pipeline.forking import survive_forks
+from spacy_electra.pipeline.layout import Limits, lay_out
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
-from spacy_electra.pipeline.windows import check_windows, lay_out, room_and_stride
+from spacy_electra.pipeline.windows import check_windows, room_and_stride
 
 logger = logging.getLogger(__name__)
+
+CPU_GROUP_COST, GPU_GROUP_COST = 16, 4096  # slots that could be computed in the time of attention over one more group
+INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
         return self
 
 
-def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc], FullTransformerBatch]:
+def electra_transformer(
+    settings: Settings, *, precision: str, weights_on_disk: str = "fp32"
+) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
     Raises ValueError for settings out of range.
@@ -68,7 +75,7 @@ def electra_transformer(settings: Settings, *, precision: str) -> Model[list[Doc
         forward,
         init=init,
         dims={"nO": None},
-        shims=[EncoderShim(precision=precision, fine_tuning=settings.fine_tuning)],
+        shims=[EncoderShim(precision=precision, fine_tuning=settings.fine_tuning, weights_on_disk=weights_on_disk)],
         attrs={
             "settings": settings,
             "replace_listener": replace_listener,
@@ -84,9 +91,8 @@ def forward(
     shim, settings = encoder_of(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
     room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
-    layout = lay_out(
-        pieces.ids, pieces.counts, shim.tokenizer.special, room=room, stride=stride, max_slots=settings.max_slots
-    )
+    limits = _limits(shim, settings, is_train)
+    layout = lay_out(pieces.ids, pieces.counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
     drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
     vectors, backprop_vectors = shim(EncoderInputs(layout=layout, drop=drop), is_train)
 
@@ -96,6 +102,14 @@ def forward(
         return docs
 
     return ElectraBatch.of(docs, pieces, vectors.detach(), shim.piece_names), backprop
+
+
+def _limits(shim: EncoderShim, settings: Settings, is_train: bool) -> Limits:
+    is_int8 = not is_train and shim.chosen_precision.prediction == torch.int8
+    return Limits(
+        max_slots=min(settings.max_slots, INT8_SLOTS) if is_int8 else settings.max_slots,
+        group_cost=CPU_GROUP_COST if shim.device.type == "cpu" else GPU_GROUP_COST,
+    )
 
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:

@@ -13,6 +13,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from spacy_electra.cli.benchmark.stock import agreement, blank_with, counted_slots, transformer_of, with_stock
+from spacy_electra.pipeline.layout import SMALLEST
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
 OURS = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(WEIGHTS), "precision": "fp32"}
@@ -39,7 +40,7 @@ def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool)
         nlp = with_stock(nlp, WEIGHTS)
     with counted_slots(nlp) as counts:
         transformer_of(nlp).predict([nlp.make_doc(text) for text in texts])
-    assert sum(counts) == 2 * long > long + short  # padding of so few slots is cheaper than another batch
+    assert long + short < 2 * long <= sum(counts) < 2 * long + SMALLEST  # so little padding is cheaper than a group
 
 
 def test_agreement_is_the_share_of_tokens_annotated_alike() -> None:

@@ -235,7 +235,7 @@ def test_no_name_and_no_weights_is_refused(make_nlp):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"precision": "int8"}, "one of auto, fp32, bf16, fp16, but got 'int8'"),
+        ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16, int8, but got 'fp8'"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"max_slots": 0}, "max_slots must be above 0"),
         ({"window": 41}, "window must not exceed the model's 40 positions"),

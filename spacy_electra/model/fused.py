@@ -1,0 +1,69 @@
+"""Blocks of an encoder for predictions in bfloat16 on CPUs: bias, GELU and residual sum inside oneDNN's products.
+
+torch's own linear layer writes the bias, reads it back and adds the product; then GELU and the residual sum each read
+and write everything again. oneDNN does all of it where the product is still at hand. Its kernels have no gradient.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.model.attention import Blocks, Mask, attend
+from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.encoder import Block, Encoder
+
+
+class PackedLinear(nn.Module):
+    """x W' + b, alone or with what comes next; the weight lies in the order in which the kernel reads it."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.register_buffer("weight", packed, persistent=False)
+        self.register_buffer("bias", linear.bias.detach(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The erf GELU of the product."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """The residual plus the product."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+
+
+class FusedBlock(nn.Module):
+    """What a `Block` computes without dropout."""
+
+    def __init__(self, block: Block):
+        super().__init__()
+        self.heads = block.attention.heads
+        self.qkv = PackedLinear(block.attention.qkv)
+        self.output = PackedLinear(block.attention.output)
+        self.norm1 = block.norm1
+        self.up = PackedLinear(block.feed_forward.up)
+        self.down = PackedLinear(block.feed_forward.down)
+        self.norm2 = block.norm2
+
+    def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
+        assert drop is None
+        x = self.norm1(self.output.added_to(x, attend(self.qkv(x), heads=self.heads, mask=mask)))
+        return self.norm2(self.down.added_to(x, self.up.gelu(x)))
+
+
+def with_fused_blocks(encoder: Encoder) -> Encoder:
+    """Put a `FusedBlock` in the place of every block of an encoder, which is changed and returned."""
+    for number, block in enumerate(encoder.body.blocks):
+        assert isinstance(block, Block)
+        encoder.body.blocks[number] = FusedBlock(block)
+    return encoder
+
+
+def fuses_products(device: torch.device, dtype: torch.dtype) -> bool:
+    """True where torch has the kernels; in float32 they gain nothing."""
+    is_built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return device.type == "cpu" and dtype == torch.bfloat16 and is_built

@@ -1,0 +1,125 @@
+"""Linear layers in int8: for predictions on processors that multiply bytes fast, and for weights on disk.
+
+A weight has one scale for each output channel, an input one for each row, so that a row's answer does not depend on
+what stands beside it. Both are symmetric: zero is zero. Source of per-channel and per-token scales: Yao et al. 2022,
+ZeroQuant, section 4.1.
+
+Legend: M rows, K inputs, N outputs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.model.capability import has_amx, has_vnni
+
+LEVELS = 127  # on either side of zero
+SCALE_BITS = 12  # of a scale's 23 fraction bits are 0, so that LEVELS x scale is exact and a second look finds it again
+TINY = 1e-12  # in place of the scale of a row that is all zeros
+SCALE = ".scale"  # behind a weight's name on disk
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A weight in bytes."""
+
+    levels: Tensor  # (N, K) int8
+    scale: Tensor  # (N,) float32
+
+    def restored(self) -> Tensor:
+        """(N, K) float32."""
+        return self.levels * self.scale[:, None]
+
+
+def quantize(weight: Tensor) -> Quantized:
+    """Round a weight (N, K) to bytes. What `restored` gives is rounded to the same bytes and scales again."""
+    largest = weight.float().abs().amax(dim=1).clamp_min(TINY)
+    bits = (largest / LEVELS).view(torch.int32)
+    cut = (1 << SCALE_BITS) - 1
+    scale = ((bits + cut) & ~cut).view(torch.float32)  # rounded up, so that no level is beyond the last
+    return Quantized(levels=(weight.float() / scale[:, None]).round().to(torch.int8), scale=scale)
+
+
+class Int8Linear(nn.Module):
+    """x W' + b from products of bytes, in oneDNN's kernel; what goes in and comes out is float32."""
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, linear: nn.Linear, *, lowest: float | None = None):
+        """lowest: a number that no input is below, where inputs are not spread evenly around zero: all levels then lie
+        above it, and what it adds to the products is part of the bias.
+        """
+        super().__init__()
+        quantized = quantize(linear.weight.detach())
+        bias = linear.bias.detach().float()
+        if lowest is not None:
+            bias = bias + lowest * quantized.restored().sum(dim=1)
+        self.lowest = lowest
+        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(quantized.levels, None), persistent=False)
+        self.register_buffer("scale", quantized.scale, persistent=False)
+        self.register_buffer("zeros", torch.zeros(len(quantized.scale), dtype=torch.int64), persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., K) -> (..., N)."""
+        levels, scale = self._levels(x.flatten(0, -2))
+        products = torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, 0, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return torch.addcmul(self.bias, products, scale, out=products).view(*x.shape[:-1], -1)
+
+    def _levels(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, K) int8 or uint8, and (M, 1) what one level is worth."""
+        if self.lowest is None:
+            largest = torch.maximum(rows.amax(dim=1, keepdim=True), -rows.amin(dim=1, keepdim=True))
+            scale = largest.clamp_min_(TINY) / LEVELS
+            return (rows / scale).round_().to(torch.int8), scale
+        scale = (rows.amax(dim=1, keepdim=True) - self.lowest).clamp_min_(TINY) / (2 * LEVELS + 1)
+        return ((rows - self.lowest) / scale).round_().to(torch.uint8), scale
+
+
+def with_int8_products(module: nn.Module, *, lowest: dict[str, float]) -> nn.Module:
+    """Put `Int8Linear` in the place of all linear layers of `module`, which is changed and returned.
+
+    lowest: a number that no input of the layers of this name is below.
+    """
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, Int8Linear(child, lowest=lowest.get(name)))
+    return module
+
+
+def multiplies_int8(device: torch.device) -> bool:
+    """True for processors with AVX512-VNNI or AMX under a torch that has oneDNN's kernel for them."""
+    return device.type == "cpu" and (has_vnni() or has_amx()) and hasattr(torch.ops.onednn, "qlinear_prepack")
+
+
+def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Tensor]:
+    """Weights as they go to disk: those named in `linear` in bytes with their scales, all others in float16."""
+    answer = {}
+    for name, weight in weights.items():
+        if name in linear:
+            quantized = quantize(weight)
+            answer[name], answer[name + SCALE] = quantized.levels, quantized.scale
+        else:
+            answer[name] = weight.half()
+    return answer
+
+
+def expanded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `compressed` gave, in float32; other weights as they are."""
+    answer = {}
+    for name, weight in weights.items():
+        if name + SCALE in weights:
+            answer[name] = Quantized(levels=weight, scale=weights[name + SCALE]).restored()
+        elif not name.endswith(SCALE):
+            answer[name] = weight.float() if weight.dtype == torch.float16 else weight
+    return answer
+
+
+def linear_weights(module: nn.Module) -> set[str]:
+    """Names, in a module's state, of the weights of its linear layers."""
+    return {f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}

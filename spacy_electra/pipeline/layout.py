@@ -1,0 +1,129 @@
+"""Lay windows out for the encoder on one flat axis of slots, in batches of bounded size.
+
+What an encoder computes for each slot by itself, nearly all of its work, runs over a whole batch at once and needs no
+padding. Attention runs over groups of windows of similar length. Takes windows, gives index arrays; pure numpy.
+
+Legend: N pieces of all documents in a row, S slots of all batches.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spacy_electra.data.rows import Special
+from spacy_electra.pipeline.windows import SPECIALS, cut_windows
+
+OCTAVE = 16  # sizes of a batch between a power of two and the next: kernels are prepared anew for every size
+SMALLEST = 8  # what the smallest batches are rounded up to
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a batch and a group."""
+
+    max_slots: int  # of a batch, padding included; a window too long for that stands alone
+    group_cost: int  # slots of padding that are cheaper than attention over one more group
+
+
+@dataclass(frozen=True)
+class Group:
+    """Windows padded to the longest of them."""
+
+    width: int
+    lengths: np.ndarray  # (windows,) int64 slots in use, [CLS] and [SEP] included
+
+    @property
+    def slots(self) -> int:
+        return len(self.lengths) * self.width
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Groups one after another, and spare slots that make up a round number."""
+
+    groups: list[Group]
+    slots: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the encoder reads, and where in its answer each piece is found."""
+
+    ids: np.ndarray  # (S,) int64
+    positions: np.ndarray  # (S,) int64 in the window
+    source: np.ndarray  # (N,) int64 slot of each piece
+    batches: list[Batch]  # one after another on the axis of slots
+
+
+def lay_out(ids: np.ndarray, counts: np.ndarray, special: Special, *, room: int, stride: int, limits: Limits) -> Layout:
+    """Windows and batches for documents of `counts` pieces that stand in `ids` (N,) one after another."""
+    windows = cut_windows(counts, room=room, stride=stride)
+    first_slot = np.zeros(len(windows.start), dtype=np.int64)  # where each window begins
+    batches, filled, places, used = [], [], [], 0
+    for members in group_windows(windows.length, limits):
+        groups, begin = [], used
+        for group in members:
+            length = windows.length[group]
+            filled.append(_fill(ids, windows.start[group], length, special))
+            rows, width = filled[-1].shape
+            places.append(np.tile(np.arange(width), rows))
+            first_slot[group] = used + np.arange(rows) * width
+            used += rows * width
+            groups.append(Group(width=width, lengths=length + SPECIALS))
+        slots = rounded(used - begin, most=limits.max_slots)
+        spare = slots - (used - begin)
+        filled.append(np.full(spare, special.pad))
+        places.append(np.zeros(spare, dtype=np.int64))
+        used += spare
+        batches.append(Batch(groups=groups, slots=slots))
+    shift = first_slot + 1 - windows.start
+    return Layout(
+        ids=_joined([rows.ravel() for rows in filled]),
+        positions=_joined(places),
+        source=np.repeat(shift, np.diff(windows.kept)) + np.arange(len(ids)),
+        batches=batches,
+    )
+
+
+def group_windows(length: np.ndarray, limits: Limits) -> list[list[np.ndarray]]:
+    """Batches of groups of windows of `length` (W,) pieces, the longest first; the numbers of each group's windows."""
+    order = np.argsort(-length, kind="stable")
+    answer: list[list[np.ndarray]] = []
+    begin = used = padding = width = 0  # of the group that is open: its first place; slots before it in its batch
+    for place, size in enumerate((length[order] + SPECIALS).tolist()):
+        if place == 0:
+            answer, width = [[]], size
+        elif padding + width - size > limits.group_cost:
+            answer[-1].append(order[begin:place])
+            used += (place - begin) * width
+            begin, width, padding = place, size, 0
+        if used + (place - begin + 1) * width > limits.max_slots and place > 0 and (used or place > begin):
+            if place > begin:
+                answer[-1].append(order[begin:place])
+            answer.append([])
+            begin, width, padding, used = place, size, 0, 0
+        padding += width - size
+    if answer:
+        answer[-1].append(order[begin:])
+    return answer
+
+
+def rounded(slots: int, *, most: int) -> int:
+    """A size for a batch of so many slots: the next of few, but not above `most` for the sake of that."""
+    step = max(SMALLEST, (1 << slots.bit_length() - 1) // OCTAVE)
+    return min(-(-slots // step) * step, max(slots, most))
+
+
+def _fill(ids: np.ndarray, start: np.ndarray, length: np.ndarray, special: Special) -> np.ndarray:
+    """[CLS], the pieces, [SEP] and padding for the windows of one group."""
+    place = np.arange(int(length.max()))
+    real = place < length[:, None]
+    filled = np.full((len(start), len(place) + SPECIALS), special.pad, dtype=np.int64)
+    filled[:, 0] = special.cls
+    filled[:, 1:-1][real] = ids[(start[:, None] + place)[real]]
+    filled[np.arange(len(start)), length + 1] = special.sep
+    return filled
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])

@@ -1,0 +1,77 @@
+"""Predictions in int8 and weights in int8 on disk, as users of a pipeline see them."""
+
+import logging
+
+import numpy as np
+import pytest
+import spacy
+import torch
+
+from spacy_electra.model.int8 import multiplies_int8
+from spacy_electra.model.precision import fastest_dtype
+from spacy_electra.pipeline.transformer import encoder_of
+
+TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "He paid $3.50 for (two) apples."]
+HAS_UNITS = multiplies_int8(torch.device("cpu"))
+
+
+def vectors(nlp):
+    docs = [nlp.make_doc(text) for text in TEXTS]
+    return np.asarray(nlp.get_pipe("transformer").predict(docs).vectors)
+
+
+def cosine(a, b):
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.skipif(not HAS_UNITS, reason="this processor has no byte products")
+def test_int8_predictions_are_close_to_float32(make_nlp):
+    full, bytes_ = vectors(make_nlp(precision="fp32")), vectors(make_nlp(precision="int8"))
+    assert cosine(full, bytes_).min() > 0.995
+    assert (full != bytes_).any()
+
+
+@pytest.mark.skipif(not HAS_UNITS, reason="this processor has no byte products")
+def test_int8_predictions_do_not_depend_on_the_batch(make_nlp):
+    nlp = make_nlp(precision="int8", max_slots=48)
+    alone = [nlp.get_pipe("transformer").predict([nlp.make_doc(text)]).vectors for text in TEXTS]
+    np.testing.assert_allclose(np.concatenate(alone), vectors(nlp), atol=1e-5)
+
+
+def test_int8_is_as_auto_where_the_processor_has_no_units(make_nlp, monkeypatch, caplog):
+    monkeypatch.setattr("spacy_electra.model.precision.multiplies_int8", lambda device: False)
+    with caplog.at_level(logging.WARNING):
+        nlp = make_nlp(precision="int8")
+    assert 'precision = "int8" needs a CPU with AVX512-VNNI' in caplog.text
+    shim = encoder_of(nlp.get_pipe("transformer").model)
+    assert shim.chosen_precision.prediction == fastest_dtype(torch.device("cpu"))
+    np.testing.assert_array_equal(vectors(nlp), vectors(make_nlp(precision="auto")))
+
+
+def test_weights_in_int8_on_disk_are_smaller_and_close(make_nlp, tmp_path):
+    full, small = make_nlp(), make_nlp(weights_on_disk="int8")
+    full.to_disk(tmp_path / "full")
+    small.to_disk(tmp_path / "small")
+    sizes = [(tmp_path / name / "transformer" / "model").stat().st_size for name in ("full", "small")]
+    assert sizes[1] < 0.5 * sizes[0]
+    assert cosine(vectors(spacy.load(tmp_path / "small")), vectors(full)).min() > 0.998
+
+
+def test_a_pipeline_saved_in_int8_is_saved_the_same_again(make_nlp, tmp_path):
+    make_nlp(weights_on_disk="int8").to_disk(tmp_path / "one")
+    spacy.load(tmp_path / "one").to_disk(tmp_path / "two")
+    one, two = [(tmp_path / name / "transformer" / "model").read_bytes() for name in ("one", "two")]
+    assert one == two
+
+
+def test_a_pipeline_saved_in_int8_learns_on(make_nlp, examples_of, tmp_path):
+    make_nlp(weights_on_disk="int8").to_disk(tmp_path)
+    nlp = spacy.load(tmp_path)
+    before = vectors(nlp)
+    nlp.update(examples_of(nlp), sgd=nlp.resume_training())
+    assert (vectors(nlp) != before).any()
+
+
+def test_another_kind_of_weights_on_disk_is_refused(make_nlp):
+    with pytest.raises(ValueError, match="weights_on_disk must be one of fp32, int8, but got 'int4'"):
+        make_nlp(weights_on_disk="int4")
