@@ -10,6 +10,7 @@ from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.runs import model_folder
 from spacy_electra.model.encoder import Encoder
 from spacy_electra.model.huggingface import load_encoder, save_encoder
+from spacy_electra.model.onnx_export import FILE, TOLERANCE, check_packages, save_onnx
 
 
 @clear_errors
@@ -18,6 +19,7 @@ def export(
     out_dir: Path = typer.Argument(..., help="Folder for config.json, model.safetensors and the tokenizer"),
     best: bool = typer.Option(False, "--best", help="Take model-best, not model-last"),
     layers: int | None = typer.Option(None, "--layers", min=1, help="Keep only the first layers, this many"),
+    onnx: bool = typer.Option(False, "--onnx", help="Write model.onnx as well (extra `onnx`), checked in onnxruntime"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model that is there"),
 ) -> None:
     """Write the discriminator's encoder, without a head, as a Hugging Face ElectraModel.
@@ -28,12 +30,19 @@ def export(
     """
     if (out_dir / "config.json").exists() and not overwrite:
         raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
+    if onnx:
+        check_packages()
     encoder, tokenizer = load_encoder(model_folder(source, best=best))
     if layers is not None:
         encoder = first_layers(encoder, layers)
+    (out_dir / FILE).unlink(missing_ok=True)  # of the model that is replaced
     save_encoder(encoder, tokenizer, out_dir)
+    if onnx:
+        save_onnx(encoder, out_dir)
     count = sum(parameter.numel() for parameter in encoder.parameters())
     msg.good(f"Wrote an encoder of {encoder.shape.layers} layers, {count / 1e6:.1f} M parameters, {out_dir}")
+    if onnx:
+        msg.good(f"Wrote {FILE}, whose vectors are those of torch within {TOLERANCE:g}")
 
 
 def first_layers(encoder: Encoder, layers: int) -> Encoder:

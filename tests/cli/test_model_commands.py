@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import spacy
 import torch
@@ -97,6 +98,21 @@ def test_export_can_keep_the_first_layers(electra: Invoke, complaint: Invoke, tm
         states = whole(ids, output_hidden_states=True).hidden_states
         assert torch.allclose(short(ids).last_hidden_state, states[1], atol=1e-6)
     assert "more than the 2 layers" in complaint("export", run_dir, tmp_path / "more", "--layers", 3)
+
+
+def test_export_to_onnx_gives_the_vectors_of_hugging_face(electra: Invoke, tmp_path: Path, run_dir: Path):
+    electra("export", run_dir, tmp_path / "out", "--onnx")
+    ids = AutoTokenizer.from_pretrained(tmp_path / "out")(["the tensor is not found", "the"], padding=True)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    inputs = {name: np.array(ids[name]) for name in ("input_ids", "attention_mask")}
+    (vectors,) = session.run(["last_hidden_state"], inputs)
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        expected = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}).last_hidden_state
+    seen = inputs["attention_mask"].astype(bool)
+    np.testing.assert_allclose(vectors[seen], expected.numpy()[seen], atol=1e-5)
+    electra("export", run_dir, tmp_path / "out", "--overwrite")
+    assert not (tmp_path / "out" / "model.onnx").exists()
 
 
 def test_export_replaces_a_model_only_when_asked(electra: Invoke, complaint: Invoke, tmp_path: Path, run_dir: Path):
