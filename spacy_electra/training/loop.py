@@ -25,6 +25,7 @@ from spacy_electra.training.memory import (
     free_memory,
     kept_bytes,
     rows_that_fit,
+    step_bytes,
     within_memory,
 )
 from spacy_electra.training.metrics import evaluate
@@ -213,7 +214,8 @@ def settle_portion(task: Task, state: State) -> None:
     elif setting != AUTO:
         rows = setting or most
     else:
-        fit = rows_that_fit(lambda count: _kept(task, count), free=free_memory(task.device), most=most)
+        free = free_memory(task.device) - step_bytes(network_of(task.model))
+        fit = rows_that_fit(lambda count: _kept(task, count), free=free, most=most)
         rows = even_portion(most, most=fit)
     task.portion.rows = task.ranks.least(min(most, rows))
 

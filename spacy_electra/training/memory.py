@@ -16,7 +16,7 @@ from spacy_electra.training.container import memory_left
 
 logger = logging.getLogger("spacy_electra")
 
-SHARE = 0.5  # of the free memory, for what a forward pass keeps: the backward pass needs about as much beside it
+SHARE = 0.4  # of the free memory, for what a forward pass keeps: the backward pass needs more than as much beside it
 AUTO = -1
 
 Result = TypeVar("Result")
@@ -86,6 +86,12 @@ def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
     one, two = kept(1), kept(2)
     a_row = max(1, two - one)
     return max(1, min(most, 1 + int(free * SHARE - one) // a_row))
+
+
+def step_bytes(module: nn.Module) -> int:
+    """How many bytes the steps of `module` hold all the time beside its weights: gradients, and the optimizer's moments."""
+    learned = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    return 3 * learned
 
 
 def asked(setting: int | str) -> int:

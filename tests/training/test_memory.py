@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.training.loop import Task, _kept, pretrain, settle_portion, train_step
-from spacy_electra.training.memory import Portion, even_portion, kept_bytes, rows_that_fit, within_memory
+from spacy_electra.training.memory import Portion, even_portion, kept_bytes, rows_that_fit, step_bytes, within_memory
 from spacy_electra.training.state import State
 
 MakeTask = Callable[..., Task]
@@ -22,9 +22,14 @@ def out_of_memory() -> RuntimeError:
     return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines.")
 
 
-def test_the_rows_that_fit_take_half_of_what_is_free() -> None:
-    # one row keeps 100 + 50 bytes, each further one 50: (1000 / 2 - 150) / 50 = 7 more
-    assert rows_that_fit(lambda rows: 100 + 50 * rows, free=1000, most=64) == 8
+def test_the_rows_that_fit_take_two_fifths_of_what_is_free() -> None:
+    # one row keeps 100 + 50 bytes, each further one 50: (1000 * 2 / 5 - 150) / 50 = 5 more
+    assert rows_that_fit(lambda rows: 100 + 50 * rows, free=1000, most=64) == 6
+
+
+def test_a_step_holds_gradients_and_two_moments_of_all_that_learns() -> None:
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2).requires_grad_(False))
+    assert step_bytes(layers) == 3 * 4 * (4 * 8 + 8)
 
 
 @pytest.mark.parametrize(("free", "most", "expected"), [(10**9, 64, 64), (0, 64, 1), (10**9, 1, 1)])
