@@ -66,12 +66,12 @@ class TorchShim(Shim):
     def _forget(self) -> None:
         """Drop all that belongs to the weights as they were: optimizer state, copies for prediction, waiting passes."""
         self.training_forward: Forward | None = None  # stands in for `forward` in training: the same, compiled
-        self._version = 0
+        self.version = object()  # another one whenever the weights are others
         self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
         self._asked: tuple[Optimizer, Hyperparameters] | None = None
         self._adamw: tuple[Optimizer, AdamW] | None = None
         self._loss_scale: LossScale | None = None
-        self._lowered: tuple[int, torch.dtype, nn.Module] | None = None
+        self._lowered: tuple[object, torch.dtype, nn.Module] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -103,7 +103,7 @@ class TorchShim(Shim):
     # Passes
 
     def __call__(self, inputs: Any, is_train: bool) -> tuple[Any, Backprop]:
-        return self.begin_update(inputs) if is_train else (self.predict(inputs), _no_backprop)
+        return self.begin_update(inputs) if is_train else (self.predict(inputs), no_backprop)
 
     def predict(self, inputs: Any) -> Any:
         """Run the module without gradients, its weights in the precision of predictions. Threads may share it."""
@@ -115,9 +115,9 @@ class TorchShim(Shim):
         if dtype == torch.float32 and self.is_plain:
             return self.module
         with self._lock:
-            if self._lowered is None or self._lowered[:2] != (self._version, dtype):
+            if self._lowered is None or self._lowered[:2] != (self.version, dtype):
                 lowered = copy.deepcopy(self.module) if self.is_plain else self.plain_module()
-                self._lowered = (self._version, dtype, self.lower(lowered.requires_grad_(False), dtype))
+                self._lowered = (self.version, dtype, self.lower(lowered.requires_grad_(False), dtype))
             return self._lowered[2]
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -203,7 +203,7 @@ class TorchShim(Shim):
         self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
         adamw.step(now, norm=self.gradient_norm)
         self.module.zero_grad(set_to_none=True)
-        self._version += 1
+        self.version = object()
 
     def after_step(self) -> None:
         """Called after each step that was asked for, even if no gradient was there; for subclasses."""
@@ -257,5 +257,5 @@ class TorchShim(Shim):
         return self
 
 
-def _no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
+def no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
     raise ValueError("a prediction keeps no gradients: use begin_update to backpropagate.")

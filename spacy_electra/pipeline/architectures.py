@@ -24,6 +24,7 @@ def build_electra_transformer(
     lora_alpha: float = 16.0,
     unfreeze_every: int = 0,
     weights_on_disk: str = "fp32",
+    cache_mb: float = 0.0,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v1`.
 
@@ -38,8 +39,9 @@ def build_electra_transformer(
     place of the weights, 0 for none; they are part of the weights in predictions and on disk. lora_alpha: what an
     adapter adds is multiplied by lora_alpha / lora_rank. unfreeze_every: the encoder begins frozen, and after each so
     many steps one more of its blocks learns, from the top, at last the embeddings; 0: all learn from the start.
-    weights_on_disk: "fp32", or "int8" for a third of the size or less: linear layers in bytes, the rest in fp16; what
-    is loaded then is what rounding left.
+    weights_on_disk: "fp32", or "int8" for two fifths of the size or less: linear layers in bytes, the rest in fp16;
+    what is loaded then is what rounding left. cache_mb: megabytes for vectors of documents that were seen before, for a
+    frozen transformer that annotates the same corpus in every epoch; 0 for none.
     """
     fine_tuning = FineTuning(
         freeze_embeddings=freeze_embeddings,
@@ -52,7 +54,7 @@ def build_electra_transformer(
     settings = Settings(
         name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots, fine_tuning=fine_tuning
     )
-    return electra_transformer(settings, precision=precision, weights_on_disk=weights_on_disk)
+    return electra_transformer(settings, precision=precision, weights_on_disk=weights_on_disk, cache_mb=cache_mb)
 
 
 def build_tok2vec_electra(
@@ -71,6 +73,7 @@ def build_tok2vec_electra(
     lora_alpha: float = 16.0,
     unfreeze_every: int = 0,
     weights_on_disk: str = "fp32",
+    cache_mb: float = 0.0,
 ) -> Model[list[Doc], list[Floats2d]]:
     """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
 
@@ -91,5 +94,6 @@ def build_tok2vec_electra(
         lora_alpha=lora_alpha,
         unfreeze_every=unfreeze_every,
         weights_on_disk=weights_on_disk,
+        cache_mb=cache_mb,
     )
     return pool_tokens(transformer, pooling, grad_factor)

@@ -19,6 +19,7 @@ from spacy_electra.model.fused import fuses_products, with_fused_blocks
 from spacy_electra.model.int8 import compressed, linear_weights, with_int8_products
 from spacy_electra.model.precision import INT8, PRECISIONS
 from spacy_electra.model.shim import Backprop, TorchShim
+from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.layout import Group, Layout
 from spacy_electra.pipeline.lora import has_adapters, merged
@@ -73,10 +74,18 @@ class EncoderShim(TorchShim):
 
     precisions = (*PRECISIONS, INT8)
 
-    def __init__(self, *, precision: str = "auto", fine_tuning: FineTuning = WHOLE, weights_on_disk: str = "fp32"):
+    def __init__(
+        self,
+        *,
+        precision: str = "auto",
+        fine_tuning: FineTuning = WHOLE,
+        weights_on_disk: str = "fp32",
+        cache_mb: float = 0.0,
+    ):
         """precision: as `model.precision.choose_precision` takes it. fine_tuning: what of the encoder learns.
-        weights_on_disk: one of `ON_DISK`. Raises ValueError for another.
+        weights_on_disk: one of `ON_DISK`. Raises ValueError for another. cache_mb: room for vectors, 0 for no cache.
         """
+        self.cache_mb = cache_mb
         if weights_on_disk not in ON_DISK:
             raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")
         super().__init__(None, forward=encode, precision=precision)
@@ -121,6 +130,10 @@ class EncoderShim(TorchShim):
         self._steps = 0
         self.fine_tuning.prepare(self.encoder)
 
+    def _forget(self) -> None:
+        super()._forget()
+        self.cache = VectorCache(self.cache_mb)
+
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
         self.fine_tuning.begin(self.encoder)
         return super().begin_update(inputs)
@@ -151,9 +164,8 @@ class EncoderShim(TorchShim):
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        mine = {
-            name: self.__dict__[name] for name in ("_tokenizer", "_names", "fine_tuning", "weights_on_disk", "_steps")
-        }
+        names = ("_tokenizer", "_names", "fine_tuning", "weights_on_disk", "cache_mb", "_steps")
+        mine = {name: self.__dict__[name] for name in names}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from confection import ConfigValidationError
 from spacy.tokens import Doc
@@ -13,6 +14,7 @@ from thinc.api import Model
 
 from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.huggingface import load_encoder
+from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
@@ -57,7 +59,7 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
 
 
 def electra_transformer(
-    settings: Settings, *, precision: str, weights_on_disk: str = "fp32"
+    settings: Settings, *, precision: str, weights_on_disk: str = "fp32", cache_mb: float = 0.0
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
@@ -68,14 +70,19 @@ def electra_transformer(
         raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
     if settings.max_slots < 1:
         raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
+    if cache_mb < 0:
+        raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
     check_fine_tuning(settings.fine_tuning)
     survive_forks()
+    shim = EncoderShim(
+        precision=precision, fine_tuning=settings.fine_tuning, weights_on_disk=weights_on_disk, cache_mb=cache_mb
+    )
     return TransformerModel(
         "electra_transformer",
         forward,
         init=init,
         dims={"nO": None},
-        shims=[EncoderShim(precision=precision, fine_tuning=settings.fine_tuning, weights_on_disk=weights_on_disk)],
+        shims=[shim],
         attrs={
             "settings": settings,
             "replace_listener": replace_listener,
@@ -92,9 +99,19 @@ def forward(
     pieces = cut_pieces(docs, shim.tokenizer)
     room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
     limits = _limits(shim, settings, is_train)
-    layout = lay_out(pieces.ids, pieces.counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
     drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
-    vectors, backprop_vectors = shim(EncoderInputs(layout=layout, drop=drop), is_train)
+
+    def inputs(ids: np.ndarray, counts: np.ndarray) -> EncoderInputs:
+        layout = lay_out(ids, counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
+        return EncoderInputs(layout=layout, drop=drop)
+
+    if is_train or not shim.cache.room:
+        vectors, backprop_vectors = shim(inputs(pieces.ids, pieces.counts), is_train)
+    else:
+        vectors = shim.cache.look_up(
+            pieces.ids, pieces.counts, weights=shim.version, encode=lambda *some: shim.predict(inputs(*some))
+        )
+        backprop_vectors = no_backprop
 
     def backprop(gradient: FullTransformerBatch) -> list[Doc]:
         assert isinstance(gradient, ElectraBatch)

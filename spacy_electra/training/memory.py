@@ -89,7 +89,7 @@ def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
 
 
 def step_bytes(module: nn.Module) -> int:
-    """How many bytes the steps of `module` hold all the time beside its weights: gradients, and the optimizer's moments."""
+    """How many bytes steps hold all the time beside the weights of `module`: gradients, and the optimizer's moments."""
     learned = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     return 3 * learned
 
