@@ -10,8 +10,10 @@ import pytest
 import spacy
 import torch
 from spacy.tokens import Doc
+from spacy.training import Example
 from spacy.vocab import Vocab
 
+from spacy_electra.cli.benchmark.pipeline import certain
 from spacy_electra.cli.benchmark.stock import agreement, blank_with, counted_slots, transformer_of, with_stock
 from spacy_electra.pipeline.layout import SMALLEST
 
@@ -60,9 +62,38 @@ def test_the_command_writes_its_table(electra: Callable[..., Any], tmp_path: Pat
     options = ["--rounds", 1, "--no-roberta", "--json", tmp_path / "a.json"]
     electra("benchmark", "pipeline", WEIGHTS, tmp_path / "texts.jsonl", *options)
     torch.set_num_threads(threads)
-    (row,) = json.loads((tmp_path / "a.json").read_text(encoding="utf8"))["rows"]
-    assert row["unit"] == "words per CPU-second"
-    assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+    rows = json.loads((tmp_path / "a.json").read_text(encoding="utf8"))["rows"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["unit"] == "words per CPU-second"
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+
+
+@pytest.mark.slow
+def test_a_whole_pipeline_is_timed_in_prediction_and_training(electra: Callable[..., Any], tmp_path: Path) -> None:
+    nlp = blank_with(OURS)
+    listener = {"@architectures": "spacy-transformers.TransformerListener.v1", "pooling": {"@layers": "reduce_mean.v1"}}
+    tok2vec = {
+        "@architectures": "spacy.TextCatCNN.v2",
+        "exclusive_classes": True,
+        "tok2vec": {**listener, "grad_factor": 1},
+    }
+    nlp.add_pipe("textcat", config={"model": tok2vec})
+    doc = nlp.make_doc(TEXT)
+    nlp.initialize(lambda: [Example.from_dict(doc, {"cats": {"A": 1.0, "B": 0.0}})])
+    nlp.to_disk(tmp_path / "whole")
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": TEXT}) + "\n", encoding="utf8")
+    threads = torch.get_num_threads()
+    options = ["--rounds", 1, "--no-roberta", "--json", tmp_path / "a.json"]
+    electra("benchmark", "pipeline", tmp_path / "whole", tmp_path / "texts.jsonl", *options)
+    torch.set_num_threads(threads)
+    rows = json.loads((tmp_path / "a.json").read_text(encoding="utf8"))["rows"]
+    assert ["training step" in row["what"] for row in rows] == [False, False, False, True]
+
+
+def test_the_most_likely_category_stands_in_for_gold() -> None:
+    assert certain({"A": 0.2, "B": 0.7, "C": 0.1}) == {"A": 0.0, "B": 1.0, "C": 0.0}
+    assert certain({}) == {}
 
 
 def test_a_pipeline_without_our_transformer_is_refused(complaint: Callable[..., Any], tmp_path: Path) -> None:
