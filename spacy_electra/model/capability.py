@@ -17,5 +17,12 @@ def has_vnni() -> bool:
     return _answer("_is_vnni_supported")
 
 
+def has_bf16_products() -> bool:
+    """oneDNN's products of packed bfloat16 weights, which AVX512 is enough for."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _answer(question: str) -> bool:
     return bool(getattr(torch.cpu, question, bool)())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.model.attention import Blocks, Mask, attend
+from spacy_electra.model.capability import has_bf16_products
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Block, Encoder
 
@@ -64,6 +65,5 @@ def with_fused_blocks(encoder: Encoder) -> Encoder:
 
 
 def fuses_products(device: torch.device, dtype: torch.dtype) -> bool:
-    """True where torch has the kernels; in float32 they gain nothing."""
-    is_built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return device.type == "cpu" and dtype == torch.bfloat16 and is_built
+    """True where torch has the kernels and the processor runs them (AVX512); in float32 they gain nothing."""
+    return device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_products()

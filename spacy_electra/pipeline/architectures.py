@@ -30,7 +30,7 @@ def build_electra_transformer(
 
     name: directory or hub name of an ELECTRA discriminator, read by `nlp.initialize`; saved pipelines do not need it.
     window: slots of the longest window, [CLS] and [SEP] included; null for all positions of the model. stride: most
-    pieces from the start of one window to that of the next; null for seven eighths of a window's pieces. precision:
+    pieces from the start of one window to that of the next; null for eight ninths of a window's pieces. precision:
     "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32; "int8" of predictions
     alone. dropout: share of hidden values and attention weights dropped in training, whatever `[training] dropout`
     says. max_slots: most slots, padding included, that the encoder reads at a time. freeze_embeddings, freeze_layers:

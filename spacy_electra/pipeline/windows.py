@@ -40,7 +40,7 @@ def check_windows(window: int | None, stride: int | None) -> None:
 def room_and_stride(window: int | None, stride: int | None, *, positions: int) -> tuple[int, int]:
     """Pieces that fit a window, and the most pieces from the start of one window to that of the next.
 
-    window: slots of a window, None for all `positions` of the model. stride: None for seven eighths of the room.
+    window: slots of a window, None for all `positions` of the model. stride: None for eight ninths of the room.
     Raises ValueError for windows beyond the positions that the model has.
     """
     if window is not None and window > positions:
@@ -51,20 +51,24 @@ def room_and_stride(window: int | None, stride: int | None, *, positions: int) -
     window = positions if window is None else window
     check_windows(window, stride)
     room = window - SPECIALS
-    return room, stride or max(1, room * 7 // 8)
+    return room, stride or max(1, room * 8 // 9)
 
 
 def cut_windows(counts: np.ndarray, *, room: int, stride: int) -> Windows:
-    """Lay windows over documents of `counts` (documents,) pieces, as few as `stride` allows and evenly spread."""
+    """Lay windows over documents of `counts` (documents,) pieces: as few as `stride` allows, of one length.
+
+    Neighbours share room - stride pieces and no more: windows are shortened, not their overlap made larger.
+    """
     offset = np.cumsum(counts) - counts
     filled = counts > 0
     count, offset = counts[filled].astype(np.int64), offset[filled].astype(np.int64)
-    spare = np.maximum(count - room, 0)
-    number = 1 + -(-spare // stride)
+    number = 1 + -(-np.maximum(count - room, 0) // stride)
+    shared = np.where(number > 1, room - stride, 0)
     document = np.repeat(np.arange(len(count)), number)
     place = np.arange(len(document)) - np.repeat(np.cumsum(number) - number, number)
-    start = offset[document] + place * spare[document] // np.maximum(number - 1, 1)[document]
-    length = np.minimum(count, room)[document]
+    start, end = ((place + step) * (count - shared)[document] // number[document] for step in (0, 1))
+    length = end - start + shared[document]
+    start += offset[document]
     middle = (start[:-1] + length[:-1] + start[1:] + 1) // 2  # between two documents: where the second begins
     kept = np.concatenate([[0], middle, [count.sum()]]).astype(np.int64)[: len(start) + 1]
     return Windows(start=start, length=length, kept=kept)

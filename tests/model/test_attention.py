@@ -49,7 +49,7 @@ def encoder():
     return Encoder(shape).requires_grad_(False)
 
 
-@pytest.mark.skipif(not fuses_products(CPU, torch.bfloat16), reason="this torch has no oneDNN")
+@pytest.mark.skipif(not fuses_products(CPU, torch.bfloat16), reason="no AVX512, or a torch without oneDNN")
 def test_fused_blocks_are_the_plain_ones_within_rounding():
     """Against float32, the fused products err no more than plain ones in bfloat16."""
     ids = torch.randint(5, 50, (3, 12), generator=torch.Generator().manual_seed(1))

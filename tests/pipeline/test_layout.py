@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from spacy_electra.data.rows import Special
 from spacy_electra.pipeline.layout import Limits, group_windows, lay_out, rounded
+from spacy_electra.pipeline.windows import room_and_stride
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 
@@ -80,6 +81,15 @@ def test_sentences_in_one_call_waste_little():
     limits = Limits(max_slots=4096, group_cost=16)
     layout = lay_out(np.arange(5, 5 + length.sum()), length, SPECIAL, room=126, stride=110, limits=limits)
     assert len(layout.ids) <= 1.15 * (length + 2).sum()
+
+
+def test_long_documents_cost_little_more_than_their_pieces():
+    """Paragraphs of 60 to 400 pieces in windows of 128: at most 15 % of overlap, [CLS], [SEP] and padding."""
+    counts = np.random.default_rng(0).integers(60, 400, size=64)
+    ids, limits = np.arange(5, 5 + counts.sum()), Limits(max_slots=4096, group_cost=16)
+    room, stride = room_and_stride(None, None, positions=128)
+    layout = lay_out(ids, counts, SPECIAL, room=room, stride=stride, limits=limits)
+    assert len(layout.ids) <= 1.15 * counts.sum()
 
 
 def test_batches_have_few_sizes():

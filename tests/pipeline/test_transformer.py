@@ -9,6 +9,7 @@ from spacy.cli._util import show_validation_error
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
+from spacy_electra.model.encoder import Block
 from spacy_electra.pipeline.architectures import build_electra_transformer
 from spacy_electra.pipeline.transformer import encoder_of
 
@@ -177,6 +178,15 @@ def test_vectors_depend_on_neither_batch_nor_order(make_nlp):
         if len(one):
             np.testing.assert_allclose(vectors(one), vectors(two), atol=1e-5)
             np.testing.assert_allclose(vectors(one), vectors(three), atol=1e-5)
+
+
+def test_bf16_needs_no_fused_products(make_nlp, monkeypatch):
+    """A processor without AVX512 runs torch's own layers."""
+    monkeypatch.setattr("spacy_electra.model.fused.has_bf16_products", lambda: False)
+    nlp = make_nlp(precision="bf16")
+    assert vectors(nlp(TEXTS[0])).any()
+    blocks = encoder_of(nlp.get_pipe("transformer").model)._prediction_module().body.blocks
+    assert all(type(block) is Block for block in blocks)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

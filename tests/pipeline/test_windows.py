@@ -1,5 +1,9 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spacy_electra.pipeline.windows import check_windows, cut_windows, room_and_stride
 
@@ -12,15 +16,40 @@ def test_a_document_that_fits_is_one_window():
 
 
 def test_windows_of_a_long_document_keep_their_middles():
-    """20 pieces in windows of 10, 8 apart at most: three, at 0, 5 and 10; each overlap of 5 is shared at its middle."""
+    """20 pieces in windows of 10, 8 apart at most: three, of 8 pieces, which share 2; each keeps one of those."""
     windows = cut_windows(np.array([20]), room=10, stride=8)
-    assert windows.start.tolist() == [0, 5, 10]
-    assert windows.length.tolist() == [10, 10, 10]
-    assert windows.kept.tolist() == [0, 8, 13, 20]
+    assert windows.start.tolist() == [0, 6, 12]
+    assert windows.length.tolist() == [8, 8, 8]
+    assert windows.kept.tolist() == [0, 7, 13, 20]
+
+
+@given(counts=st.lists(st.integers(0, 90), max_size=5), room=st.integers(1, 12), stride=st.integers(1, 12))
+def test_windows_are_as_few_and_as_short_as_they_can_be(counts, room, stride):
+    """Neighbours share room - stride pieces, lengths of a document differ by one piece at most."""
+    stride = min(stride, room)
+    windows = cut_windows(np.array(counts, dtype=np.int64), room=room, stride=stride)
+    begin = window = 0
+    for count in filter(None, counts):
+        number = 1 + math.ceil(max(0, count - room) / stride)
+        mine = slice(window, window + number)
+        start, length = windows.start[mine], windows.length[mine]
+        assert (start[0], start[-1] + length[-1]) == (begin, begin + count)
+        assert (start[:-1] + length[:-1] - start[1:] == room - stride).all()
+        assert length.max() <= room
+        assert length.max() - length.min() <= 1
+        begin, window = begin + count, window + number
+    assert window == len(windows.start)
+
+
+def test_every_piece_is_kept_by_a_window_that_has_it():
+    windows = cut_windows(np.array([100, 31, 7]), room=10, stride=7)
+    assert (windows.start <= windows.kept[:-1]).all()
+    assert (windows.kept[1:] <= windows.start + windows.length).all()
+    assert (np.diff(windows.kept) > 0).all()
 
 
 def test_no_window_means_all_positions_and_little_overlap():
-    assert room_and_stride(None, None, positions=130) == (128, 112)
+    assert room_and_stride(None, None, positions=128) == (126, 112)
     assert room_and_stride(34, 20, positions=130) == (32, 20)
 
 
