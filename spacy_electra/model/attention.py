@@ -39,17 +39,27 @@ class Mask:
 
 
 @dataclass(frozen=True, eq=False)
+class Padding:
+    """How rows of several lengths become rows of one, for attention alone."""
+
+    mask: Mask
+    padded: Tensor  # (rows x width,) int64 the piece that stands at each place, any piece of the row behind its end
+    filled: Tensor  # (pieces,) int64 the place of each piece
+
+
+@dataclass(frozen=True, eq=False)
 class Block:
-    """Rows of one width that stand one after another on a flat axis of pieces."""
+    """Rows of similar length that stand one after another, without padding, on a flat axis of pieces."""
 
     rows: int
-    width: int
-    mask: Mask | None
+    width: int  # of the longest row
+    pieces: int  # of all rows
+    padding: Padding | None = None  # None where all rows are of one length
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Rows of several widths on one flat axis: what each piece may see is in its own row."""
+    """Rows of many lengths on one flat axis: what each piece may see is in its own row."""
 
     blocks: tuple[Block, ...]
     spare: int  # pieces behind the last row, which see nothing and get zeros
@@ -88,15 +98,20 @@ def attend(qkv: Tensor, *, heads: int, mask: Mask | Blocks | None, drop: Dropout
     """
     if not isinstance(mask, Blocks):
         return _attend(qkv, heads, mask, drop)
-    mixed, begin = [], 0
-    for block in mask.blocks:
-        end = begin + block.rows * block.width
-        rows = qkv[begin:end].view(block.rows, block.width, -1)
-        mixed.append(_attend(rows, heads, block.mask, drop).flatten(0, 1))
-        begin = end
+    parts = qkv.split([*(block.pieces for block in mask.blocks), mask.spare])
+    mixed = [_attend_block(part, heads, block, drop) for part, block in zip(parts, mask.blocks, strict=False)]
     if mask.spare:
         mixed.append(qkv.new_zeros((mask.spare, qkv.shape[-1] // 3)))
     return torch.cat(mixed)
+
+
+def _attend_block(qkv: Tensor, heads: int, block: Block, drop: Dropout | None) -> Tensor:
+    """(pieces, 3 x D) -> (pieces, D): padded for attention alone."""
+    padding = block.padding
+    if padding is None:
+        return _attend(qkv.view(block.rows, block.width, -1), heads, None, drop).flatten(0, 1)
+    rows = qkv.index_select(0, padding.padded).view(block.rows, block.width, -1)
+    return _attend(rows, heads, padding.mask, drop).flatten(0, 1).index_select(0, padding.filled)
 
 
 def _attend(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout | None) -> Tensor:

@@ -4,6 +4,7 @@ Legend: N pieces, D width.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import Block, Blocks, up_to
+from spacy_electra.model.attention import Block, Blocks, Padding, up_to
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import GELU_MINIMUM, Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_fused_blocks
@@ -38,27 +39,29 @@ class EncoderInputs:
 def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
     """One vector for each piece of all documents, (N, D) float32."""
     layout, device = inputs.layout, encoder.embeddings.word.weight.device
-    lengths = [group.lengths for batch in layout.batches for group in batch.groups]
-    sent = np.concatenate([layout.ids, layout.positions, layout.source, *lengths])  # to the device at once
-    parts = torch.from_numpy(sent).to(device).split([len(layout.ids)] * 2 + [len(layout.source), *map(len, lengths)])
-    ids, positions, source, used = parts[0], parts[1], parts[2], iter(parts[3:])
+    uneven = [group for batch in layout.batches for group in batch.groups if not group.is_even]
+    sent = [layout.ids, layout.positions, layout.source]
+    sent += [part for group in uneven for part in (group.lengths, group.padded, group.filled)]
+    parts = iter(torch.from_numpy(np.concatenate(sent)).to(device).split([len(part) for part in sent]))  # at once
+    ids, positions, source = next(parts), next(parts), next(parts)
     slots = [encoder.embeddings.word.weight.new_zeros((0, encoder.shape.width))]
     begin = 0
     for batch in layout.batches:
-        blocks = tuple(_block(group, next(used)) for group in batch.groups)
-        spare = batch.slots - sum(group.slots for group in batch.groups)
+        blocks = tuple(_block(group, parts) for group in batch.groups)
         which = slice(begin, begin + batch.slots)
-        mask = Blocks(blocks=blocks, spare=spare)
+        mask = Blocks(blocks=blocks, spare=batch.slots - sum(group.slots for group in batch.groups))
         slots.append(encoder(ids[which], positions=positions[which], mask=mask, drop=inputs.drop))
         begin += batch.slots
     return torch.cat(slots).index_select(0, source).float()
 
 
-def _block(group: Group, lengths: Tensor) -> Block:
-    """lengths: those of the group, on the device, which is not asked for them."""
-    is_full = bool((group.lengths == group.width).all())
-    mask = None if is_full else up_to(lengths, group.width)
-    return Block(rows=len(group.lengths), width=group.width, mask=mask)
+def _block(group: Group, parts: Iterator[Tensor]) -> Block:
+    """parts: what the groups that are not even need of themselves on the device, which is not asked for it."""
+    padding = None
+    if not group.is_even:
+        lengths, padded, filled = next(parts), next(parts), next(parts)
+        padding = Padding(mask=up_to(lengths, group.width), padded=padded, filled=filled)
+    return Block(rows=len(group.lengths), width=group.width, pieces=group.slots, padding=padding)
 
 
 WHOLE = FineTuning()  # all of the encoder learns

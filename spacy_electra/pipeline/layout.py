@@ -1,7 +1,7 @@
 """Lay windows out for the encoder on one flat axis of slots, in batches of bounded size.
 
-What an encoder computes for each slot by itself, nearly all of its work, runs over a whole batch at once and needs no
-padding. Attention runs over groups of windows of similar length. Takes windows, gives index arrays; pure numpy.
+What an encoder computes for each slot by itself, nearly all of its work, runs over a whole batch at once and without
+padding. Attention pads groups of windows of similar length. Takes windows, gives index arrays; pure numpy.
 
 Legend: N pieces of all documents in a row, S slots of all batches.
 """
@@ -22,19 +22,34 @@ class Limits:
     """What bounds a batch and a group."""
 
     max_slots: int  # of a batch, padding included; a window too long for that stands alone
-    group_cost: int  # slots of padding that are cheaper than attention over one more group
+    group_cost: int  # slots of padding over which attention takes as long as over one more group
 
 
 @dataclass(frozen=True)
 class Group:
-    """Windows padded to the longest of them."""
+    """Windows that attention pads to the longest of them."""
 
     width: int
-    lengths: np.ndarray  # (windows,) int64 slots in use, [CLS] and [SEP] included
+    lengths: np.ndarray  # (windows,) int64 slots, [CLS] and [SEP] included
 
     @property
     def slots(self) -> int:
-        return len(self.lengths) * self.width
+        return int(self.lengths.sum())
+
+    @property
+    def is_even(self) -> bool:
+        return self.slots == len(self.lengths) * self.width
+
+    @property
+    def filled(self) -> np.ndarray:
+        """(slots,) int64 place of each slot in windows x width."""
+        return np.flatnonzero(np.arange(self.width) < self.lengths[:, None])
+
+    @property
+    def padded(self) -> np.ndarray:
+        """(windows x width,) int64 slot at each place, the last of its window behind the end."""
+        end = np.cumsum(self.lengths)[:, None]
+        return np.minimum(end - self.lengths[:, None] + np.arange(self.width), end - 1).ravel()
 
 
 @dataclass(frozen=True)
@@ -63,22 +78,21 @@ def lay_out(ids: np.ndarray, counts: np.ndarray, special: Special, *, room: int,
     for members in group_windows(windows.length, limits):
         groups, begin = [], used
         for group in members:
-            length = windows.length[group]
-            filled.append(_fill(ids, windows.start[group], length, special))
-            rows, width = filled[-1].shape
-            places.append(np.tile(np.arange(width), rows))
-            first_slot[group] = used + np.arange(rows) * width
-            used += rows * width
-            groups.append(Group(width=width, lengths=length + SPECIALS))
+            length = windows.length[group] + SPECIALS
+            groups.append(Group(width=int(length.max()), lengths=length))
+            first_slot[group] = used + np.cumsum(length) - length
+            used += groups[-1].slots
+        which = np.concatenate(members)
         slots = rounded(used - begin, most=limits.max_slots)
-        spare = slots - (used - begin)
-        filled.append(np.full(spare, special.pad))
-        places.append(np.zeros(spare, dtype=np.int64))
-        used += spare
+        batch_ids, batch_places = _fill(ids, windows.start[which], windows.length[which], special)
+        spare = np.zeros(slots - len(batch_ids), dtype=np.int64)
+        filled += [batch_ids, spare + special.pad]
+        places += [batch_places, spare]
+        used = begin + slots
         batches.append(Batch(groups=groups, slots=slots))
     shift = first_slot + 1 - windows.start
     return Layout(
-        ids=_joined([rows.ravel() for rows in filled]),
+        ids=_joined(filled),
         positions=_joined(places),
         source=np.repeat(shift, np.diff(windows.kept)) + np.arange(len(ids)),
         batches=batches,
@@ -114,15 +128,15 @@ def rounded(slots: int, *, most: int) -> int:
     return min(-(-slots // step) * step, max(slots, most))
 
 
-def _fill(ids: np.ndarray, start: np.ndarray, length: np.ndarray, special: Special) -> np.ndarray:
-    """[CLS], the pieces, [SEP] and padding for the windows of one group."""
-    place = np.arange(int(length.max()))
-    real = place < length[:, None]
-    filled = np.full((len(start), len(place) + SPECIALS), special.pad, dtype=np.int64)
-    filled[:, 0] = special.cls
-    filled[:, 1:-1][real] = ids[(start[:, None] + place)[real]]
-    filled[np.arange(len(start)), length + 1] = special.sep
-    return filled
+def _fill(ids: np.ndarray, start: np.ndarray, length: np.ndarray, special: Special) -> tuple[np.ndarray, np.ndarray]:
+    """[CLS], the pieces and [SEP] of windows one after another, and the place of each in its window."""
+    slots = length + SPECIALS
+    end = np.cumsum(slots)
+    place = np.arange(end[-1]) - np.repeat(end - slots, slots)
+    filled = ids[np.clip(np.repeat(start, slots) + place - 1, 0, len(ids) - 1)]
+    filled[end - slots] = special.cls
+    filled[end - 1] = special.sep
+    return filled, place
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -26,7 +26,7 @@ from spacy_electra.pipeline.windows import check_windows, room_and_stride
 
 logger = logging.getLogger(__name__)
 
-CPU_GROUP_COST, GPU_GROUP_COST = 16, 4096  # slots that could be computed in the time of attention over one more group
+CPU_GROUP_COST, GPU_GROUP_COST = 64, 4096  # slots of padding that attention computes in the time of one more group
 INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
 

@@ -1,11 +1,15 @@
 """Rows of several widths on one axis, against each row by itself."""
 
+from itertools import chain
+
+import numpy as np
 import pytest
 import torch
 
-from spacy_electra.model.attention import Block, Blocks, attend, up_to
+from spacy_electra.model.attention import Block, Blocks, Padding, attend, up_to
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_fused_blocks
+from spacy_electra.pipeline.layout import Group
 
 HEADS, WIDTH = 2, 32
 CPU = torch.device("cpu")
@@ -18,29 +22,46 @@ def attention_of_row(qkv, length):
     return (weights @ v).transpose(0, 1).reshape(length, WIDTH)
 
 
-def block_of(lengths, width):
-    used = torch.tensor(lengths)
-    return Block(rows=len(lengths), width=width, mask=None if min(lengths) == width else up_to(used, width))
+def block_of(lengths):
+    group = Group(width=max(lengths), lengths=np.array(lengths))
+    rows, padding = len(lengths), None
+    if not group.is_even:
+        places = map(torch.from_numpy, (group.padded, group.filled))
+        padding = Padding(up_to(torch.tensor(lengths), group.width), *places)
+    return Block(rows=rows, width=group.width, pieces=group.slots, padding=padding)
 
 
 @pytest.mark.parametrize("with_gradient", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
 def test_each_row_of_a_block_attends_to_itself_alone(dtype, tolerance, with_gradient):
-    lengths = [[5, 7], [3, 3, 3], [2]]
-    widths = [7, 3, 80]
-    blocks = tuple(block_of(*each) for each in zip(lengths, widths, strict=True))
-    slots = sum(block.rows * block.width for block in blocks)
-    qkv = torch.randn(slots + 4, 3 * WIDTH, generator=torch.Generator().manual_seed(0)).to(dtype)
+    lengths = [[5, 7], [3, 3, 3], [2, 80]]
+    pieces = sum(map(sum, lengths))
+    qkv = torch.randn(pieces + 4, 3 * WIDTH, generator=torch.Generator().manual_seed(0)).to(dtype)
     with torch.set_grad_enabled(with_gradient):
-        mixed = attend(qkv, heads=HEADS, mask=Blocks(blocks=blocks, spare=4))
+        mask = Blocks(blocks=tuple(map(block_of, lengths)), spare=4)
+        mixed = attend(qkv, heads=HEADS, mask=mask)
     begin = 0
-    for used, width in zip(lengths, widths, strict=True):
-        for length in used:
-            expected = attention_of_row(qkv[begin : begin + width], length)
-            torch.testing.assert_close(mixed[begin : begin + length].float(), expected, atol=tolerance, rtol=0)
-            begin += width
+    for length in chain(*lengths):
+        expected = attention_of_row(qkv[begin:], length)
+        torch.testing.assert_close(mixed[begin : begin + length].float(), expected, atol=tolerance, rtol=0)
+        begin += length
     assert (mixed[begin:] == 0).all()
-    assert len(mixed) == slots + 4
+    assert len(mixed) == pieces + 4
+
+
+def test_gradients_of_a_block_are_those_of_each_row_by_itself():
+    lengths = [[5, 7], [3, 3, 3], [2, 9]]
+    qkv, error = (torch.randn(39, size, dtype=torch.double) for size in (3 * WIDTH, WIDTH))
+    error[32:] = 0  # the spare ones
+    together, alone = (qkv.clone().requires_grad_() for _ in range(2))
+    mask = Blocks(blocks=tuple(map(block_of, lengths)), spare=7)
+    (attend(together, heads=HEADS, mask=mask) * error).sum().backward()
+    begin = 0
+    for length in chain(*lengths):
+        row = slice(begin, begin + length)
+        (attend(alone[None, row], heads=HEADS, mask=None)[0] * error[row]).sum().backward()
+        begin += length
+    torch.testing.assert_close(together.grad, alone.grad, atol=1e-12, rtol=0)
 
 
 def encoder():

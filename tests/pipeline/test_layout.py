@@ -3,21 +3,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_electra.data.rows import Special
-from spacy_electra.pipeline.layout import Limits, group_windows, lay_out, rounded
+from spacy_electra.pipeline.layout import Group, Limits, group_windows, lay_out, rounded
 from spacy_electra.pipeline.windows import room_and_stride
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 
 
-def groups_of(layout):
-    """(rows, lengths) of every group, cut out of the flat axis."""
+def windows_of(layout):
+    """Every window, cut out of the flat axis."""
     begin = 0
     for batch in layout.batches:
         place = begin
-        for group in batch.groups:
-            shape = (len(group.lengths), group.width)
-            yield layout.ids[place : place + group.slots].reshape(shape), group.lengths
-            place += group.slots
+        for length in np.concatenate([group.lengths for group in batch.groups]).tolist():
+            yield layout.ids[place : place + length]
+            place += length
         begin += batch.slots
     assert begin == len(layout.ids)
 
@@ -53,8 +52,10 @@ def test_positions_count_from_the_start_of_every_window(counts, cost):
 def test_windows_never_cross_documents():
     limits = Limits(max_slots=100, group_cost=16)
     layout = lay_out(np.arange(10, 22), np.array([5, 7]), SPECIAL, room=8, stride=8, limits=limits)
-    rows = [row[:n].tolist() for rows, lengths in groups_of(layout) for row, n in zip(rows, lengths, strict=True)]
-    assert sorted(rows) == [[2, 10, 11, 12, 13, 14, 3], [2, 15, 16, 17, 18, 19, 20, 21, 3]]
+    assert sorted(window.tolist() for window in windows_of(layout)) == [
+        [2, 10, 11, 12, 13, 14, 3],
+        [2, 15, 16, 17, 18, 19, 20, 21, 3],
+    ]
 
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=40), most=st.integers(8, 200), cost=st.integers(0, 99))
@@ -68,19 +69,28 @@ def test_batches_stay_within_their_slots(lengths, most, cost):
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), cost=st.integers(0, 99))
-def test_no_group_wastes_more_than_another_would_cost(lengths, cost):
+def test_no_group_is_padded_more_than_another_would_cost(lengths, cost):
     length = np.array(lengths)
     for batch in group_windows(length, Limits(max_slots=500, group_cost=cost)):
         for group in batch:
             assert (length[group].max() - length[group]).sum() <= cost
 
 
-def test_sentences_in_one_call_waste_little():
-    """Lengths as in English sentences: at most 15 % of the slots are neither piece nor [CLS] and [SEP]."""
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=9))
+def test_a_group_knows_where_its_slots_stand_among_padding(lengths):
+    group = Group(width=max(lengths), lengths=np.array(lengths))
+    assert group.padded[group.filled].tolist() == list(range(group.slots))
+    window = np.repeat(np.arange(len(lengths)), lengths)[group.padded]
+    assert window.tolist() == np.repeat(np.arange(len(lengths)), group.width).tolist()
+    assert group.is_even == (min(lengths) == max(lengths))
+
+
+def test_sentences_in_one_call_need_no_padding():
+    """A round number of slots is all that comes on top of pieces, [CLS] and [SEP]: a 16th at most."""
     length = np.random.default_rng(0).integers(3, 60, size=256)
     limits = Limits(max_slots=4096, group_cost=16)
     layout = lay_out(np.arange(5, 5 + length.sum()), length, SPECIAL, room=126, stride=110, limits=limits)
-    assert len(layout.ids) <= 1.15 * (length + 2).sum()
+    assert len(layout.ids) <= (1 + 1 / 16) * (length + 2).sum()
 
 
 def test_long_documents_cost_little_more_than_their_pieces():
