@@ -76,7 +76,7 @@ def test_only_the_half_that_learns_nothing_sets_off_its_alarm(
         learn_rate=learn_rate,
         max_steps=200,
         batch_rows=16,
-        eval_frequency=25,
+        eval_frequency=10,
         dev_rows=32,
         warmup=0.3,
     )
