@@ -11,33 +11,53 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import registry
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel
+from transformers import AutoConfig, RobertaConfig, RobertaModel
 
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.pipeline.transformer import encoder_of
 
 TRANSFORMER = "transformer"
-STOCK = {
-    "@architectures": "spacy-transformers.TransformerModel.v3",
-    "tokenizer_config": {"use_fast": True},
-    "get_spans": {"@span_getters": "spacy-transformers.strided_spans.v1", "window": 128, "stride": 96},  # its default
-}
+SPAN, STEP = 128, 96  # words of a span, and from the start of one to that of the next, by default
+
+
+def stock_model(directory: Path) -> dict[str, Any]:
+    """spacy-transformers' model with its default spans, shorter where they would not fit the model.
+
+    It cuts off the pieces of a span behind the positions that the model has, and half as many words mostly fit.
+    """
+    positions: int = AutoConfig.from_pretrained(directory).max_position_embeddings
+    span = min(SPAN, positions // 2)
+    return {
+        "@architectures": "spacy-transformers.TransformerModel.v3",
+        "name": str(directory),
+        "tokenizer_config": {"use_fast": True},
+        "get_spans": {
+            "@span_getters": "spacy-transformers.strided_spans.v1",
+            "window": span,
+            "stride": span * STEP // SPAN,
+        },
+    }
 
 
 def with_stock(nlp: Language, directory: Path) -> Language:
     """Put spacy-transformers' own model, with the weights in `directory`, in the place of the transformer."""
     if TRANSFORMER in nlp.pipe_names:
         nlp.remove_pipe(TRANSFORMER)
-    component: Any = nlp.add_pipe(TRANSFORMER, config={"model": {**STOCK, "name": str(directory)}}, first=True)
+    component: Any = nlp.add_pipe(TRANSFORMER, config={"model": stock_model(directory)}, first=True)
     component.model.initialize(X=[nlp.make_doc("Some words .")])
     nlp._link_components()
     return nlp
 
 
-def write_roberta(tokenizer: WordPiece, directory: Path) -> None:
+def write_roberta(tokenizer: WordPiece, directory: Path, *, layers: int = 12) -> None:
     """A model with random weights in the shape of RoBERTa-base, which reads the pieces of `tokenizer`."""
     torch.manual_seed(0)
-    config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, pad_token_id=tokenizer.special.pad)
+    config = RobertaConfig(
+        vocab_size=50265,
+        max_position_embeddings=514,
+        num_hidden_layers=layers,
+        pad_token_id=tokenizer.special.pad,
+    )
     RobertaModel(config).save_pretrained(directory)
     tokenizer.save(directory, model_max_length=512)
 
