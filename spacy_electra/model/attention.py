@@ -98,8 +98,8 @@ def attend(qkv: Tensor, *, heads: int, mask: Mask | Blocks | None, drop: Dropout
     """
     if not isinstance(mask, Blocks):
         return _attend(qkv, heads, mask, drop)
-    parts = qkv.split([*(block.pieces for block in mask.blocks), mask.spare])
-    mixed = [_attend_block(part, heads, block, drop) for part, block in zip(parts, mask.blocks, strict=False)]
+    *parts, _ = qkv.split([*(block.pieces for block in mask.blocks), mask.spare])
+    mixed = [_attend_block(part, heads, block, drop) for part, block in zip(parts, mask.blocks, strict=True)]
     if mask.spare:
         mixed.append(qkv.new_zeros((mask.spare, qkv.shape[-1] // 3)))
     return torch.cat(mixed)

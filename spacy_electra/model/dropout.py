@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from spacy_electra.data.randomness import Purpose, mix, random_uniform
 
-LEVELS = 2**16  # of chance, so that one draw of torch's generator is enough for four numbers
+LEVELS = 2**16  # of chance: one draw of torch's generator is enough for four numbers
 
 
 class Dropout(Protocol):
@@ -41,8 +41,8 @@ class TorchDropout:
 def _factors(x: Tensor, rate: float) -> Tensor:
     """In the shape of x, 0 for a `rate` of the numbers, else what makes up for them.
 
-    torch draws 53 bits a number, which takes several times as long. The rate is rounded to a multiple of 1 / LEVELS and
-    what makes up for it is that of the rounded rate.
+    torch draws for each number by itself, which takes three times as long where MKL does not do it (it does on Intel's
+    processors). The rate is rounded to a multiple of 1 / LEVELS, and what makes up for it is that of the rounded rate.
     """
     dropped = min(round(rate * LEVELS), LEVELS - 1)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)

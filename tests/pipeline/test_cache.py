@@ -28,6 +28,7 @@ def look_up(cache, documents, encode, weights="first"):
     counts = np.array([len(document) for document in documents])
     vectors = cache.look_up(ids, counts, weights=weights, encode=encode)
     assert vectors[:, 0].tolist() == ids.tolist()
+    return vectors
 
 
 def test_only_new_documents_are_encoded():
@@ -63,7 +64,7 @@ def test_those_that_were_not_used_for_longest_make_room():
 
 
 def test_no_documents_have_no_vectors():
-    look_up(VectorCache(1), [], Encoder())
+    assert look_up(VectorCache(1), [], Encoder()).shape == (0, 2)
 
 
 def vectors(nlp, texts):

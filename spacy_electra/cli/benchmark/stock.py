@@ -49,15 +49,10 @@ def with_stock(nlp: Language, directory: Path) -> Language:
     return nlp
 
 
-def write_roberta(tokenizer: WordPiece, directory: Path, *, layers: int = 12) -> None:
+def write_roberta(tokenizer: WordPiece, directory: Path) -> None:
     """A model with random weights in the shape of RoBERTa-base, which reads the pieces of `tokenizer`."""
     torch.manual_seed(0)
-    config = RobertaConfig(
-        vocab_size=50265,
-        max_position_embeddings=514,
-        num_hidden_layers=layers,
-        pad_token_id=tokenizer.special.pad,
-    )
+    config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, pad_token_id=tokenizer.special.pad)
     RobertaModel(config).save_pretrained(directory)
     tokenizer.save(directory, model_max_length=512)
 
