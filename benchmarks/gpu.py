@@ -29,6 +29,7 @@ from spacy_electra.data.store import Store
 from spacy_electra.model.build import build_electra, shim_of
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.model.precision import PRECISIONS, choose_precision
+from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.loop import Facts, Task
 from spacy_electra.training.run import Run, held, restore, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
@@ -73,6 +74,7 @@ def base(
     for name in ("base", "base 512"):
         options = {"rows": ROWS[name], "rounds": rounds, "compiled": True, "peak": facts["peaks"]}
         facts["rows"].append(compare(name, CARD_PAIRS[name], place, **options))
+        keep(facts, json_path)
     tell(facts, json_path)
 
 
@@ -94,6 +96,7 @@ def train(
         run = Run(folder=output, tokenizer=Store.open(store).load_tokenizer(), description=description)
         with held(output):
             facts["halves"].append(pretrain_until(share, run, task, restore(task, output)))
+        keep(facts, json_path)
     tell(facts, json_path)
 
 
@@ -177,7 +180,7 @@ def over(batches: list[Rows], step: Step) -> Callable[[], float]:
 
 
 def make_task(config: Path, store: Store, *, minutes: float, device: torch.device) -> Task:
-    """The run that a pretraining config describes, over a store's documents."""
+    """The run that a pretraining config describes, over a store's documents; compiled where the config asks for it."""
     sections = Config().from_disk(
         config, overrides={"paths.tokenizer": str(store.directory / "tokenizer"), "training.max_minutes": minutes}
     )
@@ -186,6 +189,8 @@ def make_task(config: Path, store: Store, *, minutes: float, device: torch.devic
     settings = Training(**{**sections["training"], "max_steps": 0, "optimizer": optimizer, "logger": None})
     model = build_electra(**given)
     shim_of(model).to_device({"cuda": "gpu"}.get(device.type, device.type), device.index or 0)
+    if is_wanted(sections["system"]["compile"], device):
+        compile_training(shim_of(model))
     documents, window = split_documents(store, seed=0), model.attrs["window"]
     return Task(
         model=model,
@@ -215,6 +220,7 @@ def pretrain_until(share: float, run: Run, task: Task, state: State) -> dict[str
         "from_step": state.step,
         "to_step": last.state.step,
         "slots_a_second": round(pieces / (time.monotonic() - begun)),
+        "is_compiled": shim_of(task.model).training_forward is not None,
         "rows_at_once": task.portion.rows,
         "scores": evaluated.scores if evaluated is not None else None,
     }
@@ -222,6 +228,11 @@ def pretrain_until(share: float, run: Run, task: Task, state: State) -> dict[str
 
 def tell(facts: dict[str, Any], path: Path | None) -> None:
     print(json.dumps(facts, indent=2))
+    keep(facts, path)
+
+
+def keep(facts: dict[str, Any], path: Path | None) -> None:
+    """Write what is known so far, so that a limit of time takes nothing that was found."""
     if path is not None:
         path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
 

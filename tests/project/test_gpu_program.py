@@ -1,6 +1,7 @@
 """The program for graphics cards, on the processor: it runs, and its figures are those of the programs it names."""
 
 import json
+import re
 import shutil
 import sys
 import weakref
@@ -14,13 +15,14 @@ from torch._dynamo import register_backend
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu import small, train
+from gpu import make_task, small, train
 
 from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
 from spacy_electra.benchmark.shapes import PAIRS, full_rows
 from spacy_electra.benchmark.together import time_made
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
+from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import shim_of
 from spacy_electra.training.compiling import compile_training
@@ -121,15 +123,34 @@ def test_a_compiled_step_tells_when_it_had_to_do_without() -> None:
     torch.compiler.reset()
 
 
-def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
     tokenizer = WordPiece.load(ROOT / "assets" / "electra-tiny" / "discriminator")
     text = "The library reads a small file and returns what stands in it, line by line. "
     documents = (Document(text=text * 20 + str(number), source="test.jsonl", line=number) for number in range(60))
     build_store(documents, tokenizer, tmp_path / "store")
-    config = ROOT / "configs" / "pretrain-tiny.cfg"
-    text = config.read_text(encoding="utf8").replace('initialization = "corpus"', 'initialization = "local"')
-    (tmp_path / "tiny.cfg").write_text(text, encoding="utf8")
-    train(tmp_path / "store", tmp_path / "run", minutes=0.1, config=tmp_path / "tiny.cfg", device="cpu", json_path=None)
+    return tmp_path / "store"
+
+
+def tiny_config(path: Path, **changed: str) -> Path:
+    text = (ROOT / "configs" / "pretrain-tiny.cfg").read_text(encoding="utf8")
+    for name, value in {"initialization": '"local"', **changed}.items():
+        text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
+        assert count == 1
+    path.write_text(text, encoding="utf8")
+    return path
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("true", True), ("false", False), ('"auto"', False)])
+def test_a_run_is_compiled_where_its_config_says_so(tmp_path: Path, store: Path, setting: str, expected: bool) -> None:
+    config = tiny_config(tmp_path / "tiny.cfg", compile=setting)
+    task = make_task(config, Store.open(store), minutes=0.1, device=CPU)
+    assert (shim_of(task.model).training_forward is not None) == expected
+
+
+def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_config(tmp_path / "tiny.cfg")
+    train(store, tmp_path / "run", minutes=0.1, config=tmp_path / "tiny.cfg", device="cpu", json_path=None)
     first, second = json.loads(capsys.readouterr().out)["halves"]
     assert first["from_step"] == 0
     assert first["to_step"] == second["from_step"] < second["to_step"]
