@@ -127,10 +127,15 @@ def _attend(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout | None) ->
         scores = torch.bmm(q * scale, k.transpose(1, 2))
     else:
         scores = torch.baddbmm(mask.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
-    weights = scores.softmax(dim=-1)
+    weights = scores.softmax(dim=-1) if torch.is_grad_enabled() else _softmax(scores)
     if drop is not None:
         weights = drop(weights.view(B, -1, T)).view_as(weights)
     return torch.bmm(weights, v).view(B, heads, T, -1).transpose(1, 2).reshape(B, T, D3 // 3)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Over the last dimension; in half precision torch takes longer than for float32 and both conversions."""
+    return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
 
 
 def _parts(qkv: Tensor, heads: int) -> Tensor:

@@ -18,7 +18,6 @@ from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.dropout import Dropout
 
 NORM_EPS = 1e-12
-GELU_MINIMUM = -0.17  # of the erf GELU, rounded down; it lies at -0.7518
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,24 @@ from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.capability import has_bf16_products
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Block, Encoder
+from spacy_electra.model.int8 import with_int8_products
 
 
 class PackedLinear(nn.Module):
-    """x W' + b, alone or with what comes next; the weight lies in the order in which the kernel reads it."""
+    """x W' + b in bfloat16, alone or with what comes next; the weight lies in the order that the kernel reads."""
 
     weight: Tensor
     bias: Tensor
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().bfloat16())
         self.register_buffer("weight", packed, persistent=False)
-        self.register_buffer("bias", linear.bias.detach(), persistent=False)
+        self.register_buffer("bias", linear.bias.detach().bfloat16(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        """The product in the type of x."""
+        return torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self.weight, self.bias, "none", [], "").to(x.dtype)
 
     def gelu(self, x: Tensor) -> Tensor:
         """The erf GELU of the product."""
@@ -61,6 +63,21 @@ def with_fused_blocks(encoder: Encoder) -> Encoder:
     for number, block in enumerate(encoder.body.blocks):
         assert isinstance(block, Block)
         encoder.body.blocks[number] = FusedBlock(block)
+    return encoder
+
+
+def with_bytes(encoder: Encoder, *, fastest: torch.dtype) -> Encoder:
+    """Let an encoder, which is changed and returned, multiply bytes, but for the first product of its first block.
+
+    That decides where the block looks; rounded, it moves single pieces as far as all others do. fastest: the type that
+    the processor is fastest in beside bytes.
+    """
+    first = encoder.body.blocks[0]
+    assert isinstance(first, Block)
+    attention = first.attention
+    with_int8_products(encoder, but=[attention.qkv])
+    if fuses_products(torch.device("cpu"), fastest):
+        attention.add_module("qkv", PackedLinear(attention.qkv))
     return encoder
 
 

@@ -1,12 +1,13 @@
 """Linear layers in int8: for predictions on processors that multiply bytes fast, and for weights on disk.
 
-A weight has one scale for each output channel, an input one for each row, so that a row's answer does not depend on
-what stands beside it. Both are symmetric: zero is zero. Source of per-channel and per-token scales: Yao et al. 2022,
-ZeroQuant, section 4.1.
+A weight has one scale for each output channel, and zero is zero. An input has a scale and a lowest number for each row,
+so that a row's answer does not depend on what stands beside it. Source of per-channel and per-token scales: Yao et al.
+2022, ZeroQuant, section 4.1.
 
 Legend: M rows, K inputs, N outputs.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ from spacy_electra.model.capability import has_amx, has_vnni
 
 LEVELS = 127  # on either side of zero
 SCALE_BITS = 12  # of a scale's 23 fraction bits are 0, so that LEVELS x scale is exact and a second look finds it again
-TINY = 1e-12  # in place of the scale of a row that is all zeros
+BEHIND = 8  # bytes after the levels of a row: what one is worth and the lowest number, in float32
+TINY = 1e-12  # in place of the scale of a channel that is all zeros
 SCALE = ".scale"  # behind a weight's name on disk
 
 
@@ -42,59 +44,53 @@ def quantize(weight: Tensor) -> Quantized:
 
 
 class Int8Linear(nn.Module):
-    """x W' + b from products of bytes, in oneDNN's kernel; what goes in and comes out is float32."""
+    """x W' + b from products of bytes, in oneDNN's kernel; what goes in and comes out is float32.
+
+    A row of inputs is lowest + scale * levels, so its answer is scale * (levels W') + lowest * (sums of W) + b. Levels
+    are unsigned: for signed ones oneDNN has no fast kernel on processors with AVX512-VNNI alone. They come from
+    torch's kernel for tables of embeddings, in one pass; it puts both numbers behind them, where the weight is zero.
+    """
 
     scale: Tensor
+    sums: Tensor
     bias: Tensor
 
-    def __init__(self, linear: nn.Linear, *, lowest: float | None = None):
-        """lowest: a number that no input is below, where inputs are not spread evenly around zero: all levels then lie
-        above it, and what it adds to the products is part of the bias.
-        """
+    def __init__(self, linear: nn.Linear):
         super().__init__()
         quantized = quantize(linear.weight.detach())
-        bias = linear.bias.detach().float()
-        if lowest is not None:
-            bias = bias + lowest * quantized.restored().sum(dim=1)
-        self.lowest = lowest
-        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(quantized.levels, None), persistent=False)
+        levels = nn.functional.pad(quantized.levels, (0, BEHIND))
+        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(levels, None), persistent=False)
         self.register_buffer("scale", quantized.scale, persistent=False)
         self.register_buffer("zeros", torch.zeros(len(quantized.scale), dtype=torch.int64), persistent=False)
-        self.register_buffer("bias", bias, persistent=False)
+        self.register_buffer("sums", quantized.restored().sum(dim=1), persistent=False)
+        self.register_buffer("bias", linear.bias.detach().float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
-        levels, scale = self._levels(x.flatten(0, -2))
+        rows = torch.ops.quantized.embedding_bag_byte_prepack(x.flatten(0, -2))
+        scale, lowest = rows[:, -BEHIND:].view(torch.float32).split(1, dim=1)
         products = torch.ops.onednn.qlinear_pointwise(
-            levels, 1.0, 0, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            rows, 1.0, 0, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        return torch.addcmul(self.bias, products, scale, out=products).view(*x.shape[:-1], -1)
-
-    def _levels(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, K) int8 or uint8, and (M, 1) what one level is worth."""
-        if self.lowest is None:
-            largest = torch.maximum(rows.amax(dim=1, keepdim=True), -rows.amin(dim=1, keepdim=True))
-            scale = largest.clamp_min_(TINY) / LEVELS
-            return (rows / scale).round_().to(torch.int8), scale
-        scale = (rows.amax(dim=1, keepdim=True) - self.lowest).clamp_min_(TINY) / (2 * LEVELS + 1)
-        return ((rows - self.lowest) / scale).round_().to(torch.uint8), scale
+        torch.addcmul(self.bias, products, scale, out=products).addcmul_(lowest, self.sums)
+        return products.view(*x.shape[:-1], -1)
 
 
-def with_int8_products(module: nn.Module, *, lowest: dict[str, float]) -> nn.Module:
-    """Put `Int8Linear` in the place of all linear layers of `module`, which is changed and returned.
-
-    lowest: a number that no input of the layers of this name is below.
-    """
+def with_int8_products(module: nn.Module, *, but: Collection[nn.Module] = ()) -> nn.Module:
+    """Put `Int8Linear` in the place of all other linear layers of `module`, which is changed and returned."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear(child, lowest=lowest.get(name)))
+            if isinstance(child, nn.Linear) and child not in but:
+                setattr(parent, name, Int8Linear(child))
     return module
 
 
 def multiplies_int8(device: torch.device) -> bool:
-    """True for processors with AVX512-VNNI or AMX under a torch that has oneDNN's kernel for them."""
-    return device.type == "cpu" and (has_vnni() or has_amx()) and hasattr(torch.ops.onednn, "qlinear_prepack")
+    """True for processors with AVX512-VNNI or AMX under a torch that has the kernels for them."""
+    has_kernels = hasattr(torch.ops.onednn, "qlinear_prepack") and hasattr(
+        torch.ops.quantized, "embedding_bag_byte_prepack"
+    )
+    return device.type == "cpu" and (has_vnni() or has_amx()) and has_kernels
 
 
 def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Tensor]:

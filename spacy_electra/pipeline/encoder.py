@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.attention import Block, Blocks, Padding, up_to
 from spacy_electra.model.dropout import Dropout
-from spacy_electra.model.encoder import GELU_MINIMUM, Encoder, EncoderShape
-from spacy_electra.model.fused import fuses_products, with_fused_blocks
-from spacy_electra.model.int8 import compressed, linear_weights, with_int8_products
-from spacy_electra.model.precision import INT8, PRECISIONS
+from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
+from spacy_electra.model.int8 import compressed, linear_weights
+from spacy_electra.model.precision import INT8, PRECISIONS, fastest_dtype
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.finetuning import FineTuning
@@ -172,8 +172,9 @@ class EncoderShim(TorchShim):
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
+        assert isinstance(module, Encoder)
         if dtype == torch.int8:
-            return with_int8_products(module, lowest={"down": GELU_MINIMUM})
+            return with_bytes(module, fastest=fastest_dtype(self.device))
         lowered = super().lower(module, dtype)
         assert isinstance(lowered, Encoder)
         return with_fused_blocks(lowered) if fuses_products(self.device, dtype) else lowered
