@@ -11,6 +11,7 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,11 @@ class WordPiece:
         self.cased = not is_uncased(tokenizer.normalizer)
         self._spaces_part_words = _spaces_part_words(tokenizer)
         self._known: dict[str, bytes] = {}  # stretches between spaces -> their pieces as int32
-        self.fingerprint = hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Another for every tokenizer: the SHA-256 of `to_json`, in hexadecimal."""
+        return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """Pieces of each text with character offsets into it; a text of white space alone has none.

@@ -1,15 +1,36 @@
-"""A module's weights with their description as one message of bytes, and back."""
+"""A module's weights with their description as one message of bytes, and back.
+
+A message is the checksum of what follows, the length of the description, the description as JSON, and the weights as a
+safetensors file. Loading copies them once, whatever else the message passes through: fresh memory costs more time than
+what is written into it.
+"""
 
 from dataclasses import dataclass
 from hashlib import sha256
+from math import prod
 from typing import Any
 
+import numpy as np
 import srsly
-from safetensors.torch import load as load_safetensors
+import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from spacy_electra.model.int8 import expanded
+
+CHECKSUM = sha256().digest_size
+LENGTH = 8  # bytes of a length, lowest first, here and in safetensors
+ALIGNMENT = 64  # bytes, as torch's own memory has it
+DTYPES = {  # safetensors' names of what modules hold
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 @dataclass(frozen=True)
@@ -21,23 +42,47 @@ class SavedWeights:
 
 
 def pack(saved: SavedWeights) -> bytes:
-    """One message; the weights as safetensors with their checksum."""
-    if saved.weights is None:
-        return srsly.msgpack_dumps({"description": saved.description, "weights": None})
-    data = save_safetensors({name: tensor.cpu().contiguous() for name, tensor in saved.weights.items()})
-    message = {"description": saved.description, "weights": data, "sha256": sha256(data).hexdigest()}
-    return srsly.msgpack_dumps(message)
+    """One message."""
+    description = srsly.json_dumps(saved.description).encode("utf8")
+    content = len(description).to_bytes(LENGTH, "little") + description
+    if saved.weights is not None:
+        content += save_safetensors({name: tensor.cpu().contiguous() for name, tensor in saved.weights.items()})
+    return sha256(content).digest() + content
 
 
 def unpack(data: bytes) -> SavedWeights:
     """What `pack` put into a message, weights that were made smaller in float32 again.
 
-    Raises ValueError for weights that differ from their checksum.
+    Raises ValueError for a message that differs from its checksum.
     """
-    message = srsly.msgpack_loads(data)
-    if message["weights"] is None:
-        return SavedWeights(description=message["description"], weights=None)
-    if message.get("sha256", None) not in (None, sha256(message["weights"]).hexdigest()):
+    content = memoryview(data)[CHECKSUM:]
+    if sha256(content).digest() != data[:CHECKSUM]:
         raise ValueError("the saved weights differ from their checksum.")
-    weights = {name: tensor.clone() for name, tensor in load_safetensors(message["weights"]).items()}
-    return SavedWeights(description=message["description"], weights=expanded(weights))
+    description, weights = _after_length(content)
+    return SavedWeights(
+        description=srsly.json_loads(bytes(description).decode("utf8")),
+        weights=expanded(_tensors(weights)) if len(weights) else None,
+    )
+
+
+def _after_length(data: memoryview) -> tuple[memoryview, memoryview]:
+    """So many bytes as the length at the beginning says, and the rest."""
+    end = LENGTH + int.from_bytes(data[:LENGTH], "little")
+    return data[LENGTH:end], data[end:]
+
+
+def _tensors(data: memoryview) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; they share nothing with `data`, and no storage with each other."""
+    header, content = _after_length(data)
+    memory = np.empty(len(content) + ALIGNMENT, dtype=np.uint8)  # numpy asks for large pages
+    memory = memory[-memory.ctypes.data % ALIGNMENT :][: len(content)]
+    memory[:] = np.frombuffer(content, dtype=np.uint8)
+    entries = srsly.json_loads(bytes(header).decode("utf8"))
+    return {name: _tensor(memory, **entry) for name, entry in entries.items() if name != "__metadata__"}
+
+
+def _tensor(memory: np.ndarray, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+    """One entry of a safetensors header, where its bytes lie."""
+    if not prod(shape):
+        return torch.empty(shape, dtype=DTYPES[dtype])
+    return torch.frombuffer(memory, dtype=DTYPES[dtype], offset=data_offsets[0], count=prod(shape)).view(shape)

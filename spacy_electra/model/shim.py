@@ -116,8 +116,8 @@ class TorchShim(Shim):
             return self.module
         with self._lock:
             if self._lowered is None or self._lowered[:2] != (self.version, dtype):
-                lowered = copy.deepcopy(self.module) if self.is_plain else self.plain_module()
-                self._lowered = (self.version, dtype, self.lower(lowered.requires_grad_(False), dtype))
+                lowered = _copied(self.module, dtype) if self.is_plain else self.plain_module().requires_grad_(False)
+                self._lowered = (self.version, dtype, self.lower(lowered, dtype))
             return self._lowered[2]
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -255,6 +255,13 @@ class TorchShim(Shim):
             raise ValueError(f"the saved weights do not fit this model, load them with its own: {error}") from None
         self.set_module(module)
         return self
+
+
+def _copied(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A module without gradients whose parameters are those of `module` in `dtype`, shared where that is no change."""
+    kept = dtype if dtype.is_floating_point else torch.float32
+    lowered = {id(p): nn.Parameter(p.detach().to(kept), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, dict(lowered))
 
 
 def no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:

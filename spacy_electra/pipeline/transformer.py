@@ -13,7 +13,6 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 
 from spacy_electra.model.dropout import TorchDropout
-from spacy_electra.model.huggingface import load_encoder
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
@@ -142,6 +141,8 @@ def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = 
 
 
 def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
+    from spacy_electra.model.huggingface import load_encoder  # which a saved pipeline does not need to load
+
     shim, settings = encoder_of(model), settings_of(model)
     if not shim.has_encoder:
         if settings.name is None:
