@@ -67,11 +67,13 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
+        self.long_dtype: torch.dtype | None = None  # as `attend` takes it, for predictions
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        return self.output(attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop))
+        mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop, long_dtype=self.long_dtype)
+        return self.output(mixed)
 
 
 class FeedForward(nn.Module):

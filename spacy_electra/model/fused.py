@@ -70,14 +70,14 @@ def with_bytes(encoder: Encoder, *, fastest: torch.dtype) -> Encoder:
     """Let an encoder, which is changed and returned, multiply bytes, but for the first product of its first block.
 
     That decides where the block looks; rounded, it moves single pieces as far as all others do. fastest: the type that
-    the processor is fastest in beside bytes.
+    the processor is fastest in beside bytes, in which long rows attend.
     """
-    first = encoder.body.blocks[0]
-    assert isinstance(first, Block)
-    attention = first.attention
-    with_int8_products(encoder, but=[attention.qkv])
+    attentions = [block.attention for block in encoder.body.blocks if isinstance(block, Block)]
+    with_int8_products(encoder, but=[attentions[0].qkv])
     if fuses_products(torch.device("cpu"), fastest):
-        attention.add_module("qkv", PackedLinear(attention.qkv))
+        attentions[0].add_module("qkv", PackedLinear(attentions[0].qkv))
+        for attention in attentions:
+            attention.long_dtype = fastest
     return encoder
 
 

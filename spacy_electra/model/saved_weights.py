@@ -20,7 +20,6 @@ from spacy_electra.model.int8 import expanded
 
 CHECKSUM = sha256().digest_size
 LENGTH = 8  # bytes of a length, lowest first, here and in safetensors
-ALIGNMENT = 64  # bytes, as torch's own memory has it
 DTYPES = {  # safetensors' names of what modules hold
     "F64": torch.float64,
     "F32": torch.float32,
@@ -74,8 +73,7 @@ def _after_length(data: memoryview) -> tuple[memoryview, memoryview]:
 def _tensors(data: memoryview) -> dict[str, Tensor]:
     """The tensors of a safetensors file; they share nothing with `data`, and no storage with each other."""
     header, content = _after_length(data)
-    memory = np.empty(len(content) + ALIGNMENT, dtype=np.uint8)  # numpy asks for large pages
-    memory = memory[-memory.ctypes.data % ALIGNMENT :][: len(content)]
+    memory = torch.empty(len(content), dtype=torch.uint8).numpy()  # numpy's own waits for large pages
     memory[:] = np.frombuffer(content, dtype=np.uint8)
     entries = srsly.json_loads(bytes(header).decode("utf8"))
     return {name: _tensor(memory, **entry) for name, entry in entries.items() if name != "__metadata__"}
