@@ -116,12 +116,12 @@ class TorchShim(Shim):
             return self.module
         with self._lock:
             if self._lowered is None or self._lowered[:2] != (self.version, dtype):
-                lowered = _copied(self.module, dtype) if self.is_plain else self.plain_module().requires_grad_(False)
+                lowered = _sharing(self.module) if self.is_plain else self.plain_module().requires_grad_(False)
                 self._lowered = (self.version, dtype, self.lower(lowered, dtype))
             return self._lowered[2]
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
-        """The module, which may be changed, in the precision of predictions; for subclasses that know other kinds."""
+        """The module, which may be changed but not its tensors, in the precision of predictions; for subclasses."""
         return module.to(dtype)
 
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
@@ -257,11 +257,10 @@ class TorchShim(Shim):
         return self
 
 
-def _copied(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A module without gradients whose parameters are those of `module` in `dtype`, shared where that is no change."""
-    kept = dtype if dtype.is_floating_point else torch.float32
-    lowered = {id(p): nn.Parameter(p.detach().to(kept), requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, dict(lowered))
+def _sharing(module: nn.Module) -> nn.Module:
+    """A module without gradients on the same weights; what makes it smaller puts others in their place."""
+    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, dict(shared))
 
 
 def no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:

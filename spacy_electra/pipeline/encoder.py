@@ -175,9 +175,7 @@ class EncoderShim(TorchShim):
         assert isinstance(module, Encoder)
         if dtype == torch.int8:
             return with_bytes(module, fastest=fastest_dtype(self.device))
-        lowered = super().lower(module, dtype)
-        assert isinstance(lowered, Encoder)
-        return with_fused_blocks(lowered) if fuses_products(self.device, dtype) else lowered
+        return super().lower(with_fused_blocks(module) if fuses_products(self.device, dtype) else module, dtype)
 
     def stored(self) -> dict[str, Tensor]:
         weights = super().stored()
