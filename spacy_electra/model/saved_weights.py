@@ -49,7 +49,7 @@ def pack(saved: SavedWeights) -> bytes:
     return sha256(content).digest() + content
 
 
-def unpack(data: bytes) -> SavedWeights:
+def unpack(data: bytes | memoryview) -> SavedWeights:
     """What `pack` put into a message, weights that were made smaller in float32 again.
 
     Raises ValueError for a message that differs from its checksum.

@@ -243,7 +243,7 @@ class TorchShim(Shim):
             return pack(SavedWeights(description={}, weights=None))
         return pack(SavedWeights(description=self.describe(), weights=self.stored()))
 
-    def from_bytes(self, data: bytes) -> "TorchShim":
+    def from_bytes(self, data: bytes | memoryview) -> "TorchShim":
         """Take over what `to_bytes` gave. Raises ValueError for damaged weights, and those that fit no such module."""
         saved = unpack(data)
         if saved.weights is None:

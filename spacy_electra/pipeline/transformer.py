@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import srsly
 import torch
 from confection import ConfigValidationError
 from spacy.tokens import Doc
@@ -26,6 +27,7 @@ from spacy_electra.pipeline.windows import check_windows, room_and_stride
 logger = logging.getLogger(__name__)
 
 CPU_GROUP_COST, GPU_GROUP_COST = 64, 4096  # slots of padding that attention computes in the time of one more group
+SHIM, NO_SHIM = b"\xa5shims\x91\x91\xc6", b"\xa5shims\x91\x90"  # msgpack: one shim of so many bytes, none
 INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
 
@@ -47,7 +49,8 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
     def from_bytes(self, bytes_data: bytes) -> "TransformerModel":
         """Take over what `to_bytes` gave. Raises ValueError where the bytes are damaged or of another model."""
         try:
-            super().from_bytes(bytes_data)
+            message = _read_in_place(bytes_data)
+            super().from_bytes(bytes_data) if message is None else self.from_dict(message)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"the weights of the transformer component cannot be read: {str(error).rstrip('.')}. "
@@ -55,6 +58,19 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
                 f"copy it again, or install its package again."
             ) from error
         return self
+
+
+def _read_in_place(data: bytes) -> dict[str, Any] | None:
+    """thinc's message of a model with one shim, whose bytes, the last of the message, are a view of `data`.
+
+    What thinc does by itself, but for a copy of all weights. None where the message looks otherwise.
+    """
+    begin = data.find(SHIM) + len(SHIM) + 4
+    if begin < len(SHIM) + 4 or begin + int.from_bytes(data[begin - 4 : begin], "big") != len(data):
+        return None
+    message: dict[str, Any] = srsly.msgpack_loads(data[: begin - 4 - len(SHIM)] + NO_SHIM)
+    message["shims"] = [[memoryview(data)[begin:]]]
+    return message
 
 
 def electra_transformer(

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import spacy
+import srsly
 from spacy.tokens import Doc
 from thinc.api import Model, reduce_mean
 
@@ -39,6 +40,10 @@ def answers(nlp, texts=TEXTS):
     docs = list(nlp.pipe(texts))
     scores = nlp.get_pipe("tagger").model.predict(docs)
     return [[t.tag_ for t in doc] for doc in docs], np.concatenate(scores)
+
+
+def vectors(nlp):
+    return nlp.get_pipe("transformer").predict([nlp.make_doc(text) for text in TEXTS]).vectors
 
 
 def assert_differ(a, b):
@@ -87,6 +92,23 @@ def test_bytes_there_and_back(trained, untrained):
     assert_differ(trained, untrained)
     assert_agree(trained, untrained.from_bytes(data))
     assert untrained.get_pipe("transformer").to_bytes() == trained.get_pipe("transformer").to_bytes()
+
+
+def test_weights_are_read_where_they_lie_in_the_message(trained, untrained, monkeypatch):
+    """thinc would copy them once more."""
+    data = trained.get_pipe("transformer").model.to_bytes()
+    monkeypatch.setattr(Model, "from_bytes", None)
+    assert_differ(trained, untrained)
+    untrained.get_pipe("transformer").model.from_bytes(data)
+    np.testing.assert_array_equal(*(vectors(nlp) for nlp in (trained, untrained)))
+
+
+def test_a_message_in_another_order_is_read_as_thinc_reads_it(trained, untrained):
+    message = srsly.msgpack_loads(trained.get_pipe("transformer").model.to_bytes())
+    assert list(message)[-1] == "shims"
+    data = srsly.msgpack_dumps(dict(reversed(message.items())))
+    untrained.get_pipe("transformer").model.from_bytes(data)
+    np.testing.assert_array_equal(*(vectors(nlp) for nlp in (trained, untrained)))
 
 
 def test_a_copy_agrees_until_one_learns(trained, examples_of):
