@@ -68,7 +68,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
         rows = torch.ops.quantized.embedding_bag_byte_prepack(x.flatten(0, -2))
-        scale, lowest = rows[:, -BEHIND:].view(torch.float32).split(1, dim=1)
+        scale, lowest = rows[:, -BEHIND:].contiguous().view(torch.float32).split(1, dim=1)
         products = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, 0, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )

@@ -51,11 +51,12 @@ def test_what_was_rounded_is_rounded_to_itself():
 
 
 @has_units
+@pytest.mark.parametrize("inputs", [48, 30])
 @pytest.mark.parametrize("shift", [0.0, 3.0, -3.0])  # on both sides of zero, above it, below it
-def test_the_product_is_that_of_the_rounded_numbers(shift):
+def test_the_product_is_that_of_the_rounded_numbers(shift, inputs):
     """Worked out in float64 from levels of the weight, and of each row from its lowest number to its highest."""
-    linear = made()
-    x = torch.randn(20, 48, generator=torch.Generator().manual_seed(1)) + shift
+    linear = made(inputs=inputs)
+    x = torch.randn(20, inputs, generator=torch.Generator().manual_seed(1)) + shift
     weight = quantize(linear.weight).restored().double()
     lowest = x.amin(1, keepdim=True)
     scale = (x.amax(1, keepdim=True) - lowest) / 255
