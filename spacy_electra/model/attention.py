@@ -146,7 +146,7 @@ def _attend(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout | None) ->
 
 def _softmax(scores: Tensor) -> Tensor:
     """Over the last dimension; in half precision torch takes longer than for float32 and both conversions."""
-    return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
 
 
 def _parts(qkv: Tensor, heads: int) -> Tensor:
@@ -165,6 +165,6 @@ def _fused_dtype(qkv: Tensor) -> torch.dtype | None:
         return qkv.dtype
     if torch.is_grad_enabled():
         return None
-    if has_amx():
+    if has_amx() or qkv.dtype == torch.float64:
         return qkv.dtype
     return torch.float32 if qkv.shape[1] <= SHORT else None

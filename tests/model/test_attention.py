@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 def attention_of_row(qkv, length):
     """softmax(q k' / sqrt(C)) v of the first `length` pieces, written out."""
-    q, k, v = qkv[:length].float().view(length, 3, HEADS, WIDTH // HEADS).permute(1, 2, 0, 3)
+    q, k, v = qkv[:length].double().view(length, 3, HEADS, WIDTH // HEADS).permute(1, 2, 0, 3)
     weights = (q @ k.transpose(1, 2) / (WIDTH // HEADS) ** 0.5).softmax(-1)
     return (weights @ v).transpose(0, 1).reshape(length, WIDTH)
 
@@ -34,7 +34,9 @@ def block_of(lengths):
 
 
 @pytest.mark.parametrize("with_gradient", [False, True])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)]
+)
 def test_each_row_of_a_block_attends_to_itself_alone(dtype, tolerance, with_gradient):
     lengths = [[5, 7], [3, 3, 3], [2, 80]]
     pieces = sum(map(sum, lengths))
@@ -45,7 +47,7 @@ def test_each_row_of_a_block_attends_to_itself_alone(dtype, tolerance, with_grad
     begin = 0
     for length in chain(*lengths):
         expected = attention_of_row(qkv[begin:], length)
-        torch.testing.assert_close(mixed[begin : begin + length].float(), expected, atol=tolerance, rtol=0)
+        torch.testing.assert_close(mixed[begin : begin + length].double(), expected, atol=tolerance, rtol=0)
         begin += length
     assert (mixed[begin:] == 0).all()
     assert len(mixed) == pieces + 4
