@@ -43,10 +43,13 @@ class SavedWeights:
 def pack(saved: SavedWeights) -> bytes:
     """One message."""
     description = srsly.json_dumps(saved.description).encode("utf8")
-    content = len(description).to_bytes(LENGTH, "little") + description
+    parts = [len(description).to_bytes(LENGTH, "little"), description]
     if saved.weights is not None:
-        content += save_safetensors({name: tensor.cpu().contiguous() for name, tensor in saved.weights.items()})
-    return sha256(content).digest() + content
+        parts.append(save_safetensors({name: tensor.cpu().contiguous() for name, tensor in saved.weights.items()}))
+    checksum = sha256()
+    for part in parts:
+        checksum.update(part)
+    return b"".join([checksum.digest(), *parts])
 
 
 def unpack(data: bytes | memoryview) -> SavedWeights:
