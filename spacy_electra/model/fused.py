@@ -2,6 +2,7 @@
 
 torch's own linear layer writes the bias, reads it back and adds the product; then GELU and the residual sum each read
 and write everything again. oneDNN does all of it where the product is still at hand. Its kernels have no gradient.
+Also which products of an encoder are of bytes, and which stay in bfloat16 beside them.
 """
 
 import torch

@@ -259,8 +259,8 @@ class TorchShim(Shim):
 
 def _sharing(module: nn.Module) -> nn.Module:
     """A module without gradients on the same weights; what makes it smaller puts others in their place."""
-    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, dict(shared))
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, shared)
 
 
 def no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:

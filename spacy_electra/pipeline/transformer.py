@@ -50,7 +50,10 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
         """Take over what `to_bytes` gave. Raises ValueError where the bytes are damaged or of another model."""
         try:
             message = _read_in_place(bytes_data)
-            super().from_bytes(bytes_data) if message is None else self.from_dict(message)
+            if message is None:
+                super().from_bytes(bytes_data)
+            else:
+                self.from_dict(message)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"the weights of the transformer component cannot be read: {str(error).rstrip('.')}. "
