@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import re
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -59,8 +59,11 @@ class WordPiece:
     pickles, and in a process that another started it works on one thread.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, source: str = "the tokenizer") -> None:
-        """Take over `tokenizer`; `source` names it in the ValueError raised where it cannot serve ELECTRA."""
+    def __init__(self, tokenizer: Tokenizer, numbers: Mapping[str, int], *, source: str) -> None:
+        """Take over `tokenizer`, whose pieces have the `numbers`.
+
+        `source` names it in the ValueError raised where it cannot serve ELECTRA.
+        """
         if not isinstance(tokenizer.model, models.WordPiece):
             raise ValueError(
                 f"{source} is a {type(tokenizer.model).__name__} tokenizer, expected WordPiece as in BERT and ELECTRA: "
@@ -69,7 +72,6 @@ class WordPiece:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
-        numbers = tokenizer.get_vocab(with_added_tokens=True)
         self._tokenizer = tokenizer
         check_special(numbers, source)
         self.special = Special(**{role: numbers[piece] for role, piece in SPECIAL_PIECES.items()})
@@ -144,7 +146,7 @@ class WordPiece:
     def from_json(cls, text: str) -> "WordPiece":
         """The object whose `to_json` gave the text. Raises ValueError where it is no tokenizer, or no WordPiece."""
         source = "the tokenizer JSON"
-        return cls(parse_tokenizer(text, source=source), source=source)
+        return cls(*parse_tokenizer(text, source=source), source=source)
 
     def __reduce__(self) -> tuple[Callable[[str], "WordPiece"], tuple[str]]:
         return WordPiece.from_json, (self.to_json(),)
@@ -162,8 +164,8 @@ class WordPiece:
 
         Raises FileNotFoundError where there is neither, ValueError where one cannot be used; both name the file.
         """
-        tokenizer, source = read_tokenizer(Path(directory))
-        return cls(tokenizer, source=source)
+        tokenizer, numbers, source = read_tokenizer(Path(directory))
+        return cls(tokenizer, numbers, source=source)
 
 
 def train_wordpiece(
@@ -201,7 +203,8 @@ def train_wordpiece(
             min_frequency,
         )
     numbers = {piece: number for number, piece in enumerate(vocabulary)}
-    return WordPiece(assemble(numbers, normalizer, source="the trained vocabulary"))
+    source = "the trained vocabulary"
+    return WordPiece(assemble(numbers, normalizer, source=source), numbers, source=source)
 
 
 def _spaces_part_words(tokenizer: Tokenizer) -> bool:

@@ -5,6 +5,7 @@ safetensors file. Loading copies them once, whatever else the message passes thr
 what is written into it.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
@@ -58,12 +59,16 @@ def unpack(data: bytes | memoryview) -> SavedWeights:
     Raises ValueError for a message that differs from its checksum.
     """
     content = memoryview(data)[CHECKSUM:]
-    if sha256(content).digest() != data[:CHECKSUM]:
+    description, file = _after_length(content)
+    header, weights = _after_length(file)
+    with ThreadPoolExecutor(max_workers=1) as another:  # both let go of the interpreter
+        checksum = another.submit(lambda: sha256(content).digest())
+        memory = _copied(weights)
+    if checksum.result() != data[:CHECKSUM]:
         raise ValueError("the saved weights differ from their checksum.")
-    description, weights = _after_length(content)
     return SavedWeights(
         description=srsly.json_loads(bytes(description).decode("utf8")),
-        weights=expanded(_tensors(weights)) if len(weights) else None,
+        weights=expanded(_tensors(bytes(header), memory)) if len(file) else None,
     )
 
 
@@ -73,12 +78,15 @@ def _after_length(data: memoryview) -> tuple[memoryview, memoryview]:
     return data[LENGTH:end], data[end:]
 
 
-def _tensors(data: memoryview) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; they share nothing with `data`, and no storage with each other."""
-    header, content = _after_length(data)
-    memory = torch.empty(len(content), dtype=torch.uint8).numpy()  # numpy's own waits for large pages
-    memory[:] = np.frombuffer(content, dtype=np.uint8)
-    entries = srsly.json_loads(bytes(header).decode("utf8"))
+def _copied(data: memoryview) -> np.ndarray:
+    memory = torch.empty(len(data), dtype=torch.uint8).numpy()  # numpy's own waits for large pages
+    memory[:] = np.frombuffer(data, dtype=np.uint8)
+    return memory
+
+
+def _tensors(header: bytes, memory: np.ndarray) -> dict[str, Tensor]:
+    """The tensors that the header of a safetensors file finds in `memory`; no two share a storage."""
+    entries = srsly.json_loads(header.decode("utf8"))
     return {name: _tensor(memory, **entry) for name, entry in entries.items() if name != "__metadata__"}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer, models
 from transformers import ElectraTokenizer, ElectraTokenizerFast
 
 from spacy_electra.data.rows import Special
+from spacy_electra.data.tokenizer_files import parse_tokenizer
 from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
 
 ENGLISH = [
@@ -124,7 +126,7 @@ def test_ids_alone_are_those_with_offsets(uncased: WordPiece, text: str) -> None
 def test_ids_alone_are_those_with_offsets_where_a_piece_holds_a_space(uncased: WordPiece) -> None:
     tokenizer = Tokenizer.from_str(uncased.to_json())
     tokenizer.add_tokens(["replaced token"])
-    extended = WordPiece(tokenizer)
+    extended = WordPiece.from_json(tokenizer.to_str())
     ids = extended.encode_ids(["the replaced token"])[0]
     assert ids.tolist() == extended.encode(["the replaced token"])[0].ids.tolist()
     assert ids[-1] == uncased.size == extended.size - 1
@@ -250,11 +252,44 @@ def test_files_that_cannot_serve_are_refused_by_name(tmp_path: Path, name: str, 
         WordPiece.load(tmp_path)
 
 
+def changed(tokenizer: WordPiece, change: Callable[[dict[str, Any]], None]) -> str:
+    state = json.loads(tokenizer.to_json())
+    change(state)
+    return json.dumps(state)
+
+
+NEW_PIECE = {"id": 3, "content": "the token", "special": False, "normalized": True, "lstrip": False, "rstrip": False}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: None,
+        lambda state: state.update(added_tokens=state["added_tokens"][:3]),
+        lambda state: state["added_tokens"].append(NEW_PIECE | {"single_word": False, "id": 220}),
+        lambda state: state["added_tokens"].append(NEW_PIECE | {"single_word": True, "id": 6, "content": "a"}),
+        lambda state: state["model"].update(
+            unk_token="[PAD]", continuing_subword_prefix="@", max_input_chars_per_word=3
+        ),
+        lambda state: state["model"].pop("type"),
+        lambda state: state.update(pre_tokenizer=None, post_processor=None, decoder=None, normalizer=None),
+    ],
+)
+def test_a_tokenizer_json_is_read_as_the_library_reads_it(
+    uncased: WordPiece, change: Callable[[dict[str, Any]], None]
+) -> None:
+    text = changed(uncased, change)
+    tokenizer, numbers = parse_tokenizer(text, source="the text")
+    reference = Tokenizer.from_str(text)
+    assert tokenizer.to_str() == reference.to_str()
+    assert numbers == reference.get_vocab(with_added_tokens=True)
+    assert tokenizer.encode("the token of abacus").tokens == reference.encode("the token of abacus").tokens
+
+
 def test_numbers_with_gaps_are_refused(uncased: WordPiece) -> None:
-    state = json.loads(uncased.to_json())
-    del state["model"]["vocab"][uncased.vocabulary[100]]
+    text = changed(uncased, lambda state: state["model"]["vocab"].pop(uncased.vocabulary[100]))
     with pytest.raises(ValueError, match="has 219 pieces but numbers up to 219"):
-        WordPiece.from_json(json.dumps(state))
+        WordPiece.from_json(text)
 
 
 def test_a_directory_without_tokenizer_says_what_was_expected(tmp_path: Path) -> None:
