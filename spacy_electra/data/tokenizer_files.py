@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ _NORMALIZER_KEYS = {  # tokenizer_config.json -> BertNormalizer
 _MODEL_KEYS = ("unk_token", "continuing_subword_prefix", "max_input_chars_per_word")
 
 
-def assemble(vocabulary: Mapping[str, int], normalizer: normalizers.Normalizer, *, source: str) -> Tokenizer:
+@dataclass(frozen=True)
+class NumberedTokenizer:
+    """A tokenizer as it was made or read."""
+
+    tokenizer: Tokenizer
+    numbers: Mapping[str, int]  # of all its pieces
+    source: str  # its name in messages
+
+
+def assemble(vocabulary: Mapping[str, int], normalizer: normalizers.Normalizer, *, source: str) -> NumberedTokenizer:
     """BERT's tokenizer over the pieces and their numbers. Raises ValueError naming `source` without [CLS] and [SEP]."""
     model = models.WordPiece(
         dict(vocabulary),
@@ -41,7 +51,7 @@ def assemble(vocabulary: Mapping[str, int], normalizer: normalizers.Normalizer, 
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
     tokenizer.add_special_tokens(list(SPECIAL_PIECES.values()))
-    return tokenizer
+    return NumberedTokenizer(tokenizer, vocabulary, source)
 
 
 def check_special(vocabulary: Mapping[str, int], source: str) -> None:
@@ -92,8 +102,8 @@ def is_uncased(normalizer: normalizers.Normalizer | None) -> bool:
     return normalizer is not None and normalizer.normalize_str("A") != "A"
 
 
-def read_tokenizer(directory: Path) -> tuple[Tokenizer, dict[str, int], str]:
-    """A directory's tokenizer, the numbers of its pieces, and the name of the file it was read from.
+def read_tokenizer(directory: Path) -> NumberedTokenizer:
+    """A directory's tokenizer, whose source is the file it was read from.
 
     Reads `tokenizer.json`, or else `vocab.txt`. As in Hugging Face's `ElectraTokenizerFast`, lower-casing, accents and
     Chinese follow `tokenizer_config.json` where that differs from `tokenizer.json`. Raises FileNotFoundError where
@@ -102,25 +112,21 @@ def read_tokenizer(directory: Path) -> tuple[Tokenizer, dict[str, int], str]:
     whole, pieces = directory / "tokenizer.json", directory / "vocab.txt"
     settings = _read_settings(directory / "tokenizer_config.json")
     if whole.is_file():
-        tokenizer, numbers = parse_tokenizer(_read(whole), source=str(whole))
-        _follow(settings, tokenizer, source=str(whole))
-        return tokenizer, numbers, str(whole)
+        found = parse_tokenizer(_read(whole), source=str(whole))
+        _follow(settings, found)
+        return found
     if pieces.is_file():
-        numbers = _read_vocabulary(pieces)
-        return assemble(numbers, bert_normalizer(settings), source=str(pieces)), numbers, str(pieces)
+        return assemble(_read_vocabulary(pieces), bert_normalizer(settings), source=str(pieces))
     raise FileNotFoundError(
         f"{directory} holds no tokenizer, expected a directory with tokenizer.json or vocab.txt: give the one that "
         "`spacy electra train-tokenizer` wrote, or a Hugging Face ELECTRA directory."
     )
 
 
-def parse_tokenizer(text: str, *, source: str) -> tuple[Tokenizer, dict[str, int]]:
-    """The tokenizer of the content of a `tokenizer.json`, with the numbers of all its pieces.
-
-    Raises ValueError naming `source` where it is none.
-    """
+def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
+    """The tokenizer of the content of a `tokenizer.json`. Raises ValueError naming `source` where it is none."""
     try:
-        quick = _with_vocabulary_apart(text)
+        quick = _with_vocabulary_apart(text, source=source)
         if quick is not None:
             return quick
         tokenizer = Tokenizer.from_str(text)
@@ -129,11 +135,11 @@ def parse_tokenizer(text: str, *, source: str) -> tuple[Tokenizer, dict[str, int
             f"{source} is no tokenizer.json that the library tokenizers can read ({error}): "
             "copy it again, or upgrade tokenizers where a newer version wrote it."
         ) from error
-    return tokenizer, tokenizer.get_vocab(with_added_tokens=True)
+    return NumberedTokenizer(tokenizer, tokenizer.get_vocab(with_added_tokens=True), source)
 
 
-def _with_vocabulary_apart(text: str) -> tuple[Tokenizer, dict[str, int]] | None:
-    """What `parse_tokenizer` gives, in half the time: Python reads the many pieces, `tokenizers` the rest.
+def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | None:
+    """What `parse_tokenizer` gives, in two thirds of the time: Python reads the many pieces, `tokenizers` the rest.
 
     None where that could give another tokenizer: one of another kind, or with pieces beside its model's.
     """
@@ -142,25 +148,26 @@ def _with_vocabulary_apart(text: str) -> tuple[Tokenizer, dict[str, int]] | None
         model, added = content["model"], content["added_tokens"]
         numbers: dict[str, int] = model["vocab"]
         named = {model["unk_token"]: numbers[model["unk_token"]]}
-        if model["type"] != "WordPiece" or any(numbers[token["content"]] != token["id"] for token in added):
+        named |= {token["content"]: token["id"] for token in added}
+        if model["type"] != "WordPiece" or any(numbers[piece] != number for piece, number in named.items()):
             return None
     except (ValueError, KeyError, TypeError):
         return None
-    named |= {token["content"]: token["id"] for token in added}
     tokenizer = Tokenizer.from_str(json.dumps(content | {"model": model | {"vocab": named}}))
     settings = {key: getattr(tokenizer.model, key) for key in _MODEL_KEYS}
     tokenizer.model = models.WordPiece(numbers, **settings)
-    return tokenizer, numbers
+    return NumberedTokenizer(tokenizer, numbers, source)
 
 
-def _follow(settings: Mapping[str, Any], tokenizer: Tokenizer, *, source: str) -> None:
+def _follow(settings: Mapping[str, Any], found: NumberedTokenizer) -> None:
     """Let tokenizer_config.json overrule the normaliser, as Hugging Face does."""
+    tokenizer = found.tokenizer
     if not isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
         return
     has = _settings_of(tokenizer.normalizer)
     differing = {key: settings[key] for key in has if key in settings and settings[key] != has[key]}
     if differing:
-        logger.warning("%s disagrees with its tokenizer_config.json, which counts: %s", source, differing)
+        logger.warning("%s disagrees with its tokenizer_config.json, which counts: %s", found.source, differing)
         clean = {"clean_text": tokenizer.normalizer.clean_text}
         given = {ours: (has | differing)[key] for key, ours in _NORMALIZER_KEYS.items()}
         tokenizer.normalizer = normalizers.BertNormalizer(**clean, **given)

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import re
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -22,6 +22,7 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers
 
 from spacy_electra.data.rows import Special
 from spacy_electra.data.tokenizer_files import (
+    NumberedTokenizer,
     assemble,
     bert_normalizer,
     check_special,
@@ -59,11 +60,9 @@ class WordPiece:
     pickles, and in a process that another started it works on one thread.
     """
 
-    def __init__(self, tokenizer: Tokenizer, numbers: Mapping[str, int], *, source: str) -> None:
-        """Take over `tokenizer`, whose pieces have the `numbers`.
-
-        `source` names it in the ValueError raised where it cannot serve ELECTRA.
-        """
+    def __init__(self, made: NumberedTokenizer) -> None:
+        """Take over a tokenizer. Raises ValueError where it cannot serve ELECTRA."""
+        tokenizer, numbers, source = made.tokenizer, made.numbers, made.source
         if not isinstance(tokenizer.model, models.WordPiece):
             raise ValueError(
                 f"{source} is a {type(tokenizer.model).__name__} tokenizer, expected WordPiece as in BERT and ELECTRA: "
@@ -145,8 +144,7 @@ class WordPiece:
     @classmethod
     def from_json(cls, text: str) -> "WordPiece":
         """The object whose `to_json` gave the text. Raises ValueError where it is no tokenizer, or no WordPiece."""
-        source = "the tokenizer JSON"
-        return cls(*parse_tokenizer(text, source=source), source=source)
+        return cls(parse_tokenizer(text, source="the tokenizer JSON"))
 
     def __reduce__(self) -> tuple[Callable[[str], "WordPiece"], tuple[str]]:
         return WordPiece.from_json, (self.to_json(),)
@@ -164,8 +162,7 @@ class WordPiece:
 
         Raises FileNotFoundError where there is neither, ValueError where one cannot be used; both name the file.
         """
-        tokenizer, numbers, source = read_tokenizer(Path(directory))
-        return cls(tokenizer, numbers, source=source)
+        return cls(read_tokenizer(Path(directory)))
 
 
 def train_wordpiece(
@@ -203,8 +200,7 @@ def train_wordpiece(
             min_frequency,
         )
     numbers = {piece: number for number, piece in enumerate(vocabulary)}
-    source = "the trained vocabulary"
-    return WordPiece(assemble(numbers, normalizer, source=source), numbers, source=source)
+    return WordPiece(assemble(numbers, normalizer, source="the trained vocabulary"))
 
 
 def _spaces_part_words(tokenizer: Tokenizer) -> bool:

@@ -279,11 +279,11 @@ def test_a_tokenizer_json_is_read_as_the_library_reads_it(
     uncased: WordPiece, change: Callable[[dict[str, Any]], None]
 ) -> None:
     text = changed(uncased, change)
-    tokenizer, numbers = parse_tokenizer(text, source="the text")
+    found = parse_tokenizer(text, source="the text")
     reference = Tokenizer.from_str(text)
-    assert tokenizer.to_str() == reference.to_str()
-    assert numbers == reference.get_vocab(with_added_tokens=True)
-    assert tokenizer.encode("the token of abacus").tokens == reference.encode("the token of abacus").tokens
+    assert found.tokenizer.to_str() == reference.to_str()
+    assert found.numbers == reference.get_vocab(with_added_tokens=True)
+    assert found.tokenizer.encode("the token of abacus").tokens == reference.encode("the token of abacus").tokens
 
 
 def test_numbers_with_gaps_are_refused(uncased: WordPiece) -> None:
