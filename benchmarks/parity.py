@@ -1,6 +1,7 @@
 """Whether the fast arithmetic trains like plain float32: the same steps in both, several seeds, curves and their gap.
 
 Takes a store and its tokenizer, runs `spacy electra pretrain` once for each precision and seed, and draws the losses.
+Needs the extra `report`.
 Example: python benchmarks/parity.py corpus/ewt/pretrain corpus/ewt/tokenizer training/parity --plot docs/parity.svg
 """
 
