@@ -45,7 +45,7 @@ def _factors(x: Tensor, rate: float) -> Tensor:
     processors). The rate is rounded to a multiple of 1 / LEVELS, and what makes up for it is that of the rounded rate.
     """
     dropped = min(round(rate * LEVELS), LEVELS - 1)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
     is_kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
     return is_kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
 

@@ -79,7 +79,7 @@ def _after_length(data: memoryview) -> tuple[memoryview, memoryview]:
 
 
 def _copied(data: memoryview) -> np.ndarray:
-    memory = torch.empty(len(data), dtype=torch.uint8).numpy()  # numpy's own waits for large pages
+    memory = torch.empty(len(data), dtype=torch.uint8, device="cpu").numpy()  # numpy's own waits for large pages
     memory[:] = np.frombuffer(data, dtype=np.uint8)
     return memory
 
@@ -93,5 +93,5 @@ def _tensors(header: bytes, memory: np.ndarray) -> dict[str, Tensor]:
 def _tensor(memory: np.ndarray, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
     """One entry of a safetensors header, where its bytes lie."""
     if not prod(shape):
-        return torch.empty(shape, dtype=DTYPES[dtype])
+        return torch.empty(shape, dtype=DTYPES[dtype], device="cpu")
     return torch.frombuffer(memory, dtype=DTYPES[dtype], offset=data_offsets[0], count=prod(shape)).view(shape)

@@ -39,7 +39,8 @@ class TorchShim(Shim):
 
     An optimizer step that is asked for while a forward pass still waits for its backward pass is taken right after
     that backward pass: `nlp.update(examples, sgd=...)` asks the transformer before its listeners have answered.
-    A forward pass whose callback was dropped waits for nothing.
+    A pass waits for nothing once its callback was dropped, once it failed, or once a step was asked for and the next
+    forward pass begins without its answer: an exception that somebody keeps would otherwise hold all steps up.
     """
 
     precisions: Collection[str] = PRECISIONS  # that may be asked for, beside "auto"
@@ -132,18 +133,20 @@ class TorchShim(Shim):
         a step is taken.
         """
         dtype = self.chosen_precision.training
-        ticket = _Ticket()
-        self._waiting.add(ticket)
+        if self._asked is not None:
+            self._waiting.clear()
         with torch.enable_grad(), torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             outputs = (self.training_forward or self.forward)(self.module, inputs)
+        ticket = _Ticket()
+        self._waiting.add(ticket)
 
         def backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
+            self._waiting.discard(ticket)
             gradients = [torch.ones_like(root) for root in roots] if gradients is None else gradients
             if dtype == torch.float16:
                 gradients = self._scale().enlarge(gradients)
             learned = [root.requires_grad for root in roots]  # not where all that it hangs on is frozen
             torch.autograd.backward(list(compress(roots, learned)), list(compress(gradients, learned)))
-            self._waiting.discard(ticket)
             if not self._waiting:
                 self._step()
 
@@ -156,6 +159,12 @@ class TorchShim(Shim):
 
         Raises ValueError for an optimizer that is no Adam, as `Hyperparameters.of` does.
         """
+        if not isinstance(optimizer, Optimizer):  # nlp.rehearse gives a function that gathers gradients
+            self.forget_gradients()
+            raise ValueError(
+                f"the ELECTRA encoder of a component needs an optimizer for a step, but got a "
+                f"{type(optimizer).__name__}, as nlp.rehearse gives: exclude the component there."
+            )
         self._asked = (optimizer, Hyperparameters.of(optimizer))
         if not self._waiting:
             self._step()
@@ -221,7 +230,9 @@ class TorchShim(Shim):
         self._forget()
 
     def to_device(self, device_type: str, device_id: int) -> None:
-        """Move the weights; the optimizer begins afresh. device_type: thinc's "cpu", "gpu" or "mps"."""
+        """Move the weights, if any; the optimizer begins afresh. device_type: thinc's "cpu", "gpu" or "mps"."""
+        if self._model is None:
+            return
         self.module.to(torch.device(f"cuda:{device_id}") if device_type == "gpu" else torch.device(device_type))
         self._forget()
 

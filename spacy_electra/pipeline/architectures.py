@@ -77,8 +77,9 @@ def build_tok2vec_electra(
 ) -> Model[list[Doc], list[Floats2d]]:
     """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
 
-    pooling: how the vectors of a token's pieces become one. grad_factor: of the gradients that reach the encoder.
-    The rest as for `build_electra_transformer`.
+    pooling: how the vectors of a token's pieces become one; white space has none, so it must know what to do then, as
+    `reduce_mean.v1` and `reduce_sum.v1` do. grad_factor: of the gradients that reach the encoder. The rest as for
+    `build_electra_transformer`.
     """
     transformer = build_electra_transformer(
         name=name,

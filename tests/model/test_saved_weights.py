@@ -28,6 +28,13 @@ def test_what_is_packed_comes_back():
         torch.testing.assert_close(after.weights[name], weight, rtol=0, atol=0)
 
 
+def test_another_default_device_changes_nothing():
+    message = pack(saved())
+    with torch.device("meta"):
+        weights = unpack(message).weights
+    assert {weight.device.type for weight in weights.values()} == {"cpu"}
+
+
 def test_a_module_without_weights_comes_back_without():
     assert unpack(pack(SavedWeights(description={}, weights=None))) == SavedWeights(description={}, weights=None)
 

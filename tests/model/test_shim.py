@@ -114,6 +114,45 @@ def test_a_dropped_forward_pass_holds_nothing_up(shim, optimizer):
     assert weights(shim) != before
 
 
+@pytest.mark.parametrize("failing", ["forward", "backward"])
+def test_a_failed_pass_holds_nothing_up_while_its_exception_is_kept(shim, optimizer, failing):
+    before = weights(shim)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    register = shim.module.register_forward_hook
+    handle = (register if failing == "forward" else shim.module.weight.register_hook)(fail)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        update(shim, [1.0, 1.0])
+    handle.remove()
+    update(shim, [3.0, -4.0])
+    shim.finish_update(optimizer)
+    assert kept.value.__traceback__ is not None
+    assert weights(shim) != before
+
+
+def test_a_pass_that_a_step_waited_for_in_vain_holds_up_no_further_one(shim, optimizer):
+    before = weights(shim)
+    given_up = shim.begin_update(torch.tensor([[1.0, 1.0]]))
+    shim.finish_update(optimizer)
+    assert weights(shim) == before
+    update(shim, [3.0, -4.0])
+    assert weights(shim) == pytest.approx([1 - FIRST_STEP, 2 + FIRST_STEP, 0.5 - FIRST_STEP], rel=1e-4)
+    assert given_up
+
+
+def test_a_function_that_gathers_gradients_is_no_optimizer(shim, optimizer):
+    update(shim, [3.0, -4.0])
+    with pytest.raises(ValueError, match=r"nlp\.rehearse"):
+        shim.finish_update(lambda key, weights, gradient: (weights, gradient))
+    assert all(p.grad is None for p in shim.module.parameters())
+
+
+def test_without_weights_there_is_nothing_to_move():
+    TorchShim(None, forward=run).to_device("cpu", 0)
+
+
 def test_a_step_without_gradients_changes_nothing(shim):
     before = weights(shim)
     shim.finish_update(adamw_v1(LEARN_RATE, L2=0.5))
