@@ -105,6 +105,8 @@ def _join(paths: list[Path], pieces: WordPiece, out_dir: Path, *, num_shards: in
     if missing_parts(out_dir, shares) and (out_dir / MANIFEST).exists() and not overwrite:
         _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir)
         msg.info("The store is whole already: nothing to join.")
+        if left := [folder for folder in shares.parts(out_dir) if folder.exists()]:
+            msg.warn(f"What is left of parts stays, {left[0]} for one: remove {left[0].parent} if no job fills it.")
         return
     with bar(joined_pieces(out_dir, shares), what="join", unit=" pieces") as progress:
         manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)

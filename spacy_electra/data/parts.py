@@ -112,6 +112,7 @@ def join_parts(
             manifest = builder.write(pairs, skipped=_skipped_of(parts))
     del parts, pairs  # Windows removes no file that is mapped
     for folder in shares.parts(out_dir):
+        (folder / MANIFEST).unlink()  # first, so that what an interruption leaves is no part
         shutil.rmtree(folder)
     if not any((out_dir / PARTS).iterdir()):
         (out_dir / PARTS).rmdir()

@@ -11,6 +11,8 @@ import pytest
 import spacy
 from spacy.tokens import DocBin
 
+from spacy_electra.cli.documents import corpus_files
+from spacy_electra.data.parts import share_out
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -174,6 +176,8 @@ def test_two_jobs_and_a_join_write_the_store_of_one(
     assert {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.*")} == alone
     assert not (tmp_path / "store" / "parts").exists()
     assert "whole already" in electra(*command, "--num-shards", 2, "--join")
+    share_out(corpus_files([texts]), jobs=2).part(tmp_path / "store", 1).mkdir(parents=True)
+    assert "What is left of parts stays" in electra(*command, "--num-shards", 2, "--join")
 
 
 @pytest.mark.parametrize(

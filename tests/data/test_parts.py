@@ -1,5 +1,6 @@
 """A store built by several jobs: who reads what, and that the joined store is that of one job, byte for byte."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import read_documents
 from spacy_electra.data.parts import Shares, join_parts, missing_parts, share_out
+from spacy_electra.data.shards import PARTS
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
@@ -85,6 +87,26 @@ def test_a_join_that_was_interrupted_goes_on_to_the_same_bytes(
         Store.open(folder)
     join_parts(tokenizer, folder, shares, shard_pieces=SHARD)
     assert content(folder) == content(tmp_path / "alone")
+
+
+def test_what_an_interrupted_removal_leaves_is_no_part(
+    tmp_path: Path, tokenizer: WordPiece, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "joined"
+    shares = build_parts(files, tokenizer, folder, jobs=2)
+    remove = shutil.rmtree
+
+    def stop(part: Path, **settings: bool) -> None:
+        if part.parent.name != PARTS:
+            return remove(part, **settings)
+        next(part.glob("shard-*")).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", stop)
+    with pytest.raises(KeyboardInterrupt):
+        join_parts(tokenizer, folder, shares, shard_pieces=SHARD)
+    assert Store.open(folder).manifest.pieces == 19
+    assert missing_parts(folder, shares) == [0]
 
 
 def test_parts_that_are_missing_are_named(tmp_path: Path, tokenizer: WordPiece, files: list[str]) -> None:
