@@ -29,6 +29,7 @@ def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float)
         count = torch.cuda.device_count()
         if gpu_id >= count:
             raise ValueError(f"--gpu-id {gpu_id} asks for a GPU that is not there: this machine has 0 to {count - 1}.")
+        torch.cuda.set_device(gpu_id)  # or whatever takes no device would open the first card as well
         torch.cuda.set_per_process_memory_fraction(memory_fraction, gpu_id)
         return torch.device("cuda", gpu_id)
     if gpu_id == 0 and torch.backends.mps.is_available():

@@ -109,13 +109,25 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"])
 
 
+def ranks_here() -> int:
+    """How many processes torchrun started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_launched() else 1
+
+
 def join() -> Ranks:
-    """Meet the other processes that torchrun started; alone where there are none."""
+    """Meet the other processes that torchrun started; alone where there are none. Raises ConnectionError."""
     if not is_launched():
         return Ranks()
     if not dist.is_initialized():
-        with _contact():
+        try:
             dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        except RuntimeError as error:
+            place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+            raise ConnectionError(
+                f"rank {os.environ.get('RANK', '?')} did not meet the others at {place}, so nothing has begun: one of "
+                f"them ended before, and its own message says why, or torchrun was not started on every machine with "
+                f"the same --nnodes and --rdzv-endpoint. ({error})"
+            ) from error
     return Ranks(rank=dist.get_rank(), size=dist.get_world_size())
 
 

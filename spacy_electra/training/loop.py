@@ -138,7 +138,8 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     in_a_row, skipped = skipped_steps(task)
     check_skipped(in_a_row, state, most=task.settings.most_skips)
     losses = state.sums.means()
-    scores = evaluate_dev(task)
+    shim = shim_of(task.model)
+    scores = within_memory(task.portion, lambda: evaluate_dev(task), forget=lambda: forget_passes(shim))
     check_finite({**losses, "the dev set": scores["loss"]}, state)
     counts = facts.progress >= BEST_COUNTS_FROM
     is_best = counts and (state.best_loss is None or scores["loss"] < state.best_loss)
@@ -147,7 +148,7 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
         seconds=task.ranks.spread_number(time.monotonic() - begun),
         best_loss=scores["loss"] if is_best else state.best_loss,
     )
-    norm = shim_of(task.model).gradient_norm
+    norm = shim.gradient_norm
     assert norm is not None  # a step was taken
     evaluation = Evaluation(losses=losses, scores=scores, gradient_norm=float(norm), is_best=is_best, skipped=skipped)
     return replace(facts, state=state, progress=task.progress(state), evaluation=evaluation)
@@ -218,6 +219,7 @@ def settle_portion(task: Task, state: State) -> None:
         fit = rows_that_fit(lambda count: _kept(task, count), free=free, most=most)
         rows = even_portion(most, most=fit)
     task.portion.rows = task.ranks.least(min(most, rows))
+    shim_of(task.model).adamw_for(task.optimizer)  # its moments before the first pass, which may be done again
 
 
 def _kept(task: Task, count: int) -> int:

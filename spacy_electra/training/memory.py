@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.training.container import memory_left
+from spacy_electra.training.distributed import ranks_here
 
 logger = logging.getLogger("spacy_electra")
 
@@ -20,7 +21,7 @@ SHARE = 0.4  # of the free memory, for what a forward pass keeps: the backward p
 AUTO = -1
 
 Result = TypeVar("Result")
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # the last by cuBLAS and cuDNN
 
 
 class NoRoom(ValueError):
@@ -64,7 +65,7 @@ def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Calla
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a class of its own for graphics cards; its CPU allocator and its compiler say so only in words."""
+    """torch has a class of its own for what its allocator for CUDA lacks; all else says so only in words."""
     is_told = any(words in str(error) for words in OUT_OF_MEMORY)
     return is_told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
@@ -74,6 +75,8 @@ def free_unused() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
@@ -124,7 +127,10 @@ def kept_bytes(forward: Callable[[], object], module: nn.Module) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on `device`, what torch holds in reserve included; a container's limit counts."""
+    """Bytes that are free on `device`, what torch holds in reserve included; a container's limit counts.
+
+    The ranks of one machine that compute on its processor take equal parts.
+    """
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         allowed = int(torch.cuda.get_per_process_memory_fraction(device) * torch.cuda.mem_get_info(device)[1])
@@ -133,4 +139,4 @@ def free_memory(device: torch.device) -> int:
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     import psutil  # a machine that computes on a graphics card may lack it
 
-    return min(int(psutil.virtual_memory().available), memory_left())
+    return min(int(psutil.virtual_memory().available), memory_left()) // ranks_here()

@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -82,6 +83,22 @@ def test_a_process_on_its_own_exchanges_nothing() -> None:
     assert alone == Ranks(rank=0, size=1)
     assert alone.spread_state(state) is state
     assert (alone.any(True), alone.any(False)) == (True, False)
+
+
+def test_ranks_that_never_met_hear_of_no_lost_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("spacy_electra.training.distributed.PATIENCE", timedelta(seconds=1))
+    with pytest.raises(
+        ConnectionError, match=r"rank 1 did not meet the others at 127\.0\.0\.1:1, so nothing has begun"
+    ):
+        join()
 
 
 def test_fewer_rows_than_ranks_are_refused(make_task) -> None:

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.training.loop import Task, _kept, pretrain, settle_portion, train_step
-from spacy_electra.training.memory import Portion, even_portion, kept_bytes, rows_that_fit, step_bytes, within_memory
+from spacy_electra.training.memory import (
+    Portion,
+    even_portion,
+    free_memory,
+    is_out_of_memory,
+    kept_bytes,
+    rows_that_fit,
+    step_bytes,
+    within_memory,
+)
 from spacy_electra.training.state import State
 
 MakeTask = Callable[..., Task]
@@ -69,6 +78,21 @@ def test_a_single_row_that_does_not_fit_ends_with_what_to_do() -> None:
         within_memory(Portion(1), work, forget=lambda: None)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA driver error: out of memory",
+        "Triton Error [CUDA]: out of memory",
+        "MPS backend out of memory (MPS allocated: 9.00 GB, other allocations: 0 bytes, max allowed: 9.07 GB).",
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_whoever_runs_out_of_memory_is_understood(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
     def work() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -101,6 +125,50 @@ def test_a_step_that_runs_out_of_memory_ends_as_one_in_smaller_portions(
     after = weights_of(small)
     for name, weights in weights_of(large).items():
         torch.testing.assert_close(weights, after[name], rtol=1e-4, atol=1e-6)
+
+
+def test_moments_have_their_place_before_the_first_pass(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task()
+    shim = shim_of(task.model)
+    begin, placed = shim.begin_update, []
+
+    def begin_and_look(inputs: object) -> object:
+        placed.append(shim._adamw is not None)
+        return begin(inputs)
+
+    monkeypatch.setattr(shim, "begin_update", begin_and_look)
+    next(pretrain(task, State()))
+    assert placed == [True]
+
+
+def test_scores_that_run_out_of_memory_are_taken_with_fewer_rows(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, plain = make_task(max_steps=1), make_task(max_steps=1)
+    *_, expected = pretrain(plain, State())
+    shim = shim_of(task.model)
+    predict, passes = shim.predict, []
+
+    def predict_in_little_memory(inputs: object) -> object:
+        passes.append(len(inputs[0].rows))  # type: ignore[index]
+        if passes[-1] > 2:
+            raise out_of_memory()
+        return predict(inputs)
+
+    monkeypatch.setattr(shim, "predict", predict_in_little_memory)
+    *_, facts = pretrain(task, State())
+    assert passes[:2] == [4, 2]
+    assert facts.evaluation is not None
+    assert expected.evaluation is not None
+    assert facts.evaluation.scores == pytest.approx(expected.evaluation.scores, rel=1e-4)
+
+
+def test_ranks_on_one_processor_take_equal_parts_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spacy_electra.training.memory.memory_left", lambda: 4000)
+    assert free_memory(torch.device("cpu")) == 4000
+    for name, value in {"WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4, "LOCAL_RANK": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    assert free_memory(torch.device("cpu")) == 1000
 
 
 def test_a_run_remembers_its_rows_at_once(make_task: MakeTask) -> None:
