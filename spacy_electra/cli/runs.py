@@ -22,4 +22,9 @@ def model_folder(name: str, *, best: bool = False) -> str:
 def config_beside(folder: Path) -> Path | None:
     """The config of the run that a model's folder, or one inside it, belongs to; None where there is none."""
     found = (place / "config.cfg" for place in (folder, *folder.absolute().parents[:2]))
-    return next((path for path in found if path.is_file()), None)
+    return next((path for path in found if path.is_file() and not _is_of_a_pipeline(path)), None)
+
+
+def _is_of_a_pipeline(config: Path) -> bool:
+    """spaCy's own configs have the same name, and a project may hold one above its models."""
+    return "[nlp]" in config.read_text(encoding="utf8", errors="replace").splitlines()

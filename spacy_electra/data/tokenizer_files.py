@@ -19,6 +19,8 @@ _NORMALIZER_KEYS = {  # tokenizer_config.json -> BertNormalizer
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+_BERTS = ("ElectraTokenizer", "BertTokenizer", "DistilBertTokenizer", "MobileBertTokenizer", "PreTrainedTokenizer")
+_USUAL_PARTS = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}  # of BERT for Japanese
 _MODEL_KEYS = ("unk_token", "continuing_subword_prefix", "max_input_chars_per_word")
 
 
@@ -116,6 +118,7 @@ def read_tokenizer(directory: Path) -> NumberedTokenizer:
         _follow(settings, found)
         return found
     if pieces.is_file():
+        _check_kind(settings, source=str(directory / "tokenizer_config.json"))
         return assemble(_read_vocabulary(pieces), bert_normalizer(settings), source=str(pieces))
     raise FileNotFoundError(
         f"{directory} holds no tokenizer, expected a directory with tokenizer.json or vocab.txt: give the one that "
@@ -157,6 +160,19 @@ def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | Non
     settings = {key: getattr(tokenizer.model, key) for key in _MODEL_KEYS}
     tokenizer.model = models.WordPiece(numbers, **settings)
     return NumberedTokenizer(tokenizer, numbers, source)
+
+
+def _check_kind(settings: Mapping[str, Any], *, source: str) -> None:
+    """Raise ValueError, naming `source`, where a vocabulary belongs to a tokenizer that cuts texts in another way."""
+    kind = str(settings.get("tokenizer_class") or "ElectraTokenizer")
+    parts = {key: settings.get(key) or usual for key, usual in _USUAL_PARTS.items()}
+    if kind.removesuffix("Fast") not in _BERTS or parts != _USUAL_PARTS:
+        told = ", ".join(f"{key}={value}" for key, value in {"tokenizer_class": kind, **parts}.items())
+        raise ValueError(
+            f"{source} describes another tokenizer than BERT's ({told}): its words and pieces would differ. Take an "
+            "ELECTRA or BERT model with the basic WordPiece tokenizer, or train one with `spacy electra "
+            "train-tokenizer`."
+        )
 
 
 def _follow(settings: Mapping[str, Any], found: NumberedTokenizer) -> None:

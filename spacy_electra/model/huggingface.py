@@ -41,6 +41,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+UNTIED = "generator_lm_head.weight"  # the word embeddings once more; Hugging Face can let it have other numbers
+
 Network = TypeVar("Network", bound=Electra | MaskedLanguageModel)
 
 PREFIX = "electra."  # before the encoder's names, where a head stands beside it
@@ -149,7 +151,7 @@ def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: 
     _take_positions(model, saved.shape.positions)
     _fill(model, embedding_names() | body_names(saved.shape, "discriminator"), saved)
     if isinstance(model, MaskedLanguageModel):
-        _fill_head(model, masked_head_names(), saved)
+        _fill_masked_head(model, saved)
     else:
         _fill_head(model, replaced_head_names(), saved)
         _load_generator(model, saved, find_generator(init, generator))
@@ -186,7 +188,7 @@ def _load_generator(model: Electra, discriminator: _Saved, folder: Path | None) 
         logger.warning("%s: its %s are not used, the discriminator's are.", folder, ", ".join(different))
     if not model.is_tied:
         _fill(model, body_names(saved.shape, "generator"), saved)
-    _fill_head(model, masked_head_names(), saved)
+    _fill_masked_head(model, saved)
 
 
 def _check_shape(wanted: EncoderShape, saved: _Saved) -> None:
@@ -209,6 +211,22 @@ def _take_positions(model: Electra | MaskedLanguageModel, positions: int) -> Non
     model.shape = replace(model.shape, positions=positions)
     if isinstance(model, Electra):
         model.generator_shape = replace(model.generator_shape, positions=positions)
+
+
+def _fill_masked_head(model: nn.Module, saved: _Saved) -> None:
+    _fill_head(model, masked_head_names(), saved)
+    (words,) = embedding_names()["embeddings.word.weight"]
+    if (
+        UNTIED in saved.weights
+        and words in saved.weights
+        and not torch.equal(saved.weights[UNTIED], saved.weights[words])
+    ):
+        logger.warning(
+            "%s: its %s differs from its word embeddings and is not used: guesses are scored by the word embeddings, "
+            "as in the paper.",
+            saved.folder,
+            UNTIED,
+        )
 
 
 def _fill_head(model: nn.Module, names: Names, saved: _Saved) -> None:

@@ -80,6 +80,11 @@ def test_the_config_of_a_run_is_found_from_its_models(run_dir: Path, tmp_path: P
     assert config_beside(tmp_path / "a" / "b" / "c") is None
 
 
+def test_the_config_of_a_pipeline_above_a_model_is_not_taken_for_that_of_its_run(tmp_path: Path):
+    (tmp_path / "config.cfg").write_text('[paths]\ntrain = null\n\n[nlp]\nlang = "en"\n')
+    assert config_beside(tmp_path / "models" / "electra") is None
+
+
 def test_hugging_face_reads_what_export_writes(electra: Invoke, tmp_path: Path, run_dir: Path):
     electra("export", run_dir, tmp_path / "out")
     ours, theirs = tmp_path / "out", run_dir / "model-last" / "discriminator"

@@ -252,6 +252,34 @@ def test_files_that_cannot_serve_are_refused_by_name(tmp_path: Path, name: str, 
         WordPiece.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tokenizer_class": "BertJapaneseTokenizer"},
+        {"tokenizer_class": "BertTokenizer", "word_tokenizer_type": "mecab"},
+        {"tokenizer_class": "ElectraTokenizer", "subword_tokenizer_type": "character"},
+    ],
+)
+def test_a_vocabulary_of_another_kind_of_tokenizer_is_refused(
+    tmp_path: Path, uncased: WordPiece, settings: dict[str, str]
+) -> None:
+    uncased.save(tmp_path)
+    without(tmp_path, "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json describes another tokenizer than BERT's"):
+        WordPiece.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [None, "BertTokenizerFast", "ElectraTokenizer"])
+def test_a_vocabulary_of_berts_tokenizer_is_read_by_any_of_its_names(
+    tmp_path: Path, uncased: WordPiece, kind: str | None
+) -> None:
+    uncased.save(tmp_path)
+    without(tmp_path, "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    assert WordPiece.load(tmp_path).vocabulary == uncased.vocabulary
+
+
 def changed(tokenizer: WordPiece, change: Callable[[dict[str, Any]], None]) -> str:
     state = json.loads(tokenizer.to_json())
     change(state)

@@ -337,6 +337,21 @@ def test_the_discriminators_embeddings_win_and_the_difference_is_logged(
     assert "LayerNorm" not in caplog.text
 
 
+@pytest.mark.parametrize(("change", "is_told"), [(0.0, False), (1.0, True)])
+def test_scores_of_a_generator_that_are_not_its_embeddings_are_logged_as_unused(
+    tokenizer: WordPiece, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: float, is_told: bool
+):
+    saved = electra()
+    save_discriminator(saved, tokenizer, tmp_path / "discriminator")
+    save_generator(saved, tokenizer, tmp_path / "generator")
+    path = tmp_path / "generator" / "model.safetensors"
+    weights = load_file(path)
+    weights["generator_lm_head.weight"] = weights["electra.embeddings.word_embeddings.weight"] + change
+    save_file(weights, path, metadata={"format": "pt"})
+    load_electra(str(tmp_path), electra(seed=1), tokenizer=tokenizer)
+    assert ("its generator_lm_head.weight differs from its word embeddings" in caplog.text) == is_told
+
+
 def test_a_masked_language_model_continues_with_its_head(tokenizer: WordPiece, tmp_path: Path):
     saved, fresh = randomized(MaskedLanguageModel(SHAPE)), randomized(MaskedLanguageModel(SHAPE), seed=1)
     save_discriminator(saved, tokenizer, tmp_path / "discriminator")
