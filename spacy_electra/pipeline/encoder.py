@@ -97,6 +97,7 @@ class EncoderShim(TorchShim):
         self._tokenizer: WordPiece | None = None
         self._names: np.ndarray | None = None
         self._steps = 0  # asked for since the weights came
+        self._is_rounded = False  # the weights are levels of bytes, and nobody was told yet what that means in training
 
     @property
     def has_encoder(self) -> bool:
@@ -138,6 +139,12 @@ class EncoderShim(TorchShim):
         self.cache = VectorCache(self.cache_mb)
 
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
+        if self._is_rounded:
+            logger.warning(
+                'weights_on_disk = "int8": these weights were rounded when they were saved, and will be again. Updates '
+                'that move them by less than half a level are lost then: train on with weights_on_disk = "fp32".'
+            )
+            self._is_rounded = False
         self.fine_tuning.begin(self.encoder)
         return super().begin_update(inputs)
 
@@ -167,7 +174,7 @@ class EncoderShim(TorchShim):
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_tokenizer", "_names", "fine_tuning", "weights_on_disk", "cache_mb", "_steps")
+        names = ("_tokenizer", "_names", "fine_tuning", "weights_on_disk", "cache_mb", "_steps", "_is_rounded")
         mine = {name: self.__dict__[name] for name in names}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
@@ -188,5 +195,6 @@ class EncoderShim(TorchShim):
 
     def rebuild(self, description: dict[str, Any]) -> nn.Module:
         self._set_tokenizer(WordPiece.from_json(description["tokenizer"]))
+        self._is_rounded = self.weights_on_disk == INT8
         with torch.device("meta"):
             return Encoder(EncoderShape(**description["shape"]))

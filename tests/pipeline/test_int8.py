@@ -72,6 +72,18 @@ def test_a_pipeline_saved_in_int8_learns_on(make_nlp, examples_of, tmp_path):
     assert (vectors(nlp) != before).any()
 
 
+@pytest.mark.parametrize(("on_disk", "warnings"), [("int8", 1), ("fp32", 0)])
+def test_training_on_rounded_weights_says_once_what_will_be_lost(
+    make_nlp, examples_of, tmp_path, caplog, on_disk, warnings
+):
+    make_nlp(weights_on_disk="int8").to_disk(tmp_path)
+    nlp = spacy.load(tmp_path, config={"components.transformer.model.weights_on_disk": on_disk})
+    optimizer = nlp.resume_training()
+    for _ in range(2):
+        nlp.update(examples_of(nlp), sgd=optimizer)
+    assert caplog.text.count("these weights were rounded") == warnings
+
+
 def test_another_kind_of_weights_on_disk_is_refused(make_nlp):
     with pytest.raises(ValueError, match="weights_on_disk must be one of fp32, int8, but got 'int4'"):
         make_nlp(weights_on_disk="int4")
