@@ -134,12 +134,15 @@ def test_a_failed_pass_holds_nothing_up_while_its_exception_is_kept(shim, optimi
 
 def test_a_pass_that_a_step_waited_for_in_vain_holds_up_no_further_one(shim, optimizer):
     before = weights(shim)
-    given_up = shim.begin_update(torch.tensor([[1.0, 1.0]]))
+    output, backprop = shim.begin_update(torch.tensor([[1.0, 1.0]]))
     shim.finish_update(optimizer)
     assert weights(shim) == before
     update(shim, [3.0, -4.0])
-    assert weights(shim) == pytest.approx([1 - FIRST_STEP, 2 + FIRST_STEP, 0.5 - FIRST_STEP], rel=1e-4)
-    assert given_up
+    after = weights(shim)
+    assert after == pytest.approx([1 - FIRST_STEP, 2 + FIRST_STEP, 0.5 - FIRST_STEP], rel=1e-4)
+    backprop([output], [torch.ones_like(output)])  # too late for that step, it counts in the next
+    assert weights(shim) == after
+    assert shim.module.weight.grad.tolist() == [[1.0, 1.0]]
 
 
 def test_a_function_that_gathers_gradients_is_no_optimizer(shim, optimizer):
@@ -149,8 +152,11 @@ def test_a_function_that_gathers_gradients_is_no_optimizer(shim, optimizer):
     assert all(p.grad is None for p in shim.module.parameters())
 
 
-def test_without_weights_there_is_nothing_to_move():
-    TorchShim(None, forward=run).to_device("cpu", 0)
+def test_a_shim_may_be_moved_before_its_weights_come():
+    empty = TorchShim(None, forward=run, precision="fp32")
+    empty.to_device("cpu", 0)
+    empty.set_module(linear())
+    assert weights(empty) == [1.0, 2.0, 0.5]
 
 
 def test_a_step_without_gradients_changes_nothing(shim):
