@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from thinc.optimizers import Optimizer
 from thinc.shims import Shim
-from thinc.util import get_torch_default_device
+from thinc.util import get_torch_default_device, torch2xp
 from torch import Tensor, nn
 
 from spacy_electra.model.loss_scale import LossScale
@@ -25,6 +25,7 @@ from spacy_electra.model.saved_weights import SavedWeights, pack, unpack
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
 Backprop = Callable[..., None]  # (roots, gradients=None)
+GatherGradients = Callable[[tuple[int, str], Any, Any], Any]  # (key, weights, gradient), arrays of thinc
 BeforeStep = Callable[[Sequence[nn.Parameter]], None]  # sees all gradients before they are clipped
 
 
@@ -154,20 +155,32 @@ class TorchShim(Shim):
 
     # Steps
 
-    def finish_update(self, optimizer: Optimizer) -> None:
+    def finish_update(self, optimizer: Optimizer | GatherGradients) -> None:
         """Take a step with the gradients gathered, now or as soon as no forward pass waits for its backward pass.
 
+        A function, which is what `nlp.rehearse` gives, gets each weight and its gradient now, as thinc's layers give it
+        theirs, and changes the weights in place: by thinc's own arithmetic, with moments apart from the steps' here.
         Raises ValueError for an optimizer that is no Adam, as `Hyperparameters.of` does.
         """
-        if not isinstance(optimizer, Optimizer):  # nlp.rehearse gives a function that gathers gradients
-            self.forget_gradients()
-            raise ValueError(
-                f"the ELECTRA encoder of a component needs an optimizer for a step, but got a "
-                f"{type(optimizer).__name__}, as nlp.rehearse gives: exclude the component there."
-            )
+        if not isinstance(optimizer, Optimizer):
+            self._give_gradients(optimizer)
+            return
         self._asked = (optimizer, Hyperparameters.of(optimizer))
         if not self._waiting:
             self._step()
+
+    def _give_gradients(self, take: GatherGradients) -> None:
+        learned = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
+        gradients = [p.grad for p in learned.values() if p.grad is not None]
+        is_lost = ~nn.utils.get_total_norm(gradients).isfinite()
+        if self._loss_scale is not None:
+            self._loss_scale.shrink(gradients)
+            self._loss_scale.learn(is_lost)
+        if not is_lost:
+            for (name, p), gradient in zip(learned.items(), gradients, strict=True):
+                take((self.id, name), torch2xp(p.detach()), torch2xp(gradient))
+        self.forget_gradients()
+        self.version = object()
 
     def forget_gradients(self) -> None:
         """Drop gradients gathered since the last step, and forward passes that wait for their backward pass."""

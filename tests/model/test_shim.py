@@ -145,11 +145,36 @@ def test_a_pass_that_a_step_waited_for_in_vain_holds_up_no_further_one(shim, opt
     assert shim.module.weight.grad.tolist() == [[1.0, 1.0]]
 
 
-def test_a_function_that_gathers_gradients_is_no_optimizer(shim, optimizer):
+def test_a_function_gets_weights_that_it_may_change_and_their_gradients(shim):
     update(shim, [3.0, -4.0])
-    with pytest.raises(ValueError, match=r"nlp\.rehearse"):
-        shim.finish_update(lambda key, weights, gradient: (weights, gradient))
+    got = {}
+
+    def take(key, weights, gradient):
+        got[key] = gradient.tolist()
+        weights -= 0.5 * gradient
+        return weights, gradient
+
+    shim.finish_update(take)
+    assert got == {(shim.id, "weight"): [[3.0, -4.0]], (shim.id, "bias"): [1.0]}
+    assert weights(shim) == [-0.5, 4.0, 0.0]
     assert all(p.grad is None for p in shim.module.parameters())
+
+
+def test_gradients_that_are_not_finite_are_given_to_no_function(shim):
+    update(shim, [3.0, float("inf")])
+    shim.finish_update(lambda key, weights, gradient: pytest.fail(f"{key} was given"))
+    assert all(p.grad is None for p in shim.module.parameters())
+
+
+def test_predictions_follow_what_a_function_changes_later():
+    shim, changed = TorchShim(linear(), forward=run, precision="bf16"), []
+    x = torch.tensor([[1.0, 1.0]], dtype=torch.bfloat16)
+    shim.predict(x)
+    update(shim, [1.0, 1.0])
+    shim.finish_update(lambda key, weights, gradient: changed.append(weights))
+    for array in changed:
+        array += 1.0
+    assert shim.predict(x).item() == 6.5
 
 
 def test_a_shim_may_be_moved_before_its_weights_come():

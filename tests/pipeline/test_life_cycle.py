@@ -198,6 +198,18 @@ def test_a_replaced_listener_learns_alone(trained, examples_of):
     assert not (private.predict(docs).vectors == before).all()
 
 
+def test_a_private_encoder_rehearses(trained, examples_of):
+    trained.replace_listeners("transformer", "tagger", ["model.tok2vec"])
+    (private,) = [node for node in trained.get_pipe("tagger").model.walk() if node.name == "electra_transformer"]
+    docs = [trained.make_doc(text) for text in TEXTS]
+    trained.resume_training()
+    optimizer = adamw_v1(1e-2)
+    before = private.predict(docs).vectors
+    for _ in range(6):  # in float16, as above
+        trained.rehearse(examples_of(trained), sgd=optimizer, exclude=["transformer"])
+    assert not (private.predict(docs).vectors == before).all()
+
+
 def test_initialize_reads_the_weights_once(nlp, examples_of):
     shim = encoder_of(nlp.get_pipe("transformer").model)
     module = shim.module
