@@ -52,8 +52,8 @@ def corpus(
         f"Wrote {counts.documents:,} documents of {len(modules):,} Python files: {counts.words:,} words, "
         f"{out_path.stat().st_size / 1e6:.1f} MB, {counts.repeated:,} repeated paragraphs left out, {out_path}"
     )
-    if counts.unparsable:
-        msg.warn(f"{counts.unparsable} files are no Python of this version and were passed over.")
+    if counts.unreadable:
+        msg.warn(f"{counts.unreadable} files cannot be read, or not as Python of this version, and were passed over.")
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _Counts:
     documents: int = 0
     words: int = 0
     repeated: int = 0  # paragraphs
-    unparsable: int = 0  # files
+    unreadable: int = 0  # files
 
 
 def _documents(modules: list[Module], counts: _Counts, *, min_words: int) -> Iterator[tuple[str, str]]:
@@ -72,7 +72,7 @@ def _documents(modules: list[Module], counts: _Counts, *, min_words: int) -> Ite
         for module, prose in zip(modules, read_modules(modules, min_words=min_words, processes=processes), strict=True):
             progress.update()
             if prose is None:
-                counts.unparsable += 1
+                counts.unreadable += 1
                 continue
             fresh = [paragraph for paragraph in dict.fromkeys(prose) if paragraph not in seen]
             counts.repeated += len(prose) - len(fresh)

@@ -7,10 +7,11 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, open_documents
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
-from spacy_electra.data.shards import MANIFEST
+from spacy_electra.data.shards import BUILDING, MANIFEST
 from spacy_electra.data.skipped import Skipped
+from spacy_electra.data.sources import total_bytes
 from spacy_electra.data.store import Store
 
 SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown ones are counted
@@ -18,7 +19,7 @@ SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown on
 
 @clear_errors
 def debug_data(
-    paths: list[Path] = typer.Argument(..., metavar="CORPUS...|STORE", help="Text, or the folder of a store"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...|STORE", help="Text, or the folder of a store"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
     verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),
@@ -29,20 +30,22 @@ def debug_data(
     Example:
       python -m spacy electra debug data corpus/software.jsonl
     """
-    if len(paths) == 1 and (paths[0] / MANIFEST).is_file():
-        _show_store(Store.open(paths[0]), verify=verify)
+    folder = Path(paths[0])
+    if len(paths) == 1 and any((folder / name).is_file() for name in (MANIFEST, BUILDING)):
+        _show_store(Store.open(folder), verify=verify)
     elif verify:
         raise ValueError(f"--verify checks a store, but {paths[0]} is none: it has no {MANIFEST}.")
     else:
         _show_corpus(paths, max_faults=max_faults, max_length=max_length)
 
 
-def _show_corpus(paths: list[Path], *, max_faults: int, max_length: int | None) -> None:
+def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None) -> None:
     skipped = Skipped()
     documents = words = characters = longest = 0
-    with bar(corpus_bytes(paths), what="read", unit="B") as progress:
+    files = corpus_files(paths)
+    with bar(total_bytes(files), what="read", unit="B") as progress:
         read = open_documents(
-            paths, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+            files, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
         )
         for document in read:
             documents += 1

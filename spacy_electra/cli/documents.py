@@ -1,6 +1,6 @@
 """Documents of a corpus for commands: what `data.corpus` reads, and spaCy's `.spacy` files, turned into text."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -9,78 +9,54 @@ from spacy.vocab import Vocab
 
 from spacy_electra.data.corpus import Document, read_documents
 from spacy_electra.data.skipped import EMPTY, Skipped
-from spacy_electra.data.sources import find_files, total_bytes
+from spacy_electra.data.sources import find_files, is_url
 
 SPACY = ".spacy"
 MAX_FAULTS = 1000  # broken lines and lines without text in a corpus, after which a command stops
 
 
+def corpus_files(paths: Iterable[str]) -> list[str]:
+    """The files and URLs that paths, folders, globs and URLs name, `.spacy` files last.
+
+    Raises FileNotFoundError or ValueError as `data.sources.find_files`.
+    """
+    return sorted(find_files(paths, other=SPACY), key=_is_bin)
+
+
 def open_documents(
-    paths: Iterable[Path],
+    files: Sequence[str],
     *,
     skipped: Skipped,
     max_faults: int,
     max_length: int | None = None,
+    may_be_empty: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
-    """Stream the documents of files, folders, globs and URLs; those of `.spacy` files come last.
+    """Stream the documents of what `corpus_files` found.
 
     skipped: is filled while reading. max_faults: faults put up with. max_length: characters of a document, None for no
-    limit; not of `.spacy` files. on_bytes: called with the bytes read since the last call, of `corpus_bytes`.
+    limit; not of `.spacy` files. may_be_empty: put up with no document at all, which files beside `.spacy` files may
+    always have. on_bytes: called with the bytes read since the last call, of `total_bytes`.
     Raises FileNotFoundError or ValueError as `data.corpus.read_documents`, and for a damaged `.spacy` file.
     """
-    texts, bins = _apart(paths)
-    reads = bool(texts or not bins)
-    plain = (
-        read_documents(texts, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=on_bytes)
-        if reads
-        else ()
+    texts = [name for name in files if not _is_bin(name)]
+    bins = [Path(name) for name in files if _is_bin(name)]
+    from_bins = _read_bins(bins, skipped, on_bytes or (lambda count: None))
+    if not texts:
+        return from_bins
+    plain = read_documents(
+        texts,
+        skipped=skipped,
+        max_faults=max_faults,
+        max_length=max_length,
+        may_be_empty=may_be_empty or bool(bins),
+        on_bytes=on_bytes,
     )
-    return chain(plain, _read_bins(bins, skipped, on_bytes or (lambda count: None)))
+    return chain(plain, from_bins)
 
 
-def corpus_files(paths: Iterable[Path]) -> list[str]:
-    """The files and URLs of a corpus in the order in which `open_documents` reads them."""
-    texts, bins = _apart(paths)
-    return [*(find_files(texts) if texts else ()), *map(str, bins)]
-
-
-def corpus_bytes(paths: Iterable[Path]) -> int | None:
-    """Size of the files of a corpus, None where a URL is among them."""
-    texts, bins = _apart(paths)
-    size = total_bytes(find_files(texts)) if texts else 0
-    return None if size is None else size + sum(path.stat().st_size for path in bins)
-
-
-def _apart(paths: Iterable[Path]) -> tuple[list[str], list[Path]]:
-    """The paths for `read_documents`, and the `.spacy` files, those in folders included."""
-    texts: list[str] = []
-    bins: list[Path] = []
-    for path in paths:
-        if path.suffix == SPACY:
-            if not path.is_file():
-                raise FileNotFoundError(f"there is no file {path}, expected Docs as `spacy convert` writes them.")
-            bins.append(path)
-            continue
-        inside = sorted(path.rglob(f"*{SPACY}")) if path.is_dir() else []
-        bins += inside
-        if not inside or _has_text(path):
-            texts.append(_as_typed(path))
-    return texts, bins
-
-
-def _has_text(folder: Path) -> bool:
-    try:
-        return bool(find_files([folder]))
-    except ValueError:
-        return False
-
-
-def _as_typed(path: Path) -> str:
-    """Path("https://x") has lost a slash."""
-    text = path.as_posix()
-    scheme, colon, rest = text.partition(":/")
-    return f"{scheme}://{rest}" if colon and len(scheme) > 1 and not rest.startswith("/") else text
+def _is_bin(name: str) -> bool:
+    return name.endswith(SPACY) and not is_url(name)
 
 
 def _read_bins(paths: list[Path], skipped: Skipped, on_bytes: Callable[[int], None]) -> Iterator[Document]:

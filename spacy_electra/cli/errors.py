@@ -51,7 +51,7 @@ def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None
         except (ValueError, OSError, ImportError, ClickException) as error:
             logger.debug("the command failed", exc_info=True)
             text = error.format_message() if isinstance(error, ClickException) else _message(error)
-            first, *lines = text.split("\n")
+            first, *lines = _printable(text).split("\n")
             if os.environ.get("RANK", "0") != "0":
                 time.sleep(WAIT_FOR_THE_FIRST)
             print("\n".join([Printer(no_print=True).fail(first), *lines]), file=sys.stderr)
@@ -65,10 +65,15 @@ def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None
 
 def warn(text: str) -> None:
     """Print a warning; lines after the first stay as they are."""
-    first, *lines = text.split("\n")
+    first, *lines = _printable(text).split("\n")
     msg.warn(first)
     for line in lines:
         print(line)
+
+
+def _printable(text: str) -> str:
+    """The text, without the half characters that names of files may have where the system's are no UTF-8."""
+    return text.encode("utf8", "backslashreplace").decode("utf8")
 
 
 def _message(error: Exception) -> str:
@@ -81,7 +86,7 @@ def _message(error: Exception) -> str:
 
 def _interrupted(command: str) -> str:
     what_stays = {
-        "tokenize": ": run it again, it goes on where it was",
+        "tokenize": ": run it again, it goes on where it was (not with --overwrite)",
         "pretrain": ": what it saved stays, go on with --resume",
         "train_tokenizer": ": nothing was written",
         "corpus": ": nothing was written",

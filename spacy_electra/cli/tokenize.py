@@ -6,19 +6,20 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, corpus_files, open_documents
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.building import build_store
-from spacy_electra.data.parts import join_parts, joined_pieces, missing_parts, share_out
+from spacy_electra.data.parts import Shares, join_parts, joined_pieces, missing_parts, remove_joined, share_out
 from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
 from spacy_electra.data.skipped import Skipped
+from spacy_electra.data.sources import total_bytes
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
 
 @clear_errors
 def tokenize(
-    paths: list[Path] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
     out_dir: Path = typer.Argument(..., help="Folder of the store"),
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer"),
     processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
@@ -52,14 +53,19 @@ def tokenize(
     if join:
         _join(paths, pieces, out_dir, num_shards=num_shards, overwrite=overwrite)
         return
-    shares, folder = None, out_dir
+    files, shares, folder = corpus_files(paths), None, out_dir
     if shard_index is not None:
-        shares = share_out(corpus_files(paths), jobs=num_shards)
-        paths, folder = [Path(name) for name in shares.files[shard_index]], shares.part(out_dir, shard_index)
+        shares = share_out(files, jobs=num_shards)
+        files, folder = list(shares.files[shard_index]), shares.part(out_dir, shard_index)
     skipped = Skipped()
-    with bar(corpus_bytes(paths), what="tokenize", unit="B") as progress:
+    with bar(total_bytes(files), what="tokenize", unit="B") as progress:
         documents = open_documents(
-            paths, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+            files,
+            skipped=skipped,
+            max_faults=max_faults,
+            max_length=max_length,
+            may_be_empty=shares is not None,
+            on_bytes=progress.update,
         )
         manifest = build_store(
             documents,
@@ -71,7 +77,8 @@ def tokenize(
             keep_digests=shares is not None,
         )
     if skipped.faults:
-        warn(f"{skipped}\n  all of it is listed in {folder / SKIPPED}")
+        listed = folder / SKIPPED
+        warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
     _tell(manifest, folder)
     if shares is not None:
         left = len(missing_parts(out_dir, shares))
@@ -100,17 +107,26 @@ def _check_folder(out_dir: Path, *, is_part: bool) -> None:
         raise ValueError(f"{out_dir} holds a finished store: give another folder, or replace it with --overwrite.")
 
 
-def _join(paths: list[Path], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
+def _join(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
     shares = share_out(corpus_files(paths), jobs=num_shards)
-    if missing_parts(out_dir, shares) and (out_dir / MANIFEST).exists() and not overwrite:
+    if not overwrite and _is_joined(out_dir, shares):
         _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir)
-        msg.info("The store is whole already: nothing to join.")
+        msg.info("The store is whole already: nothing to join. It was not compared with the corpus.")
         if left := [folder for folder in shares.parts(out_dir) if folder.exists()]:
             msg.warn(f"What is left of parts stays, {left[0]} for one: remove {left[0].parent} if no job fills it.")
         return
     with bar(joined_pieces(out_dir, shares), what="join", unit=" pieces") as progress:
         manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)
     _tell(manifest, out_dir)
+
+
+def _is_joined(out_dir: Path, shares: Shares) -> bool:
+    """Whether a store is there, and no part of this corpus that is still to go into one. Ends an earlier removal."""
+    if not (out_dir / MANIFEST).exists():
+        return False
+    if shares.joined(out_dir).exists():
+        remove_joined(out_dir, shares)
+    return len(missing_parts(out_dir, shares)) == len(shares.files)
 
 
 def _tell(manifest: Manifest, out_dir: Path) -> None:

@@ -6,16 +6,18 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_bytes, open_documents
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.skipped import Skipped
+from spacy_electra.data.sources import total_bytes
+from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
 from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
 from spacy_electra.model.hub import find_discriminator
 
 
 @clear_errors
 def train_tokenizer(
-    paths: list[Path] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
     out_dir: Path = typer.Argument(..., help="Folder for the tokenizer's files"),
     vocab_size: int = typer.Option(8000, "--vocab-size", "-n", min=10, help="Pieces of the vocabulary"),
     cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
@@ -37,17 +39,19 @@ def train_tokenizer(
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"the output {out_dir} is a file: give a folder for the tokenizer.")
-    if (out_dir / "tokenizer.json").exists() and not overwrite:
-        raise ValueError(f"{out_dir} holds a tokenizer already: add --overwrite, or give another folder.")
+    found = next((name for name in TOKENIZER_FILES if (out_dir / name).exists()), None)
+    if found and not overwrite:
+        raise ValueError(f"{out_dir} holds a tokenizer already ({found}): add --overwrite, or give another folder.")
     if source not in (None, "null"):
         tokenizer = WordPiece.load(find_discriminator(source))
         tokenizer.save(out_dir)
         msg.good(f"Took {tokenizer.size:,} {'cased' if tokenizer.cased else 'uncased'} pieces of {source}, {out_dir}")
         return
     skipped = Skipped()
-    with bar(corpus_bytes(paths), what="read", unit="B") as progress:
+    files = corpus_files(paths)
+    with bar(total_bytes(files), what="read", unit="B") as progress:
         documents = open_documents(
-            paths, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+            files, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
         )
         tokenizer = train_wordpiece(
             (document.text for document in documents), vocab_size=vocab_size, cased=cased, strip_accents=strip_accents

@@ -61,7 +61,7 @@ def build_store(
     progress: called with the number of documents and of pieces that are done since the last call.
     skipped: what the reader leaves out, complete when `documents` ends.
     overwrite: replace the store that is there, whatever it holds, once `documents` gives the first.
-    keep_digests: leave the files that `shards.read_digests` reads.
+    keep_digests: leave the files that `shards.read_digests` reads; such a part of a store may hold nothing.
     Returns what was written, the same bytes for the same input however often the build was interrupted.
     Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, where another process builds one
     there, and where there is no text.
@@ -97,7 +97,7 @@ class Builder:
         overwrite: bool = False,
         keep_digests: bool = False,
     ) -> None:
-        """keep_digests: leave the files that `read_digests` reads.
+        """keep_digests: leave the files that `read_digests` reads, and put up with no text at all.
 
         The rest as for `build_store`. Raises ValueError where the directory holds what this build cannot go on with.
         """
@@ -139,8 +139,9 @@ class Builder:
         before = _names_in(self.directory)
         try:
             first = next(pairs, None)
-            if first is not None:
+            if first is not None or self._keep_digests:
                 self._make_room()
+            if first is not None:
                 for shard in self._shards(chain([first], pairs)):
                     self.manifest = replace(self.manifest, shards=(*self.manifest.shards, shard))
                     self.manifest.write(self.directory / BUILDING)
@@ -174,7 +175,7 @@ class Builder:
     def _finish(self, skipped: Skipped) -> Manifest:
         """Join the document starts, list what was left out, write the manifest, remove what only the build needed."""
         directory, manifest = self.directory, replace(self.manifest, skipped=dict(skipped.counts))
-        if manifest.pieces == 0:
+        if manifest.pieces == 0 and not self._keep_digests:
             raise ValueError(
                 f"the corpus for {directory} has no text: {manifest.documents} documents without a piece, "
                 f"{sum(manifest.skipped.values())} left out by the reader {dict(manifest.skipped)}."
@@ -212,6 +213,7 @@ def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
     is_finished = (directory / MANIFEST).exists()
     path = directory / (MANIFEST if is_finished else BUILDING)
     if not path.exists():
+        _check_tokenizer(directory / TOKENIZER, fresh)
         return fresh
     found = Manifest.read(path)
     found.check_vocabulary(fresh.tokenizer, directory)
@@ -223,6 +225,15 @@ def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
             f"{fresh.shard_pieces}. Go on with {found.shard_pieces}, or start again with --overwrite."
         )
     return replace(found, shards=tuple(takewhile(lambda shard: is_whole(directory, found, shard), found.shards)))
+
+
+def _check_tokenizer(folder: Path, fresh: Manifest) -> None:
+    """Raise ValueError where the store's folder for its vocabulary is taken by another one, which no store made."""
+    if folder.is_dir() and any(folder.iterdir()) and WordPiece.load(folder).fingerprint != fresh.tokenizer:
+        raise ValueError(
+            f"{folder} holds another tokenizer, and a store keeps its own there: give another folder for the store, or "
+            f"replace that tokenizer with --overwrite."
+        )
 
 
 def _names_in(directory: Path) -> set[str] | None:

@@ -34,20 +34,24 @@ def read_documents(
     max_faults: int = 1000,
     min_length: int = 1,
     max_length: int | None = None,
+    may_be_empty: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of files, folders, globs and URLs, in the order of `sources.find_files`.
 
     skipped: is filled while reading. max_faults: broken lines, lines without text and documents that are too long or
     hold a NUL character that are put up with; one more stops. min_length, max_length: characters that a document needs
-    and may have, white space at its ends apart; None for no limit. on_bytes: called with the bytes of the files, as
-    stored, read since the last call (`sources.total_bytes` gives their sum).
+    and may have, white space at its ends apart; None for no limit. may_be_empty: put up with no document at all.
+    on_bytes: called with the bytes of the files, as stored, read since the last call (`sources.total_bytes` gives their
+    sum).
 
     Raises FileNotFoundError or ValueError: at once for paths that cannot be read; while reading for a file that is
     damaged or not UTF-8, for too many faults, and where no document is left.
     """
     limits = Limits(faults=skipped.faults + max_faults, shortest=max(min_length, 1), longest=max_length)
-    return _usable(find_files(paths), skipped, limits, on_bytes or (lambda count: None))
+    files = find_files(paths)
+    usable = _usable(files, skipped, limits, on_bytes or (lambda count: None))
+    return usable if may_be_empty else _at_least_one(usable, files, skipped)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Limits:
 
 def _usable(files: list[str], skipped: Skipped, limits: Limits, on_bytes: Callable[[int], None]) -> Iterator[Document]:
     """The documents with enough text; everything else into `skipped`."""
-    some, before = False, skipped.faults
+    before = skipped.faults
     for name in files:
         with open_source(name) as source:
             place = 0
@@ -72,9 +76,15 @@ def _usable(files: list[str], skipped: Skipped, limits: Limits, on_bytes: Callab
                     skipped.add(judged.reason, name, judged.line, judged.detail)
                     _check_faults(skipped, limits.faults, limits.faults - before)
                 else:
-                    some = True
                     yield Document(text=judged.text, source=name, line=judged.line)
             _report(source, place, on_bytes)
+
+
+def _at_least_one(documents: Iterator[Document], files: list[str], skipped: Skipped) -> Iterator[Document]:
+    some = False
+    for document in documents:
+        some = True
+        yield document
     if not some:
         raise ValueError(
             f"the corpus has no usable document, expected at least one with text in {', '.join(files[:3])}"

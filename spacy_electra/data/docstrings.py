@@ -6,17 +6,16 @@ import os
 import sysconfig
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from spacy_electra.data.prose import prose_of
+from spacy_electra.data.workers import spawned_pool, told_if_killed
 
 PASSED_OVER = {"__pycache__", "idle_test", "site-packages", "dist-packages", "test", "tests"}
 _FILES_A_TASK = 32
-_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError, FileNotFoundError, PermissionError)
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def installed_roots() -> list[Path]:
 
 
 def find_modules(roots: list[Path]) -> list[Module]:
-    """The Python files below `roots`, root by root in the order of their names; no tests, no hidden folders.
+    """The Python files below `roots`, root by root in the order of their names; no tests, nothing hidden.
 
     Raises FileNotFoundError for a root that is no folder, ValueError where there is no file at all.
     """
@@ -53,7 +52,7 @@ def _python_files(root: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in PASSED_OVER and not name.startswith(".")]
-        found += [Path(parent, name) for name in names if name.endswith(".py")]
+        found += [Path(parent, name) for name in names if name.endswith(".py") and not name.startswith(".")]
     return sorted(found, key=lambda path: path.relative_to(root).parts)
 
 
@@ -63,18 +62,18 @@ def read_modules(modules: list[Module], *, min_words: int, processes: int) -> It
     if processes == 1:
         yield from map(read, modules)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with told_if_killed(), spawned_pool(processes) as pool:
         yield from pool.map(read, modules, chunksize=_FILES_A_TASK)
 
 
 def read_module(module: Module, *, min_words: int) -> list[str] | None:
-    """The prose of a module's documentation strings, a paragraph an entry; None for what is no Python of this version.
+    """The prose of a module's documentation strings, a paragraph an entry.
 
-    Raises OSError where the file cannot be read.
+    None for what is no Python of this version, leads nowhere or may not be read. Raises OSError for other troubles.
     """
     try:
         strings = list(_documentation(_parse(module.path.read_bytes()).body))
-    except _UNPARSABLE:
+    except _UNREADABLE:
         return None
     texts = (text.replace("\x00", "") for text in strings if _is_text(text))
     return [paragraph for text in texts for paragraph in prose_of(text, min_words=min_words)]

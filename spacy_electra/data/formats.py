@@ -166,10 +166,11 @@ def _parse_line(number: int, raw: bytes | None, name: str) -> Text | Fault:
     """The text of one line of JSON."""
     if raw is None:
         return Fault(number, "too long", f"a line of more than {LONGEST_LINE} bytes, expected one object a line")
+    line = raw.strip().removeprefix(codecs.BOM_UTF8)
     try:
-        value = json.loads(raw.strip().removeprefix(codecs.BOM_UTF8).decode("utf-8"))
+        value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(raw, error, name)})")
+        return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(line, error, name)})")
     except json.JSONDecodeError as error:
         return Fault(
             number, "broken JSON", f"broken JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})"

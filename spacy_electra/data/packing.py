@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 MIN_WINDOW = 8
 _DEV_MOST, _DEV_LEAST = 500, 10  # documents
-_ONE_DOCUMENT_STRETCH = 512  # pieces
+_MOST_HELD_OUT = 0.25  # of the pieces
+_SHORT = 16  # pieces of a document that is never cut beside others
+_STRETCH = 512  # pieces
 _STRETCHES_HELD = 4096  # read before memory is given back, at 64 KiB each at most
 _BEFORE_THE_FIRST = -1  # the epoch whose order chooses the dev documents
 
@@ -39,20 +41,31 @@ class Split:
 def split_documents(store: Store, *, seed: int) -> Split:
     """Hold out one document in a hundred, 10 to 500 but no more than one in ten (at least one), chosen by the seed.
 
-    A store of one document is cut into stretches, with a warning. ValueError where there is too little even for that.
+    Where those hold more than a quarter of all pieces, as one long document may, the documents of more than a hundredth
+    of the pieces are cut into stretches that count as documents, with a warning. ValueError where there is too little
+    even for that.
     """
     ranges = np.stack([store.starts[:-1], store.starts[1:]], axis=1)
     ranges = ranges[ranges[:, 1] > ranges[:, 0]]
-    if len(ranges) == 1:
+    split = _choose(ranges, seed)
+    if _pieces(split.dev) > store.pieces * _MOST_HELD_OUT:
         logger.warning(
-            "%s holds one document: its dev set is stretches of that document, so dev scores flatter the model. "
-            "Give the corpus as many documents, or name another corpus as dev.",
+            "%s holds %s: its dev set has stretches of %s, so dev scores flatter the model. Give the corpus as many "
+            "documents, or name another corpus as dev.",
             store.directory,
+            *(("one document", "it") if len(ranges) == 1 else ("few documents that are long", "them")),
         )
-        ranges = _cut(*ranges[0].tolist())
-    total = len(ranges)
-    if total < 2:
+        least = 0 if len(ranges) == 1 else max(_SHORT, store.pieces // 100)
+        is_long = ranges[:, 1] - ranges[:, 0] > least
+        parts = np.concatenate([ranges[~is_long], *(_cut(start, stop) for start, stop in ranges[is_long].tolist())])
+        split = _choose(parts[parts[:, 0].argsort()], seed)
+    if not len(split.train) or not len(split.dev):
         raise ValueError(f"{store.directory} holds {store.pieces} pieces in all, too few to hold some out as dev.")
+    return split
+
+
+def _choose(ranges: np.ndarray, seed: int) -> Split:
+    total = len(ranges)
     count = min(_DEV_MOST, max(total // 100, min(_DEV_LEAST, max(1, total // 10))))
     epoch = torch.full((count,), _BEFORE_THE_FIRST)
     chosen = shuffled(torch.arange(count), total, keys=order_keys(seed, epoch=epoch)).numpy()
@@ -61,9 +74,13 @@ def split_documents(store: Store, *, seed: int) -> Split:
     return Split(train=ranges[~is_dev], dev=ranges[is_dev])
 
 
+def _pieces(ranges: np.ndarray) -> int:
+    return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+
 def _cut(start: int, stop: int) -> np.ndarray:
     """Ranges (N, 2) of a paragraph's length that cover start..stop."""
-    size = max(1, min(_ONE_DOCUMENT_STRETCH, (stop - start) // 10))
+    size = max(1, min(_STRETCH, (stop - start) // 10))
     edges = np.append(np.arange(start, stop, size), stop)
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
@@ -87,7 +104,7 @@ class Packing:
         self.rows = self._plan.rows  # in an epoch
         self._read = 0  # stretches, since memory was given back
         self._is_read_at_random = False  # until the first batch: starting weights read a store from its beginning
-        self.epoch_pieces = int((ranges[:, 1] - ranges[:, 0]).sum())  # of text, [CLS] and [SEP] not counted
+        self.epoch_pieces = _pieces(ranges)  # of text, [CLS] and [SEP] not counted
 
     def batch(self, first_row: int, count: int) -> Rows:
         """Rows first_row..first_row+count-1 of the endless run (B = count); each epoch has every row once.

@@ -40,6 +40,10 @@ class Shares:
     def parts(self, out_dir: Path) -> list[Path]:
         return [self.part(out_dir, index) for index in range(len(self.files))]
 
+    def joined(self, out_dir: Path) -> Path:
+        """A file that is there while the parts of a store that is whole are removed."""
+        return out_dir / PARTS / f"{self.key}-of-{len(self.files):05d}.joined"
+
 
 def share_out(files: Sequence[str], *, jobs: int) -> Shares:
     """Give each job neighbouring files of about as many bytes as every other job's.
@@ -111,12 +115,19 @@ def join_parts(
         else:
             manifest = builder.write(pairs, skipped=_skipped_of(parts))
     del parts, pairs  # Windows removes no file that is mapped
+    shares.joined(out_dir).touch()
+    remove_joined(out_dir, shares)
+    return manifest
+
+
+def remove_joined(out_dir: Path, shares: Shares) -> None:
+    """Remove the parts of a store that `join_parts` has made whole, or what an interruption left of them."""
     for folder in shares.parts(out_dir):
-        (folder / MANIFEST).unlink()  # first, so that what an interruption leaves is no part
-        shutil.rmtree(folder)
+        (folder / MANIFEST).unlink(missing_ok=True)  # first, so that what an interruption leaves is no part
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
+    shares.joined(out_dir).unlink()
     if not any((out_dir / PARTS).iterdir()):
         (out_dir / PARTS).rmdir()
-    return manifest
 
 
 def _skipped_of(parts: Sequence[Store]) -> Skipped:

@@ -207,15 +207,14 @@ class ShardWriter:
 def join_starts(directory: Path, manifest: Manifest) -> str:
     """Write where all documents begin (documents + 1,) as one file, shard by shard; its sha256."""
     path = directory / STARTS
-    shape = (manifest.documents + 1,)
-    joined = np.lib.format.open_memmap(partial_name(path), mode="w+", dtype="<i8", shape=shape)
-    done = 0
-    for shard in manifest.shards:
-        joined[done : done + shard.documents] = np.load(directory / shard.starts_name)
-        done += shard.documents
-    joined[done] = manifest.pieces
-    joined.flush()
-    del joined  # Windows renames no file that is mapped
+    layout = {"descr": "<i8", "fortran_order": False, "shape": (manifest.documents + 1,)}
+    with partial_name(path).open("wb") as file:  # not through a map: a full disk kills a process that writes to one
+        np.lib.format.write_array_header_1_0(file, layout)
+        for shard in manifest.shards:
+            file.write(np.load(directory / shard.starts_name).astype("<i8").tobytes())
+        file.write(np.array([manifest.pieces], dtype="<i8").tobytes())
+        file.flush()
+        os.fsync(file.fileno())
     give_name(path)
     return sha256_of(path)
 

@@ -1,7 +1,6 @@
 """Which files a corpus is, and their bytes: files, folders, globs and URLs -> decompressed streams."""
 
 import bz2
-import glob
 import gzip
 import io
 import logging
@@ -11,11 +10,15 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 import smart_open
+from smart_open.transport import SUPPORTED_SCHEMES
+
+from spacy_electra.data.folders import files_below, files_matching
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +40,18 @@ class Source:
     raw: IO[bytes]  # the file as it is stored; `raw.tell()` is how far reading has come
 
 
-def find_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+def find_files(paths: Iterable[str | os.PathLike[str]], *, other: str = "") -> list[str]:
     """Files and URLs to read, in the order of `paths`; the files of a folder or glob in the order of their names.
 
-    A folder stands for all readable files below it but hidden ones. A file found twice is read once, with a logged
-    warning. Raises FileNotFoundError for a path that is not there, ValueError where the suffix is none that can be read
-    or a folder or glob holds no such file.
+    A folder stands for all readable files below it, as `folders.files_below` finds them. A file found twice is read
+    once, with a logged warning. other: a suffix that the caller can read besides. Raises FileNotFoundError for a path
+    that is not there, ValueError where the suffix is none that can be read or a folder or glob holds no such file.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: dict[str, str] = {}
     for path in paths:
-        for name in _expand(os.path.expanduser(os.fspath(path))):
+        for name in _expand(os.path.expanduser(os.fspath(path)), other):
             key = name if is_url(name) else os.path.realpath(name)
             if key in found:
                 logger.warning("%s is named twice (first as %s) and is read once.", name, found[key])
@@ -79,52 +82,54 @@ def suffixes(name: str) -> tuple[str, str]:
     return kind, compression
 
 
-def _is_readable(name: str) -> bool:
+def _expand(path: str, other: str) -> list[str]:
+    if is_url(path) or os.path.isfile(path):
+        if not (other and path.endswith(other)):
+            suffixes(path)
+        return [path]
+    if os.path.isdir(path):
+        return _readable(files_below(path), other, f"the folder {path} holds no file")
+    if has_magic(path):
+        return _readable(files_matching(path), other, f"{path} matches no file")
+    raise FileNotFoundError(f"there is no {path}, expected a file, folder, glob or URL of the corpus: check the path")
+
+
+def _readable(names: list[str], other: str, complaint: str) -> list[str]:
+    found = [name for name in names if (other and name.endswith(other)) or _has_known_suffix(name)]
+    if not found:
+        also = f"{other}; " if other else ""
+        raise ValueError(f"{complaint} that can be read. Readable are {also}{READABLE}.")
+    return found
+
+
+def _has_known_suffix(name: str) -> bool:
     try:
         return bool(suffixes(name))
     except ValueError:
         return False
 
 
-def _expand(path: str) -> list[str]:
-    if is_url(path) or os.path.isfile(path):
-        suffixes(path)
-        return [path]
-    if os.path.isdir(path):
-        return _at_least_one(_below(path), f"the folder {path} holds no file")
-    if glob.has_magic(path):
-        matches = sorted(glob.glob(path, recursive=True))
-        below = [name for match in matches for name in (_below(match) if os.path.isdir(match) else [match])]
-        return _at_least_one([name for name in dict.fromkeys(below) if _is_readable(name)], f"{path} matches no file")
-    raise FileNotFoundError(f"there is no {path}, expected a file, folder, glob or URL of the corpus: check the path")
-
-
-def _at_least_one(names: list[str], complaint: str) -> list[str]:
-    if not names:
-        raise ValueError(f"{complaint} that can be read. Readable are {READABLE}.")
-    return names
-
-
-def _below(folder: str) -> list[str]:
-    """Readable files below the folder, in the order of their paths; hidden files and folders are passed over."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(parent, name) for name in names if not name.startswith(".") and _is_readable(name)]
-    return sorted(found, key=lambda name: name.split(os.sep))
-
-
 @contextmanager
 def open_source(name: str) -> Iterator[Source]:
     """Open a file or URL for reading. False or broken compression raises ValueError that names the file."""
     _, compression = suffixes(name)
-    with smart_open.open(name, "rb", compression="disable") if is_url(name) else open(name, "rb") as raw:
+    with _open_url(name) if is_url(name) else open(name, "rb") as raw:
         try:
             yield Source(name=name, stream=_decompressed(raw, compression), raw=raw)
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            if not compression or (isinstance(error, OSError) and type(error) not in _FALSE_DATA):
+            if not compression or (isinstance(error, OSError) and (type(error) not in _FALSE_DATA or error.errno)):
                 raise
             raise ValueError(_what_broke(name, compression, error)) from error
+
+
+def _open_url(name: str) -> IO[bytes]:
+    try:
+        return cast(IO[bytes], smart_open.open(name, "rb", compression="disable"))
+    except NotImplementedError as error:
+        known = ", ".join(sorted(f"{scheme}://" for scheme in SUPPORTED_SCHEMES if scheme))
+        raise ValueError(
+            f"cannot open {name}: nothing reads such URLs here. Known are {known}; or download it."
+        ) from error
 
 
 def _what_broke(name: str, compression: str, error: Exception) -> str:

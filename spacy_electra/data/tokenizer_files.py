@@ -14,6 +14,7 @@ from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PI
 
 logger = logging.getLogger(__name__)
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 _NORMALIZER_KEYS = {  # tokenizer_config.json -> BertNormalizer
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",

@@ -3,15 +3,15 @@
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
 
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.workers import spawned_pool, told_if_killed
 
 Progress = Callable[[int, int], None]  # called with the documents and the pieces done since the last call
 Encode = Callable[[list[str]], list[np.ndarray]]
@@ -45,20 +45,18 @@ def tokenized(
 def _done(
     batch: list[Document], encoded: Future[list[np.ndarray]], progress: Progress | None
 ) -> Iterator[tuple[Document, np.ndarray]]:
-    pieces = encoded.result()
+    with told_if_killed():
+        pieces = encoded.result()
     yield from zip(batch, pieces, strict=True)
     if progress is not None:
         progress(len(batch), sum(map(len, pieces)))
 
 
 def _pool(tokenizer: WordPiece, processes: int) -> tuple[Executor, Encode]:
-    """Where to encode and how. Processes are spawned: a forked one would hang on the library's threads."""
+    """Where to encode and how."""
     if processes == 1:
         return ThreadPoolExecutor(1), partial(encode_texts, tokenizer)
-    pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(tokenizer.to_json(),)
-    )
-    return pool, _encode_in_worker
+    return spawned_pool(processes, start=_start_worker, arguments=(tokenizer.to_json(),)), _encode_in_worker
 
 
 def _start_worker(tokenizer: str) -> None:

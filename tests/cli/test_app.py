@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from spacy_electra.cli import COMMANDS
-from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.spacy_gpu import gpu_id_of, is_spacy
 
 Invoke = Callable[..., Any]
@@ -134,6 +134,17 @@ def test_ctrl_c_ends_a_command_with_one_line(capsys: pytest.CaptureFixture[str],
         clear_errors(command)()
     assert ended.value.exit_code == 130
     assert told in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_unicode_is_told_all_the_same(capsys: pytest.CaptureFixture[str]):
+    def command() -> None:
+        warn("a warning about caf\udce9.jsonl")
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), "caf\udce9.jsonl")
+
+    with pytest.raises(typer.Exit):
+        clear_errors(command)()
+    said = capsys.readouterr()
+    assert all("caf\\udce9.jsonl" in text for text in (said.out, said.err))
 
 
 @pytest.mark.parametrize(

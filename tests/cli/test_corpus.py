@@ -139,6 +139,12 @@ def test_every_documentation_string_is_read_and_nothing_runs(tree: Path):
     ]
 
 
+def test_a_link_that_leads_nowhere_is_passed_over(electra: Invoke, tree: Path, tmp_path: Path):
+    (tree / "package" / "gone.py").symlink_to(tree / "nothing.py")
+    (tree / "package" / ".#lock.py").symlink_to("user@host.1")
+    assert "2 files cannot be read" in electra("corpus", tmp_path / "c.jsonl", "--from", tree)
+
+
 def test_several_processes_read_the_same_as_one(tree: Path):
     modules = find_modules([tree])
     alone = list(read_modules(modules, min_words=5, processes=1))
@@ -154,7 +160,7 @@ def test_the_command_keeps_the_first_of_equal_paragraphs_and_counts(electra: Inv
     words = len(f"{first['text']} {second['text']}".split())
     assert f"Wrote 2 documents of 3 Python files: {words} words" in said
     assert "1 repeated paragraphs left out" in said
-    assert "1 files are no Python of this version" in said
+    assert "1 files cannot be read, or not as Python of this version" in said
 
 
 def test_the_same_files_give_the_same_bytes(electra: Invoke, tree: Path, tmp_path: Path):

@@ -176,7 +176,7 @@ def test_two_jobs_and_a_join_write_the_store_of_one(
     assert {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.*")} == alone
     assert not (tmp_path / "store" / "parts").exists()
     assert "whole already" in electra(*command, "--num-shards", 2, "--join")
-    share_out(corpus_files([texts]), jobs=2).part(tmp_path / "store", 1).mkdir(parents=True)
+    share_out(corpus_files([str(texts)]), jobs=2).part(tmp_path / "store", 1).mkdir(parents=True)
     assert "What is left of parts stays" in electra(*command, "--num-shards", 2, "--join")
 
 
@@ -234,4 +234,66 @@ def test_an_output_that_is_a_file_or_below_one_is_refused(
 
 
 def test_a_spacy_file_that_is_not_there_is_named(complaint: Invoke, tmp_path: Path):
-    assert "there is no file" in complaint("debug", "data", tmp_path / "none.spacy")
+    assert "none.spacy, expected a file" in complaint("debug", "data", tmp_path / "none.spacy")
+
+
+def test_a_glob_may_name_spacy_files(electra: Invoke, spacy_file: Path):
+    assert "documents 2" in electra("debug", "data", spacy_file.parent / "*.spacy", spacy_file)
+
+
+def test_an_empty_file_beside_spacy_files_is_put_up_with(electra: Invoke, spacy_file: Path):
+    (spacy_file.parent / "empty.txt").write_text("")
+    assert "documents 2" in electra("debug", "data", spacy_file.parent)
+
+
+def test_an_unfinished_store_is_no_corpus(complaint: Invoke, store_dir: Path, tmp_path: Path):
+    store = shutil.copytree(store_dir, tmp_path / "store")
+    (store / "manifest.json").rename(store / "building.json")
+    assert "Its build was interrupted" in complaint("debug", "data", store)
+
+
+def test_a_tokenizer_of_one_file_is_not_replaced_unasked(
+    electra: Invoke, complaint: Invoke, corpus_path: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    shutil.copy(tokenizer_dir / "vocab.txt", tmp_path)
+    command = ["train-tokenizer", corpus_path, tmp_path, "--vocab-size", 100]
+    assert "holds a tokenizer already (vocab.txt)" in complaint(*command)
+    electra(*command, "--overwrite")
+    assert WordPiece.load(tmp_path).size == 100
+
+
+def test_a_store_does_not_replace_another_tokenizer_unasked(
+    electra: Invoke, complaint: Invoke, corpus_path: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    electra("train-tokenizer", corpus_path, tmp_path / "tokenizer", "--vocab-size", 100)
+    command = ["tokenize", corpus_path, tmp_path, "--tokenizer", tokenizer_dir]
+    assert "holds another tokenizer" in complaint(*command)
+    assert WordPiece.load(tmp_path / "tokenizer").size == 100
+    electra(*command, "--overwrite")
+    assert WordPiece.load(tmp_path / "tokenizer").size == 120
+
+
+def test_a_store_below_its_corpus_is_made_again_unchanged(
+    electra: Invoke, corpus_path: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    shutil.copy(corpus_path, folder)
+    shutil.copytree(tokenizer_dir, folder / "tokenizer")
+    command = ["tokenize", folder, folder / "pretrain", "--tokenizer", folder / "tokenizer"]
+    electra(*command)
+    documents = len(corpus_path.read_text().splitlines())
+    assert f"{documents} documents" in electra(*command)
+
+
+def test_joining_parts_of_another_corpus_is_not_taken_for_done(
+    electra: Invoke, complaint: Invoke, corpus_path: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    options = [tmp_path / "store", "--tokenizer", tokenizer_dir]
+    electra("tokenize", corpus_path, *options)
+    for name in "ab":
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / f"{name}.txt").write_text("The file is found.")
+    jobs = ["tokenize", tmp_path / "other", *options, "--num-shards", 2]
+    electra(*jobs, "--shard-index", 0, "--overwrite")
+    assert "1 of 2 parts are not finished" in complaint(*jobs, "--join")

@@ -1,6 +1,7 @@
 """Documents from files: what is read, what is left out and counted, what stops with one clear error."""
 
 import bz2
+import errno
 import gzip
 import importlib.util
 import json
@@ -211,6 +212,26 @@ def test_a_jsonl_without_one_line_of_utf8_is_refused_with_its_encoding(tmp_path:
     path = write(tmp_path / "a.jsonl", b'{"text": "caf\xe9"}\n' * 3)
     with pytest.raises(ValueError, match=r"no line of .*a.jsonl is UTF-8: .*Latin-1"):
         texts_of(path, write(tmp_path / "b.txt", b"fine"))
+
+
+@pytest.mark.parametrize("before", [b"", b"   ", b"\xef\xbb\xbf"])
+def test_the_byte_that_is_no_utf8_is_named_whatever_stands_before_the_line(tmp_path: Path, before: bytes) -> None:
+    path, skipped = write(tmp_path / "a.jsonl", b'{"text": "good"}\n' + before + b'{"text": "caf\xe9"}\n'), Skipped()
+    list(read_documents([path], skipped=skipped))
+    assert "byte 0xE9: looks like Latin-1" in str(skipped)
+
+
+def test_a_trouble_of_the_system_is_not_taken_for_false_compression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = write(tmp_path / "a.jsonl.gz", gzip.compress(jsonl("text")))
+    monkeypatch.setattr("gzip.GzipFile.read1", fail)
+    monkeypatch.setattr("gzip.GzipFile.readinto", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        texts_of(path)
 
 
 def test_a_binary_file_is_named_as_what_it_is(tmp_path: Path) -> None:

@@ -321,6 +321,22 @@ def test_one_document_is_cut_into_stretches_with_a_warning(tmp_path: Path, caplo
     assert sorted(place for start, stop in both.tolist() for place in range(start, stop)) == list(range(105))
 
 
+@pytest.mark.parametrize("lengths", [[30, 9000], [9000, 40, 50, 40], [40] * 30 + [20_000] + [40] * 30])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_document_among_few_does_not_become_the_dev_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lengths: list[int], seed: int
+) -> None:
+    store = make_store(tmp_path, lengths)
+    with caplog.at_level(logging.WARNING):
+        split = split_documents(store, seed=seed)
+    held_out = int((split.dev[:, 1] - split.dev[:, 0]).sum())
+    assert 0 < held_out <= sum(lengths) / 4
+    both = np.concatenate([split.train, split.dev])
+    both = both[both[:, 0].argsort()]
+    assert [0, *both[:, 1].tolist()] == [*both[:, 0].tolist(), sum(lengths)]
+    assert ("few documents that are long" in caplog.text) == (len(both) > len(lengths))
+
+
 def test_a_single_piece_cannot_be_split(tmp_path: Path) -> None:
     store = make_store(tmp_path, [1])
     with pytest.raises(ValueError, match="1 pieces in all"):

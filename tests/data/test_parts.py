@@ -8,7 +8,7 @@ import pytest
 
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.parts import Shares, join_parts, missing_parts, share_out
+from spacy_electra.data.parts import Shares, join_parts, missing_parts, remove_joined, share_out
 from spacy_electra.data.shards import PARTS
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
@@ -38,7 +38,7 @@ def files(tmp_path: Path) -> list[str]:
 
 def build(files: Sequence[str], tokenizer: WordPiece, folder: Path, *, is_part: bool = False) -> None:
     skipped = Skipped()
-    documents = read_documents(files, skipped=skipped)
+    documents = read_documents(files, skipped=skipped, may_be_empty=is_part)
     build_store(documents, tokenizer, folder, shard_pieces=SHARD, skipped=skipped, keep_digests=is_part)
 
 
@@ -107,6 +107,28 @@ def test_what_an_interrupted_removal_leaves_is_no_part(
         join_parts(tokenizer, folder, shares, shard_pieces=SHARD)
     assert Store.open(folder).manifest.pieces == 19
     assert missing_parts(folder, shares) == [0]
+    monkeypatch.undo()
+    remove_joined(folder, shares)
+    assert not (folder / PARTS).exists()
+
+
+def test_a_part_may_be_empty(tmp_path: Path, tokenizer: WordPiece, files: list[str]) -> None:
+    Path(files[2]).write_text("")
+    Path(files[3]).write_text("\n" * 40)
+    build(files, tokenizer, tmp_path / "alone")
+    shares = build_parts(files, tokenizer, tmp_path / "joined", jobs=6)
+    assert Store.open(shares.part(tmp_path / "joined", 2)).documents == 0
+    join_parts(tokenizer, tmp_path / "joined", shares, shard_pieces=SHARD)
+    assert content(tmp_path / "joined") == content(tmp_path / "alone")
+
+
+def test_parts_without_any_text_are_not_joined(tmp_path: Path, tokenizer: WordPiece, files: list[str]) -> None:
+    for file in files:
+        Path(file).write_text("\n")
+    shares = build_parts(files, tokenizer, tmp_path / "joined", jobs=2)
+    with pytest.raises(ValueError, match="has no text"):
+        join_parts(tokenizer, tmp_path / "joined", shares)
+    assert missing_parts(tmp_path / "joined", shares) == []
 
 
 def test_parts_that_are_missing_are_named(tmp_path: Path, tokenizer: WordPiece, files: list[str]) -> None:

@@ -28,7 +28,7 @@ from spacy_electra.cli.benchmark.stock import (
     with_stock,
     write_roberta,
 )
-from spacy_electra.cli.documents import MAX_FAULTS, open_documents
+from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.model.hub import find_discriminator
@@ -65,7 +65,8 @@ def benchmark_pipeline(
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for path in texts:
-            found = list(islice(open_documents([path], skipped=Skipped(), max_faults=MAX_FAULTS), documents))
+            read = open_documents(corpus_files([str(path)]), skipped=Skipped(), max_faults=MAX_FAULTS)
+            found = list(islice(read, documents))
             for row in rows_for(path.name, [one.text for one in found], pipeline, Path(folder), rounds, roberta):
                 rows.append(row)
                 show(row)

@@ -1,0 +1,48 @@
+"""Pools of processes that end with the process that started them, and say so where one of them was killed."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+from typing import Any
+
+
+def spawned_pool(
+    processes: int, *, start: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()
+) -> ProcessPoolExecutor:
+    """A pool whose processes are spawned: forked ones would hang on the threads of the tokenizers library.
+
+    start: called in each process before its first task, with `arguments`.
+    """
+    return ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(start, arguments)
+    )
+
+
+@contextmanager
+def told_if_killed() -> Iterator[None]:
+    """Raise ValueError in place of what a pool raises whose process was killed."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "a helping process was killed, as the system does where memory ends: ask for fewer, or free some memory."
+        ) from error
+
+
+def _begin(start: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    if start is not None:
+        start(*arguments)
+
+
+def _exit_after(sentinel: int) -> None:
+    """Killed, a parent tells its children nothing, and they would wait for tasks for ever."""
+    wait([sentinel])
+    os._exit(1)
