@@ -34,12 +34,14 @@ def pretrain_config(size: str, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
     return config
 
 
-def pipeline_config(components: Sequence[str], *, lang: str, gpu: bool, frozen: bool) -> Config:
+def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: bool, frozen: bool) -> Config:
     """The config that `spacy train` takes: one transformer, and components that listen to it.
 
-    frozen: the transformer is sourced from the pipeline that `encoder_config` makes, and stays as it is.
-    Raises ValueError for an unknown component or language.
+    size: of the transformer, which says how fast it may learn. frozen: the transformer is sourced from the pipeline
+    that `encoder_config` makes, and stays as it is.
+    Raises ValueError for an unknown component, size or language.
     """
+    check_name(size, SIZES, what="size")
     blocks = _template("components.cfg", interpolate=True)["components"]
     for name in components:
         check_name(name, blocks, what="component")
@@ -47,6 +49,8 @@ def pipeline_config(components: Sequence[str], *, lang: str, gpu: bool, frozen: 
         raise ValueError(f"a pipeline needs a component: give --pipeline one or more of {', '.join(blocks)}.")
     names = list(dict.fromkeys(components))
     config = _base(lang, gpu=gpu)
+    if (TEMPLATES / f"pipeline-size-{size}.cfg").is_file():
+        config = _changed(config, _template(f"pipeline-size-{size}.cfg"))
     cleaner = config["components"].pop(CLEANER)
     config["components"].update({name: blocks[name] for name in names}, **{CLEANER: cleaner})
     config["nlp"]["pipeline"] = [TRANSFORMER, *names, CLEANER]

@@ -1,5 +1,6 @@
 """`spacy electra debug config`: check a pretraining config, and say what it would run."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.cli.settings import Settings, check_types, read_settings
 from spacy_electra.data.store import Store
+from spacy_electra.model.build import ELECTRA, check_model
 from spacy_electra.training.schedule import WARMUP_STEPS
 from spacy_electra.training.schema import Training
 
@@ -30,12 +32,24 @@ def debug_config(
     """
     import_code(code)
     settings = read_settings(path, parse_config_overrides(list(ctx.args)))
+    _check_model(settings)
     msg.good(f"{path} is valid")
     msg.table([(name, str(value)) for name, value in plan_of(settings).items()])
     for name in ("train", "dev", "tokenizer"):
         place = getattr(settings.paths, name)
         if place is not None and not Path(place).exists():
             msg.warn(f"paths.{name}: there is no {place} yet.")
+    if (start := settings.paths.init) is not None and not Path(start).exists():
+        msg.warn(f"paths.init: there is no folder {start}; pretrain will look for a model of this name on the hub.")
+
+
+def _check_model(settings: Settings) -> None:
+    """Raise ValueError for what `pretrain` would refuse, as far as it can be known without vocabulary and weights."""
+    section = settings.config["model"]
+    check_types(section, "model")
+    if section["@architectures"] == ELECTRA:
+        known = inspect.signature(check_model).parameters
+        check_model(**{key: value for key, value in section.items() if key in known}, vocab_size=1)
 
 
 def plan_of(settings: Settings) -> dict[str, Any]:
@@ -54,7 +68,7 @@ def plan_of(settings: Settings) -> dict[str, Any]:
         "guessed": f"{training.mask_rate:.0%} of the positions, {training.keep_rate:.0%} of them readable",
         "learning rate": f"up to {float(optimizer.learn_rate):g}, after {training.warmup:.0%} of the budget or "
         f"{WARMUP_STEPS:,} steps",
-        "budget": " or ".join(f"{number:,g} {unit}" for unit, number in budgets.items() if number),
+        "budget": " or ".join(f"{number:,} {unit}" for unit, number in budgets.items() if number),
     }
     if training.max_steps:
         plan["pieces read"] = f"{slots * training.max_steps:,} in all steps"

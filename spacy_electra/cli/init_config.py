@@ -32,7 +32,7 @@ def init_config(
     configs = {"pretrain.cfg": pretrain_config(size, gpu=gpu, objective=objective)}
     if frozen:
         configs["encoder.cfg"] = encoder_config(lang=lang, gpu=gpu)
-    configs["pipeline.cfg"] = pipeline_config(names, lang=lang, gpu=gpu, frozen=frozen)
+    configs["pipeline.cfg"] = pipeline_config(names, size=size, lang=lang, gpu=gpu, frozen=frozen)
     _write(configs, out_dir, overwrite=overwrite)
     msg.good(f"Wrote {', '.join(configs)} into {out_dir}")
     command = "python -m spacy"

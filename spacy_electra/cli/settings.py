@@ -127,12 +127,25 @@ def make(section: dict[str, Any], place: str) -> Any:
 
     place: the section's name, e.g. "training.optimizer".
     """
-    try:
+    with _told_by_key():
         return registry.resolve({place: section})[place]
+
+
+def check_types(section: dict[str, Any], place: str) -> None:
+    """Raise the ValueErrors of `make` without making anything."""
+    with _told_by_key():
+        registry.fill({place: section})
+
+
+@contextmanager
+def _told_by_key() -> Iterator[None]:
+    try:
+        yield
     except ConfigValidationError as error:
         first = error.errors[0]
         key, problem = ".".join(str(part) for part in first["loc"]), str(first["msg"]).removeprefix("at root: ")
         problem = re.sub(r"is not <class '(\w+)'>", r"is not a value of type \1", problem)
+        problem = re.sub(r"is not typing\.Literal\[(.*)\]", r"is none of \1", problem)
         raise ValueError(f"{key}: {problem}") from None
 
 

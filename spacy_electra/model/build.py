@@ -19,8 +19,10 @@ from spacy_electra.model.encoder import Body, EncoderShape
 from spacy_electra.model.huggingface import load_electra
 from spacy_electra.model.initialization import Initialization, initialize
 from spacy_electra.model.keys import check_keys
+from spacy_electra.model.precision import check_precision
 from spacy_electra.model.shim import TorchShim
 
+ELECTRA = "spacy-electra.Electra.v1"  # the name of `build_electra` in configs
 VOCAB_MULTIPLE = 64  # rows of a table that graphics cards multiply with fastest
 NEVER = -1e4  # a score whose exponential is 0 beside any other, in half precision as well
 
@@ -72,27 +74,20 @@ def build_electra(
     time, a fraction of the memory. seed: of the starting weights.
     Raises ValueError for shapes that do not fit, misspelt keys, and weights made with another vocabulary.
     """
-    _check_choice("objective", objective, get_args(Objective))
-    _check_choice("initialization", initialization, get_args(Initialization))
-    if window < MIN_WINDOW:
-        raise ValueError(
-            f"[model] window must be at least {MIN_WINDOW} pieces, but got {window}: no text fits in less."
-        )
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"[model] dropout must be at least 0 and below 1, but got {dropout}.")
     pieces = WordPiece.load(Path(tokenizer))
-    vocab = padded(pieces.size)
-    big = read_shape("discriminator", discriminator, vocab=vocab, positions=window)
-    small = None
-    if generator is not None:
-        small = read_shape("generator", generator, vocab=vocab, positions=window, embedding=big.embedding)
+    shapes = check_model(
+        objective=objective,
+        window=window,
+        discriminator=discriminator,
+        generator=generator,
+        initialization=initialization,
+        precision=precision,
+        dropout=dropout,
+        vocab_size=pieces.size,
+    )
+    big, small = shapes.discriminator, shapes.generator
     network: Network
     network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
-    if initialization != "paper" and big.embedding % 2:
-        raise ValueError(
-            f"[model.discriminator] embedding must be even, but got {big.embedding}: positions start as pairs of sine "
-            f'and cosine. Take {big.embedding + 1}, or set [model] initialization = "paper".'
-        )
     initialize(network, kind=initialization, seed=seed)
     if init is not None:
         network = load_electra(init, network, tokenizer=pieces)
@@ -101,6 +96,48 @@ def build_electra(
     for body in (module for module in network.modules() if isinstance(module, Body)):
         body.is_recomputed = activation_checkpointing
     return wrap_network(network, window=window, vocab_size=pieces.size, dropout=dropout, precision=precision)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The bodies of a pretraining model."""
+
+    discriminator: EncoderShape
+    generator: EncoderShape | None  # None: the discriminator's body guesses as well
+
+
+def check_model(
+    *,
+    objective: str,
+    window: int,
+    discriminator: dict[str, int],
+    generator: dict[str, int] | None = None,
+    initialization: str = "local",
+    precision: str = "auto",
+    dropout: float = 0.0,
+    vocab_size: int,
+) -> Shapes:
+    """Check what `build_electra` takes without building anything; raises its ValueErrors."""
+    _check_choice("objective", objective, get_args(Objective))
+    _check_choice("initialization", initialization, get_args(Initialization))
+    check_precision(precision)
+    if window < MIN_WINDOW:
+        raise ValueError(
+            f"[model] window must be at least {MIN_WINDOW} pieces, but got {window}: no text fits in less."
+        )
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"[model] dropout must be at least 0 and below 1, but got {dropout}.")
+    vocab = padded(vocab_size)
+    big = read_shape("discriminator", discriminator, vocab=vocab, positions=window)
+    small = None
+    if generator is not None:
+        small = read_shape("generator", generator, vocab=vocab, positions=window, embedding=big.embedding)
+    if initialization != "paper" and big.embedding % 2:
+        raise ValueError(
+            f"[model.discriminator] embedding must be even, but got {big.embedding}: positions start as pairs of sine "
+            f'and cosine. Take {big.embedding + 1}, or set [model] initialization = "paper".'
+        )
+    return Shapes(discriminator=big, generator=small)
 
 
 def padded(vocab: int) -> int:

@@ -86,8 +86,10 @@ class EncoderShim(TorchShim):
         cache_mb: float = 0.0,
     ):
         """precision: as `model.precision.choose_precision` takes it. fine_tuning: what of the encoder learns.
-        weights_on_disk: one of `ON_DISK`. Raises ValueError for another. cache_mb: room for vectors, 0 for no cache.
+        weights_on_disk: one of `ON_DISK`. cache_mb: room for vectors, 0 for no cache. Raises ValueError for others.
         """
+        if cache_mb < 0:
+            raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
         self.cache_mb = cache_mb
         if weights_on_disk not in ON_DISK:
             raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")

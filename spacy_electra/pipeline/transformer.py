@@ -81,20 +81,17 @@ def electra_transformer(
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
-    Raises ValueError for settings out of range.
+    Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, for settings out of
+    range.
     """
-    check_windows(settings.window, settings.stride)
-    if not 0.0 <= settings.dropout < 1.0:
-        raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
-    if settings.max_slots < 1:
-        raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
-    if cache_mb < 0:
-        raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
-    check_fine_tuning(settings.fine_tuning)
     survive_forks()
-    shim = EncoderShim(
-        precision=precision, fine_tuning=settings.fine_tuning, weights_on_disk=weights_on_disk, cache_mb=cache_mb
-    )
+    try:
+        _check(settings)
+        shim = EncoderShim(
+            precision=precision, fine_tuning=settings.fine_tuning, weights_on_disk=weights_on_disk, cache_mb=cache_mb
+        )
+    except ValueError as error:
+        raise ConfigValidationError(title="The transformer's settings cannot be used", desc=str(error)) from error
     return TransformerModel(
         "electra_transformer",
         forward,
@@ -107,6 +104,15 @@ def electra_transformer(
             "replace_listener_cfg": replace_listener_cfg,
         },
     )
+
+
+def _check(settings: Settings) -> None:
+    check_windows(settings.window, settings.stride)
+    if not 0.0 <= settings.dropout < 1.0:
+        raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
+    if settings.max_slots < 1:
+        raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
+    check_fine_tuning(settings.fine_tuning)
 
 
 def forward(

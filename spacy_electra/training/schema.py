@@ -7,7 +7,7 @@ here, and the nearest valid one is named.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from spacy_electra.model.keys import check_keys, nearest
 
@@ -31,6 +31,13 @@ class System(Section):
     gpu_memory_fraction: float = Field(gt=0, le=1)
     seed: int = Field(ge=0)
     compile: StrictBool | Literal["auto"]  # the passes of training; auto: on NVIDIA cards that Triton serves
+
+    @field_validator("gpu_allocator")
+    @classmethod
+    def _check_allocator(cls, name: str | None) -> str | None:
+        if name not in ("pytorch", None):
+            raise ValueError('must be "pytorch" or null, as pretraining runs on torch alone')
+        return name
 
 
 class Training(Section):
@@ -97,8 +104,12 @@ def read_section(section: type[Values], values: Mapping[str, Any]) -> Values:
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([section.__name__.lower(), *(str(part) for part in first["loc"])])
-        message = first["msg"].removeprefix("Value error, ")
+        first, *others = error.errors()
+        others = [other for other in others if first["loc"] and other["loc"][:1] == first["loc"][:1]]
+        # pydantic names the members of a union in the place, one error each
+        loc = first["loc"][:1] if others else first["loc"]
+        place = ".".join([section.__name__.lower(), *map(str, loc)])
+        messages = [each["msg"].removeprefix("Value error, ") for each in (first, *others)]
+        message = ", or ".join([messages[0], *(each.removeprefix("Input should be ") for each in messages[1:])])
         got = f", but got {first['input']!r}" if first["loc"] else ""
         raise ValueError(f"{place}: {message[0].lower()}{message[1:]}{got}") from None

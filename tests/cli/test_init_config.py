@@ -136,3 +136,16 @@ def test_configs_are_replaced_only_when_asked(electra: Invoke, complaint: Invoke
 def test_that_spacy_will_ask_for_cupy_is_said_before(electra: Invoke, tmp_path: Path):
     assert 'pip install "spacy-electra[cuda12x]"' in electra("init-config", tmp_path / "gpu", "--gpu")
     assert "cuda12x" not in electra("init-config", tmp_path / "cpu")
+
+
+@pytest.mark.parametrize(
+    ("size", "peak", "decay"),
+    [("tiny", 2e-3, None), ("mini", 2e-3, None), ("small", 3e-4, 0.8), ("base", 1e-4, 0.8), ("large", 5e-5, 0.9)],
+)
+def test_larger_transformers_are_fine_tuned_as_in_the_paper(
+    electra: Invoke, tmp_path: Path, size: str, peak: float, decay: float | None
+):
+    electra("init-config", tmp_path, "--size", size)
+    optimizer = load_config(tmp_path / "pipeline.cfg")["training"]["optimizer"]
+    assert optimizer["transformer_rate"] * optimizer["learn_rate"]["initial_rate"] == pytest.approx(peak)
+    assert optimizer.get("layer_decay") == decay

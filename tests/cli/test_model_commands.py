@@ -154,6 +154,34 @@ def test_a_wrong_setting_is_named_with_the_nearest_valid_one(
     assert expected in complaint("debug", "model", pretrain_cfg, *override)
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (("--model.objective", "elektra"), "model.objective: 'elektra' is none of 'electra', 'mlm'"),
+        (("--model.initialization", "corpse"), "model.initialization: 'corpse' is none of"),
+        (("--model.precision", "fp8"), "precision must be one of auto, fp32, bf16, fp16, but got 'fp8'"),
+        (("--model.window", "2"), "[model] window must be at least 8 pieces, but got 2"),
+        (("--model.window", "0"), "[model] window must be at least 8 pieces, but got 0"),
+        (("--model.dropout", "5"), "[model] dropout must be at least 0 and below 1, but got 5"),
+        (("--model.activation_checkpointing", "maybe"), "model.activation_checkpointing: 'maybe' is not"),
+        (("--model.discriminator.layer", "3"), "did you mean 'layers'?"),
+        (("--model.discriminator.layers", "0"), "layers must be a whole number above 0, but got 0"),
+        (("--model.discriminator.heads", "3"), "width must be a multiple of heads"),
+        (("--model.generator", "half"), "model.generator: 'half' is not"),
+        (("--system.gpu_allocator", "torch"), 'system.gpu_allocator: must be "pytorch" or null'),
+    ],
+)
+def test_debug_config_refuses_what_pretrain_would(
+    complaint: Invoke, pretrain_cfg: Path, override: tuple[str, str], expected: str
+):
+    assert expected in complaint("debug", "config", pretrain_cfg, *override)
+
+
+def test_debug_config_says_where_starting_weights_will_be_looked_for(electra: Invoke, pretrain_cfg: Path):
+    said = electra("debug", "config", pretrain_cfg, "--paths.init", "nope")
+    assert "paths.init: there is no folder nope" in said
+
+
 def test_a_config_that_is_missing_or_broken_is_named(complaint: Invoke, tmp_path: Path):
     assert "there is no config" in complaint("debug", "config", tmp_path / "nowhere.cfg")
     (tmp_path / "broken.cfg").write_text("[paths\ntrain = 1")
@@ -187,7 +215,7 @@ def test_the_frozen_pipeline_trains_its_heads_on_an_assembled_transformer(run_di
     )
     assembled.initialize()
     assembled.to_disk(tmp_path / "encoder")
-    config = pipeline_config(["ner"], lang="en", gpu=False, frozen=True)
+    config = pipeline_config(["ner"], size="tiny", lang="en", gpu=False, frozen=True)
     config["paths"].update(
         encoder=str(tmp_path / "encoder"), train=str(_entities(tmp_path)), dev=str(_entities(tmp_path))
     )

@@ -71,9 +71,9 @@ def test_a_config_that_cannot_be_read_is_named_with_what_is_wrong(
     [
         (["--training.max_steps", 0], "max_steps, max_epochs and max_minutes are all 0"),
         (["--training.max_steps", "many"], "training.max_steps: input should be a valid integer"),
-        (["--system.gpu_allocator", "tensorflow"], "gpu_allocator must be \"pytorch\" or null, but got 'tensorflow'"),
+        (["--system.gpu_allocator", "tensorflow"], 'system.gpu_allocator: must be "pytorch" or null, as'),
         (["--model.discriminator.embedding", 15], "embedding must be even, but got 15"),
-        (["--model.objective", "bert"], "model.objective: 'bert' is not"),
+        (["--model.objective", "bert"], "model.objective: 'bert' is none of 'electra', 'mlm'"),
         (["--model.window", "wide"], "model.window: 'wide' is not"),
         (["--training.optimizer.beta1", "high"], "training.optimizer.beta1: 'high' is not"),
         (["--training.optimizer.learn_rate", "fast"], "training.optimizer.learn_rate must be a number"),

@@ -108,6 +108,26 @@ def vectors_in(discriminator: Path, text: str) -> np.ndarray:
         return AutoModel.from_pretrained(discriminator)(**read).last_hidden_state[:, 1:-1].numpy()
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ("precision", "fp8"),
+        ("weights_on_disk", "int4"),
+        ("dropout", 2),
+        ("cache_mb", -1),
+        ("stride", 0),
+        ("freeze_layers", -1),
+    ],
+)
+def test_a_wrong_setting_of_the_transformer_ends_without_a_traceback(data: Path, setting: tuple[str, Any]):
+    override = (f"--components.transformer.model.{setting[0]}", setting[1])
+    paths = ("--paths.train", data, "--paths.dev", data)
+    command = [str(part) for part in ("debug", "config", CONFIGS / "ner.cfg", *paths, *override)]
+    result = CliRunner().invoke(spacy_app, command)
+    assert isinstance(result.exception, SystemExit)
+    assert f"{setting[0]} must be" in " ".join((result.stdout + result.stderr).split())
+
+
 def test_evaluate_scores_every_component(spacy_command: Spacy, trained: Path, data: Path, tmp_path: Path):
     spacy_command("evaluate", trained, data, "--output", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())

@@ -83,6 +83,11 @@ def test_further_paths_are_welcome_but_a_misspelt_one_is_recognised() -> None:
         ("max_steps", -1, r"training\.max_steps: .*greater than or equal to 0, but got -1"),
         ("max_steps", 2.5, r"training\.max_steps: .*, but got 2\.5"),
         ("max_minutes", float("nan"), r"training\.max_minutes: .*finite.*, but got nan"),
+        (
+            "micro_batch",
+            "many",
+            r"^training\.micro_batch: input should be a valid integer.*, or 'auto', but got 'many'",
+        ),
         ("batch_rows", 0, r"training\.batch_rows: .*, but got 0"),
         ("mask_rate", 1.0, r"training\.mask_rate: .*less than 1, but got 1\.0"),
         ("warmup", "six percent", r"training\.warmup: .*valid number.*, but got 'six percent'"),
@@ -103,5 +108,5 @@ def test_a_run_without_a_budget_is_refused() -> None:
 def test_compile_is_true_false_or_auto(value: Any) -> None:
     for allowed in (True, False, "auto"):
         assert read_section(System, config()["system"] | {"compile": allowed}).compile == allowed
-    with pytest.raises(ValueError, match=r"system\.compile.*but got"):
+    with pytest.raises(ValueError, match=r"^system\.compile: input should be a valid boolean, or 'auto', but got"):
         read_section(System, config()["system"] | {"compile": value})
