@@ -14,7 +14,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 from transformers import RobertaConfig
 
-from spacy_electra.cli.benchmark.pipeline import certain
+from spacy_electra.cli.benchmark.pipeline import certain, component_step
 from spacy_electra.cli.benchmark.stock import (
     agreement,
     blank_with,
@@ -54,6 +54,23 @@ def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool)
         assert sum(counts) == 2 * long
     else:
         assert long + short <= sum(counts) < long + short + SMALLEST  # a round number
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(256, 3), (1, 5)])
+@pytest.mark.parametrize("is_stock", [False, True])
+def test_a_component_is_timed_with_the_batches_that_its_pipe_makes(is_stock: bool, batch: int, calls: int) -> None:
+    nlp = blank_with(OURS)
+    if is_stock:
+        nlp = with_stock(nlp, WEIGHTS)
+    transformer_of(nlp).cfg["max_batch_items"] = 22  # words, padding included: two of 11, one, or all three of 2
+    texts = [TEXT, "Short.", TEXT, "Short.", TEXT]
+    step = component_step(nlp, texts, batch=batch)
+    with counted_slots(nlp) as counts:
+        assert step() == 37
+    with counted_slots(nlp) as piped:
+        list(transformer_of(nlp).pipe([nlp.make_doc(text) for text in texts], batch_size=batch))
+    assert counts == piped
+    assert len(counts) == calls
 
 
 def test_spans_of_the_stock_component_fit_the_positions_of_its_model() -> None:
