@@ -3,7 +3,6 @@
 Rates are units of work per second of the process on all its threads (CPU) or per second of the clock (GPU).
 """
 
-import gc
 import platform
 import statistics
 import time
@@ -19,7 +18,6 @@ Sample = tuple[float, float, float]  # units, busy seconds and seconds of the cl
 
 PEAK_SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product shows what the device can do
 PEAK_TRIES = 8
-_CLEAR_REFS = Path("/proc/self/clear_refs")  # Linux: writing 5 forgets the highest resident size
 _STATUS = Path("/proc/self/status")
 
 
@@ -30,7 +28,7 @@ class Timed:
     units: list[float]  # of each step
     busy: list[float]  # seconds of the process, or of the device
     wall: list[float]  # seconds of the clock
-    memory: float | None  # GB at its highest; None where the system does not tell
+    memory: float | None = None  # GB at its highest; None where it is not told apart, or the system does not tell
 
     @property
     def best(self) -> float:
@@ -53,17 +51,14 @@ class Ratio:
 
 
 def in_turn(programs: Mapping[str, Step], *, rounds: int, device: torch.device, warm_up: int = 2) -> dict[str, Timed]:
-    """Run every program once a round, for `rounds` rounds after a few that do not count."""
-    memory = {name: memory_of(step, device) for name, step in programs.items()}
+    """Run every program once a round, for `rounds` rounds after a few that do not count. Memory is not told apart."""
     asked = {name: partial(take, step, device) for name, step in programs.items()}
-    return turns(asked, memory, rounds=rounds, warm_up=warm_up)
+    return turns(asked, rounds=rounds, warm_up=warm_up)
 
 
-def turns(
-    asked: Mapping[str, Callable[[], Sample]], memory: Mapping[str, float | None], *, rounds: int, warm_up: int
-) -> dict[str, Timed]:
-    """Ask every program for a step once a round. memory: what each holds at most."""
-    timed = {name: Timed([], [], [], memory[name]) for name in asked}
+def turns(asked: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: int) -> dict[str, Timed]:
+    """Ask every program for a step once a round."""
+    timed = {name: Timed([], [], []) for name in asked}
     for number in range(-warm_up, rounds):
         for name, ask in asked.items():
             units, busy, wall = ask()
@@ -108,20 +103,17 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
     return max(units / busy for units, busy, _ in (take(multiply, device) for _ in range(PEAK_TRIES)))
 
 
-def memory_of(step: Step, device: torch.device) -> float | None:
-    """GB that the process (CPU) or torch on the device (GPU) holds at most during a step."""
-    gc.collect()
+def highest_memory(device: torch.device) -> float | None:
+    """GB that this process held at its highest so far: resident (CPU), or by torch on the device (GPU).
+
+    On a GPU that is with the pools of CUDA graphs and with what torch keeps for later.
+    """
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) / 1e9
+        return torch.cuda.max_memory_reserved(device) / 1e9
     try:
-        _CLEAR_REFS.write_text("5", encoding="ascii")
+        lines = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf8").splitlines() if ":" in line)
     except OSError:
-        step()
         return None
-    step()
-    lines = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf8").splitlines() if ":" in line)
     return float(lines["VmHWM"].split()[0]) * 1024 / 1e9
 
 

@@ -39,7 +39,7 @@ def _in_turn(makes: Mapping[str, Make], *, rounds: int, device: torch.device) ->
         steps[name], memory[name] = _warmed_up(make, device)
     timed = in_turn(steps, rounds=rounds, device=device)
     if device.type != "cuda":
-        return timed  # with the memory of the process, which is not told apart
+        return timed  # the programs share the memory of the process, which is not told apart
     return {name: replace(one, memory=memory[name]) for name, one in timed.items()}
 
 

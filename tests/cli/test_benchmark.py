@@ -75,7 +75,7 @@ def test_programs_take_turns_and_warm_up_is_not_counted() -> None:
     calls: list[str] = []
     programs = {name: (lambda name=name: calls.append(name) or 3.0) for name in ("a", "b")}
     timed = in_turn(programs, rounds=2, device=CPU, warm_up=1)
-    assert calls == ["a", "b", *["a", "b"] * 3]  # the first of each is the look at its memory
+    assert calls == ["a", "b"] * 3
     assert timed["a"].units == [3.0, 3.0]
 
 
@@ -84,6 +84,24 @@ def test_programs_in_processes_of_their_own_do_the_same_work() -> None:
     timed = in_turn_apart({"a": build, "b": build}, rounds=1, device=CPU, threads=1, warm_up=0)
     assert timed["a"].units == timed["b"].units == [2048.0]
     assert min(timed["a"].busy[0], timed["b"].busy[0]) > 0
+
+
+def take_memory_at_the_third_step() -> Step:
+    turn = count()
+    return lambda: float(torch.ones(75_000_000 if next(turn) == 2 else 1)[0])  # 0.3 GB
+
+
+def take_little_memory() -> Step:
+    return lambda: 1.0
+
+
+def test_memory_is_the_highest_of_all_steps_of_a_program_and_of_it_alone() -> None:
+    builds = {"hungry": take_memory_at_the_third_step, "frugal": take_little_memory}
+    timed = in_turn_apart(builds, rounds=2, device=CPU, threads=1, warm_up=1)
+    hungry, frugal = timed["hungry"].memory, timed["frugal"].memory
+    assert hungry is not None
+    assert frugal is not None
+    assert hungry - frugal == pytest.approx(0.3, abs=0.05)
 
 
 def test_packed_and_padded_programs_take_as_many_rows_of_the_same_kind_of_documents() -> None:

@@ -1,6 +1,7 @@
 """`spacy electra benchmark pretrain`: steps beside Hugging Face's modules, `spacy pretrain` and the device's peak."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -154,14 +155,16 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int)
 
 def words_row(*, rounds: int, threads: int) -> Row:
     """The line in words against `spacy pretrain`."""
-    from spacy_electra.cli.benchmark.words import our_words, read_text, spacy_words  # loads spaCy's training code
+    from spacy_electra.cli.benchmark.words import our_words, read_text, spacy_words, write_store  # spaCy's training
 
     text = read_text()
-    programs: dict[str, Build] = {
-        "ours": partial(our_words, text, precision="auto"),
-        "theirs": partial(spacy_words, text),
-    }
-    timed = in_turn_apart(programs, rounds=rounds, device=torch.device("cpu"), threads=threads)
+    with tempfile.TemporaryDirectory() as folder:
+        write_store(text, Path(folder))
+        programs: dict[str, Build] = {
+            "ours": partial(our_words, Path(folder), text.words, precision="auto"),
+            "theirs": partial(spacy_words, text),
+        }
+        timed = in_turn_apart(programs, rounds=rounds, device=torch.device("cpu"), threads=threads)
     return make_row("tiny: words of raw text / `spacy pretrain`", timed, unit="words")
 
 

@@ -3,7 +3,6 @@
 Both cut the text by themselves as they go. A word is a token of spaCy's English tokenizer.
 """
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -55,23 +54,28 @@ def read_text() -> Text:
     return Text(paragraphs, words=sum(len(nlp.make_doc(one)) for one in paragraphs))
 
 
-def our_words(text: Text, *, precision: str) -> Step:
-    """A step of the frozen `tiny` shape on packed rows of the text; gives the words that the rows hold."""
-    keep_freed_memory()  # as `pretrain` does
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = train_wordpiece(
-            text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
-        )
-        documents = (Document(text=one, source="text", line=n) for n, one in enumerate(text.paragraphs, start=1))
-        build_store(documents, tokenizer, folder)
-        store = Store.open(folder, tokenizer=tokenizer)
-        ranges = torch.stack([torch.tensor(store.starts[:-1]), torch.tensor(store.starts[1:])], dim=1).numpy()
-        packing = Packing(store, ranges, window=WINDOW, seed=0)
-        packing.batch(0, 1)  # maps the files, which may then go
-    learner = make_learner(
-        PAIRS["tiny"], dropout=0.0, precision=precision, device=torch.device("cpu"), special=tokenizer.special
+def write_store(text: Text, folder: Path) -> None:
+    """Train a vocabulary of the frozen `tiny` shape on the text, and cut the text into its pieces."""
+    tokenizer = train_wordpiece(
+        text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
     )
-    words_a_row = text.words / packing.rows
+    documents = (Document(text=one, source="text", line=n) for n, one in enumerate(text.paragraphs, start=1))
+    build_store(documents, tokenizer, folder)
+
+
+def our_words(folder: Path, words: int, *, precision: str) -> Step:
+    """A step of the frozen `tiny` shape on packed rows of the store in `folder`; gives the words that the rows hold.
+
+    words: of the whole text.
+    """
+    keep_freed_memory()  # as `pretrain` does
+    store = Store.open(folder)
+    ranges = torch.stack([torch.tensor(store.starts[:-1]), torch.tensor(store.starts[1:])], dim=1).numpy()
+    packing = Packing(store, ranges, window=WINDOW, seed=0)
+    learner = make_learner(
+        PAIRS["tiny"], dropout=0.0, precision=precision, device=torch.device("cpu"), special=store.manifest.special
+    )
+    words_a_row = words / packing.rows
     row = 0
 
     def step() -> float:
