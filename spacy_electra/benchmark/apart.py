@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from spacy_electra.benchmark.measure import Sample, Step, Timed, highest_memory, take, turns
+from spacy_electra.benchmark.measure import Sample, Step, Timed, facts_of, highest_memory, take, turns
 
 Build = Callable[[], Step]  # a module's function, or a partial of one, since it is sent to the process
-STEP, MEMORY = "step", "memory"  # what a process is asked
+STEP, ACCOUNT = "step", "account"  # what a process is asked
 
 
 def in_turn_apart(
@@ -29,7 +29,8 @@ def in_turn_apart(
         for name, end in ends.items():
             _answer(end, name)  # it is built
         timed = turns({name: _asker(end, name) for name, end in ends.items()}, rounds=rounds, warm_up=warm_up)
-        return {name: replace(one, memory=_answer(ends[name], name, question=MEMORY)) for name, one in timed.items()}
+        accounts = {name: _answer(end, name, question=ACCOUNT) for name, end in ends.items()}
+        return {name: replace(one, memory=accounts[name][0], facts=accounts[name][1]) for name, one in timed.items()}
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def _started(build: Build, device: torch.device, threads: int) -> Iterator[Conne
 
 
 def _serve(end: Connection, build: Build, device: str, threads: int) -> None:
-    """The other process: a step, or what memory it took, whenever it is asked, until the connection ends."""
+    """The other process: a step, or an account of all of them, whenever it is asked, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process has it as well, and ends this one
     torch.set_num_threads(threads)
     place = torch.device(device)
@@ -57,7 +58,7 @@ def _serve(end: Connection, build: Build, device: str, threads: int) -> None:
         step = build()
         end.send(None)
         while True:
-            end.send(take(step, place) if end.recv() == STEP else highest_memory(place))
+            end.send(take(step, place) if end.recv() == STEP else (highest_memory(place), facts_of(step)))
     except EOFError:
         pass
     except Exception as error:

@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,17 @@ _STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
+class Program:
+    """A step that says how it runs."""
+
+    step: Step
+    facts: dict[str, str]  # may change with the steps, as where compiling fails
+
+    def __call__(self) -> float:
+        return self.step()
+
+
+@dataclass(frozen=True)
 class Timed:
     """The steps of one program."""
 
@@ -29,6 +40,7 @@ class Timed:
     busy: list[float]  # seconds of the process, or of the device
     wall: list[float]  # seconds of the clock
     memory: float | None = None  # GB at its highest; None where it is not told apart, or the system does not tell
+    facts: dict[str, str] = field(default_factory=dict)  # of a `Program`
 
     @property
     def best(self) -> float:
@@ -53,7 +65,8 @@ class Ratio:
 def in_turn(programs: Mapping[str, Step], *, rounds: int, device: torch.device, warm_up: int = 2) -> dict[str, Timed]:
     """Run every program once a round, for `rounds` rounds after a few that do not count. Memory is not told apart."""
     asked = {name: partial(take, step, device) for name, step in programs.items()}
-    return turns(asked, rounds=rounds, warm_up=warm_up)
+    timed = turns(asked, rounds=rounds, warm_up=warm_up)
+    return {name: replace(one, facts=facts_of(programs[name])) for name, one in timed.items()}
 
 
 def turns(asked: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: int) -> dict[str, Timed]:
@@ -67,6 +80,10 @@ def turns(asked: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: in
                 timed[name].busy.append(busy)
                 timed[name].wall.append(wall)
     return timed
+
+
+def facts_of(step: Step) -> dict[str, str]:
+    return step.facts if isinstance(step, Program) else {}
 
 
 def take(step: Step, device: torch.device) -> Sample:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from spacy.tokens import Doc
+from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 from transformers import RobertaConfig
 
-from spacy_electra.cli.benchmark.pipeline import certain, component_step
+from spacy_electra.benchmark.measure import highest_memory
+from spacy_electra.cli.benchmark.pipeline import Sources, Texts, rows_for
+from spacy_electra.cli.benchmark.programs import NAMES, Source, certain, component_step
 from spacy_electra.cli.benchmark.stock import (
     agreement,
     blank_with,
@@ -23,6 +25,7 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
+from spacy_electra.model.precision import choose_precision
 from spacy_electra.pipeline.layout import SMALLEST
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
@@ -98,6 +101,20 @@ def test_agreement_is_the_share_of_tokens_annotated_alike() -> None:
     assert agreement([one], [one]) == 1.0
 
 
+def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:
+    ballast = torch.ones(150_000_000)  # 0.6 GB of this process
+    sources = Sources(ours=Source(str(WEIGHTS)), theirs=Source(str(WEIGHTS), stock=WEIGHTS), roberta=None)
+    row = next(rows_for(Texts("some", [TEXT]), sources, rounds=1, threads=1))
+    here = highest_memory(torch.device("cpu"))
+    assert here is not None
+    assert row.ours_gb is not None
+    assert row.theirs_gb is not None
+    assert max(row.ours_gb, row.theirs_gb) < here - 0.4
+    assert row.ours_ran["precision"] == NAMES[choose_precision("auto", torch.device("cpu")).prediction]
+    assert row.theirs_ran == {"precision": "fp32", "attention": "eager"}
+    del ballast
+
+
 @pytest.mark.slow
 def test_the_command_writes_its_table(electra: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "texts.jsonl").write_text(json.dumps({"text": TEXT}) + "\n", encoding="utf8")
@@ -137,6 +154,31 @@ def test_a_whole_pipeline_is_timed_in_prediction_and_training(electra: Callable[
 def test_the_most_likely_category_stands_in_for_gold() -> None:
     assert certain({"A": 0.2, "B": 0.7, "C": 0.1}) == {"A": 0.0, "B": 1.0, "C": 0.0}
     assert certain({}) == {}
+
+
+def test_a_file_without_text_is_refused(complaint: Callable[..., Any], tmp_path: Path) -> None:
+    DocBin(docs=[Doc(Vocab())]).to_disk(tmp_path / "none.spacy")
+    message = complaint("benchmark", "pipeline", WEIGHTS, tmp_path / "none.spacy")
+    assert "none.spacy holds no text" in message
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    complaint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
+    options = ["--no-roberta", "--json", tmp_path]
+    message = complaint("benchmark", "pipeline", WEIGHTS, tmp_path / "texts.txt", *options)
+    assert "--json" in message
+    assert "cannot be written (is a folder)" in message
+
+
+def test_texts_that_are_not_there_are_missed_before_anything_is_measured(
+    complaint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
+    files = tmp_path / "texts.txt", tmp_path / "others.txt"
+    assert "others.txt" in complaint("benchmark", "pipeline", WEIGHTS, *files, "--json", tmp_path / "a.json")
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_a_pipeline_without_our_transformer_is_refused(complaint: Callable[..., Any], tmp_path: Path) -> None:

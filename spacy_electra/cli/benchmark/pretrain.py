@@ -36,6 +36,8 @@ class Row:
     ours_gb: float | None  # highest memory of the process (CPU) or on the device (GPU)
     theirs_gb: float | None
     unit: str
+    ours_ran: dict[str, str]  # precision and the like
+    theirs_ran: dict[str, str]
 
 
 @clear_errors
@@ -134,6 +136,8 @@ def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
         ours_gb=ours.memory,
         theirs_gb=theirs.memory,
         unit=f"{unit} per CPU-second",
+        ours_ran=ours.facts,
+        theirs_ran=theirs.facts,
     )
 
 
