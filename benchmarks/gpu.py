@@ -20,7 +20,7 @@ from confection import Config
 
 from spacy_electra.benchmark.measure import Timed, describe_machine, in_turn, matrix_peak
 from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
-from spacy_electra.benchmark.reference import reference_step
+from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
 from spacy_electra.benchmark.together import Make, time_made
 from spacy_electra.data.packing import Packing, split_documents
@@ -126,7 +126,7 @@ def compare(
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
     precision = next(name for name, known in PRECISIONS.items() if known == dtype)
     not_compiled: set[str] = set()
-    programs = make_programs(pair, device, dtype=dtype, precision=precision, not_compiled=not_compiled)
+    programs = make_programs(pair, device, precision=precision, not_compiled=not_compiled)
     makes: dict[str, Make] = {
         name: lambda make=make: over(batches, make()) for name, make in programs.items() if compiled or "," not in name
     }
@@ -139,17 +139,16 @@ def compare(
 
 
 def make_programs(
-    pair: Pair, device: torch.device, *, dtype: torch.dtype, precision: str, not_compiled: set[str]
+    pair: Pair, device: torch.device, *, precision: str, not_compiled: set[str]
 ) -> dict[str, Callable[[], Step]]:
     """What builds each program. not_compiled: gets the names of ours that could not be compiled."""
-    learner = {"dropout": 0.0, "precision": precision, "device": device}
-    reference = {"dropout": 0.0, "precision": dtype, "device": device}
+    options = {"dropout": 0.0, "precision": precision, "device": device}
     compiled = "ours, compiled"
     return {
-        "ours": lambda: our_step(make_learner(pair, **learner)),
-        compiled: lambda: compiled_step(make_learner(pair, **learner), on_plain=lambda: not_compiled.add(compiled)),
-        "reference": lambda: on_rows(reference_step(pair, **reference)),
-        "reference, compiled": lambda: on_rows(reference_step(pair, **reference, compiled=True)),
+        "ours": lambda: our_step(make_learner(pair, **options)),
+        compiled: lambda: compiled_step(make_learner(pair, **options), on_plain=lambda: not_compiled.add(compiled)),
+        "reference": lambda: ReferenceStep(pair, **options),
+        "reference, compiled": lambda: ReferenceStep(pair, **options, compiled=True),
     }
 
 
@@ -161,10 +160,6 @@ def figures(timed: Timed, pair: Pair, peak: dict[str, float], *, first: Timed) -
         "ours_to_this": round(first.best / timed.best, 3),
         "gigabytes": timed.memory,
     }
-
-
-def on_rows(step: Callable[[torch.Tensor, torch.Tensor], None]) -> Step:
-    return lambda rows: step(rows.ids, rows.is_real)
 
 
 def over(batches: list[Rows], step: Step) -> Callable[[], float]:

@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from spacy_electra.benchmark.measure import Step, matrix_peak
+from spacy_electra.benchmark.measure import Program, Step, matrix_peak
 from spacy_electra.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
-from spacy_electra.benchmark.reference import reference_step
+from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.data.rows import Rows
 from spacy_electra.model.precision import PRECISIONS
@@ -52,14 +52,14 @@ def theirs(case: Case, *, compiled: bool = False, keeps_memory: bool = False) ->
     """The reference's step. keeps_memory: with the C library's settings that ours runs with."""
     if keeps_memory:
         keep_freed_memory()
-    step = reference_step(
+    step = ReferenceStep(
         PAIRS[case.shape],
         dropout=case.dropout,
-        precision=PRECISIONS[case.precision],
+        precision=case.precision,
         device=torch.device(case.device),
         compiled=compiled,
     )
-    return on(lambda rows: step(rows.ids, rows.is_real), batches(case))
+    return Program(on(step, batches(case)), step.facts)
 
 
 def product(case: Case) -> Step:

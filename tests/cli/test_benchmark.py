@@ -15,8 +15,14 @@ from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Step, Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
 from spacy_electra.benchmark.programs import Case, batches, ours
-from spacy_electra.benchmark.reference import Reference
-from spacy_electra.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.benchmark.shapes import (
+    PAIRS,
+    SPECIAL,
+    full_rows,
+    packed_rows,
+    padded_rows,
+    short_documents,
+)
 from spacy_electra.model.build import network_of
 
 CPU = torch.device("cpu")
@@ -25,24 +31,6 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("name", "megaflops"), [("tiny", 8.1), ("small", 70.2)])
 def test_the_work_of_a_step_is_that_of_its_matrix_products(name: str, megaflops: float) -> None:
     assert PAIRS[name].train_flops / 1e6 == pytest.approx(megaflops, abs=0.06)  # counted apart from this program
-
-
-def test_the_reference_trains_one_embedding_and_ties_its_scores() -> None:
-    model = Reference(PAIRS["tiny"], dropout=0.1)
-    assert model.generator.electra.embeddings is model.discriminator.electra.embeddings
-    words = model.discriminator.electra.embeddings.word_embeddings.weight
-    assert model.generator.generator_lm_head.weight is words
-    generator, discriminator = make_networks()
-    assert sum(p.numel() for p in model.parameters()) == generator + discriminator
-
-
-def make_networks() -> tuple[int, int]:
-    """Parameters of our network of the same shape: beyond the discriminator, and of the discriminator."""
-    network = network_of(make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model)
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
-    return counts["generator"] + counts["masked_head"], sum(counts.values()) - counts["generator"] - counts[
-        "masked_head"
-    ]
 
 
 def test_packed_rows_hold_the_documents_without_padding() -> None:

@@ -111,7 +111,8 @@ def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:
     assert row.theirs_gb is not None
     assert max(row.ours_gb, row.theirs_gb) < here - 0.4
     assert row.ours_ran["precision"] == NAMES[choose_precision("auto", torch.device("cpu")).prediction]
-    assert row.theirs_ran == {"precision": "fp32", "attention": "eager"}
+    assert row.theirs_ran["precision"] == "fp32"
+    assert row.theirs_ran["attention"] in {"eager", "sdpa"}  # up to version 4 of transformers and from 5 on
     del ballast
 
 
