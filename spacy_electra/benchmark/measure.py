@@ -14,10 +14,12 @@ from pathlib import Path
 import torch
 
 Step = Callable[[], float]  # does one step and says how many units of work it was
-Sample = tuple[float, float, float]  # units, busy seconds and seconds of the clock of a step
+Sample = tuple[float, float, float]  # units, busy seconds and seconds of the clock
 
 PEAK_SIZES = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose product shows what the device can do
 PEAK_TRIES = 8
+STEPS_OF_A_SAMPLE = {"cuda": 5}  # 1 on other devices, which have no queue that a host could fill
+SECONDS = {"cpu": "CPU-second", "cuda": "second"}  # what rates are counted in
 _STATUS = Path("/proc/self/status")
 
 
@@ -34,9 +36,9 @@ class Program:
 
 @dataclass(frozen=True)
 class Timed:
-    """The steps of one program."""
+    """The samples of one program, which are steps, or a few steps each on a GPU."""
 
-    units: list[float]  # of each step
+    units: list[float]  # of each sample
     busy: list[float]  # seconds of the process, or of the device
     wall: list[float]  # seconds of the clock
     memory: float | None = None  # GB at its highest; None where it is not told apart, or the system does not tell
@@ -87,12 +89,12 @@ def facts_of(step: Step) -> dict[str, str]:
 
 
 def take(step: Step, device: torch.device) -> Sample:
-    """Units, busy seconds and seconds of the clock of one step."""
+    """Units, busy seconds and seconds of the clock of one step, on a GPU of a few, which the host may prepare ahead."""
     is_gpu = device.type == "cuda"
     if is_gpu:
         torch.cuda.synchronize(device)
     wall, busy = time.perf_counter(), time.process_time()
-    units = step()
+    units = sum(step() for _ in range(STEPS_OF_A_SAMPLE.get(device.type, 1)))
     if is_gpu:
         torch.cuda.synchronize(device)
     wall, busy = time.perf_counter() - wall, time.process_time() - busy
@@ -107,8 +109,8 @@ def ratio(ours: Timed, theirs: Timed) -> Ratio:
     return Ratio(best=ours.best / theirs.best, low=min(rounds), high=max(rounds))
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations per busy second of a large matrix product, the best of a few."""
+def matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
+    """A large matrix product; gives its floating-point operations."""
     size = PEAK_SIZES[device.type]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
 
@@ -116,8 +118,12 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
         torch.mm(a, b)
         return 2.0 * size**3
 
-    multiply()
-    return max(units / busy for units, busy, _ in (take(multiply, device) for _ in range(PEAK_TRIES)))
+    return multiply
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations per busy second of a large matrix product, the best of a few."""
+    return in_turn({"product": matrix_product(dtype, device)}, rounds=PEAK_TRIES, device=device)["product"].best
 
 
 def highest_memory(device: torch.device) -> float | None:

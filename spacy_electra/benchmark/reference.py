@@ -8,6 +8,8 @@ the transformers library, by torch's scaled_dot_product_attention from version 5
 Legend: B rows, T pieces a row, K chosen positions a row, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -122,7 +124,7 @@ class ReferenceStep:
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=LEARN_RATE, eps=1e-6, weight_decay=0.01, fused=True
         )
-        self._forward: nn.Module = self.model
+        self._forward: Callable[..., Tensor] = self.model
         self._can_fall_back = compiled
         if compiled:
             mode = "reduce-overhead" if device.type == "cuda" and backend == "inductor" else None

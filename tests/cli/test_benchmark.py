@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Step, Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
 from spacy_electra.benchmark.programs import Case, batches, ours
+from spacy_electra.benchmark.report import open_report
 from spacy_electra.benchmark.shapes import (
     PAIRS,
     SPECIAL,
@@ -23,6 +26,7 @@ from spacy_electra.benchmark.shapes import (
     padded_rows,
     short_documents,
 )
+from spacy_electra.cli.benchmark.pretrain import check_device, unit_of
 from spacy_electra.model.build import network_of
 
 CPU = torch.device("cpu")
@@ -72,6 +76,7 @@ def test_programs_in_processes_of_their_own_do_the_same_work() -> None:
     timed = in_turn_apart({"a": build, "b": build}, rounds=1, device=CPU, threads=1, warm_up=0)
     assert timed["a"].units == timed["b"].units == [2048.0]
     assert min(timed["a"].busy[0], timed["b"].busy[0]) > 0
+    assert timed["a"].facts == timed["b"].facts == {"precision": "fp32"}
 
 
 def take_memory_at_the_third_step() -> Step:
@@ -123,6 +128,30 @@ def test_a_ratio_compares_the_fastest_steps_and_shows_the_spread() -> None:
     assert (found.best, found.low, found.high) == (4.0, 2.5, 4.0)
 
 
+def test_rates_are_counted_in_seconds_of_the_processor_or_of_a_cards_clock() -> None:
+    assert unit_of("pieces", CPU) == "pieces per CPU-second"
+    assert unit_of("pieces", torch.device("cuda")) == "pieces per second"
+
+
+def test_devices_that_cannot_be_timed_are_refused() -> None:
+    check_device(torch.device("cuda", 1))
+    with pytest.raises(ValueError, match="on the CPU or on NVIDIA cards, but --gpu-id chose torch's device 'mps'"):
+        check_device(torch.device("mps"))
+
+
+def test_a_program_says_in_which_precision_it_ran() -> None:
+    program = ours(Case(shape="tiny", precision="bf16"))
+    assert in_turn({"a": program}, rounds=1, device=CPU, warm_up=0)["a"].facts == {"precision": "bf16"}
+
+
+def test_a_report_is_whole_after_every_row(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    report = open_report(path, {"machine": "one", "rows": []})
+    for number in range(3):
+        assert json.loads(path.read_text(encoding="utf8")) == {"machine": "one", "rows": list(range(number))}
+        report.add("rows", number)
+
+
 @pytest.mark.slow
 def test_the_command_writes_its_table(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
@@ -147,6 +176,15 @@ def test_the_command_writes_its_table(tmp_path: Path) -> None:
     for row in report["rows"]:
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
     assert 0 < report["peaks"][0]["share"] < 1
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    complaint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    message = complaint("benchmark", "pretrain", "--json", tmp_path / "file" / "a.json")
+    assert "--json" in message
+    assert "cannot be written" in message
 
 
 def test_an_unknown_size_is_refused() -> None:

@@ -14,7 +14,7 @@ from wasabi import msg
 from spacy_electra.benchmark.apart import Build, in_turn_apart
 from spacy_electra.benchmark.measure import describe_machine
 from spacy_electra.benchmark.report import open_report, versions
-from spacy_electra.cli.benchmark.pretrain import Row, make_row, show
+from spacy_electra.cli.benchmark.pretrain import Row, make_row, show, unit_of
 from spacy_electra.cli.benchmark.programs import Source, component, slots_of, update, whole
 from spacy_electra.cli.benchmark.stock import agreement, transformer_of, write_roberta
 from spacy_electra.cli.documents import MAX_FAULTS, open_documents
@@ -69,7 +69,7 @@ def benchmark_pipeline(
         sources = write_stock(pipeline, Path(folder), roberta=roberta)
         facts = {
             "machine": describe_machine(CPU),
-            "versions": versions("torch", "transformers", "spacy-transformers"),
+            "versions": versions("torch", "transformers", "spacy", "spacy-transformers"),
             "rows": [],
         }
         report = open_report(json_path, facts)
@@ -110,7 +110,7 @@ def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Ite
     def compare(what: str, mine: Build, other: Build) -> Row:
         programs = {"ours": mine, "theirs": other}
         timed = in_turn_apart(programs, rounds=rounds, device=CPU, threads=threads, warm_up=1)
-        return make_row(f"{file.name}: {what}", timed, unit="words")
+        return make_row(f"{file.name}: {what}", timed, unit=unit_of("words", CPU))
 
     ours, theirs = sources.ours, sources.theirs
     slots = slots_per_piece(sources, texts)

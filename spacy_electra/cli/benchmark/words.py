@@ -17,7 +17,7 @@ from spacy.tokens import Doc
 from spacy.training.pretrain import create_pretraining_model, make_update
 from spacy.util import registry
 
-from spacy_electra.benchmark.measure import Step
+from spacy_electra.benchmark.measure import Program, Step
 from spacy_electra.benchmark.ours import make_learner
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, WINDOW
 from spacy_electra.data.building import build_store
@@ -26,6 +26,8 @@ from spacy_electra.data.docstrings import find_modules, read_modules
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.model.build import shim_of
+from spacy_electra.model.precision import PRECISIONS
 from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.loop import train_step
 
@@ -84,7 +86,8 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
         row += ROWS
         return words_a_row * ROWS
 
-    return step
+    dtype = shim_of(learner.model).chosen_precision.training
+    return Program(step, {"precision": next(name for name, known in PRECISIONS.items() if known == dtype)})
 
 
 def spacy_words(text: Text) -> Step:
@@ -101,7 +104,7 @@ def spacy_words(text: Text) -> Step:
         make_update(model, batch, optimizer, model.attrs["loss"])
         return float(sum(map(len, batch)))
 
-    return step
+    return Program(step, {"precision": "fp32"})
 
 
 def _batches(docs: Iterator[Doc]) -> Iterator[list[Doc]]:
