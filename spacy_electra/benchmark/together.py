@@ -1,11 +1,11 @@
 """Build programs and time them: in turn where memory holds them all, else one after the other.
 
-A program's memory is what it adds at its highest to what lay on the card before it was built.
+A program's memory is what torch's allocator took from the card for it at its highest, beyond what it held before the
+program was built: with the pools of CUDA graphs, and with what torch keeps for later.
 """
 
-import gc
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,15 +17,21 @@ Make = Callable[[], Step]
 SOLO_STEPS = 4  # the optimizer's moments come with the first, CUDA graphs are recorded with the second and third
 
 
-def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -> dict[str, Timed | None]:
-    """Time what each of `makes` builds; None for a program that does not fit into memory alone.
+@dataclass(frozen=True)
+class Timings:
+    """What was measured of each program."""
 
-    In turn, step by step, if all fit at once, so that what else happens meets all alike.
-    """
+    timed: dict[str, Timed | None]  # None: it does not fit into memory alone
+    took_turns: bool  # step by step, so that what else happens met all alike; False: one ran after the other
+
+
+def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -> Timings:
+    """Time what each of `makes` builds, in turn if all fit at once."""
     together = _or_none(lambda: _in_turn(makes, rounds=rounds, device=device))
     if together is not None:
-        return dict(together)
-    return {name: _alone(make, rounds=rounds, device=device) for name, make in makes.items()}
+        return Timings(dict(together), took_turns=True)
+    alone = {name: _alone(make, rounds=rounds, device=device) for name, make in makes.items()}
+    return Timings(alone, took_turns=False)
 
 
 def _alone(make: Make, *, rounds: int, device: torch.device) -> Timed | None:
@@ -38,22 +44,20 @@ def _in_turn(makes: Mapping[str, Make], *, rounds: int, device: torch.device) ->
     for name, make in makes.items():
         steps[name], memory[name] = _warmed_up(make, device)
     timed = in_turn(steps, rounds=rounds, device=device)
-    if device.type != "cuda":
-        return timed  # the programs share the memory of the process, which is not told apart
     return {name: replace(one, memory=memory[name]) for name, one in timed.items()}
 
 
-def _warmed_up(make: Make, device: torch.device) -> tuple[Step, float]:
-    """A program after its first steps, and the GB on the card that these took at most."""
-    gc.collect()
+def _warmed_up(make: Make, device: torch.device) -> tuple[Step, float | None]:
+    """A program after its first steps, and the GB of the card that torch took for it; None on other devices."""
+    free_unused()
     is_card = device.type == "cuda"
-    before = torch.cuda.memory_allocated(device) if is_card else 0
+    before = torch.cuda.memory_reserved(device) if is_card else 0
     if is_card:
         torch.cuda.reset_peak_memory_stats(device)
     step = make()
     for _ in range(SOLO_STEPS):
         step()
-    return step, ((torch.cuda.max_memory_allocated(device) - before) / 1e9 if is_card else 0.0)
+    return step, ((torch.cuda.max_memory_reserved(device) - before) / 1e9 if is_card else None)
 
 
 def _or_none(work: Callable[[], dict[str, Timed]]) -> dict[str, Timed] | None:
