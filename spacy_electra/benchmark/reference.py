@@ -147,7 +147,6 @@ class ReferenceStep:
             self.facts["compiled"] = f"as torch comes, since one graph failed with {type(error).__name__}"
         self._can_fall_back = False
         self._optimizer.zero_grad(set_to_none=True)
-        torch.compiler.reset()
         self._forward = torch.compile(self.model, backend=self._backend)
         return self._passes(rows)
 

@@ -110,6 +110,7 @@ def test_a_program_that_fits_nowhere_has_no_figures_and_the_others_do() -> None:
     assert found.timed["never"] is None
     assert found.timed["fits"] is not None
     assert found.timed["fits"].units == [1.0] * 3
+    assert found.took_turns  # all that fit
 
 
 def test_programs_that_fit_one_by_one_are_timed_one_by_one() -> None:
