@@ -22,8 +22,14 @@ class Report:
         self.write()
 
     def write(self) -> None:
-        if self.path is not None:
-            replace_file(self.path, f"{self.text()}\n".encode())
+        """Put all into the file, which is the old one or the new, nothing between; links and devices stay such."""
+        content = f"{self.text()}\n".encode()
+        if self.path is None:
+            return
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+            self.path.write_bytes(content)
+        else:
+            replace_file(self.path, content)
 
     def text(self) -> str:
         return json.dumps(self.facts, indent=2)

@@ -152,6 +152,14 @@ def test_a_report_is_whole_after_every_row(tmp_path: Path) -> None:
         report.add("rows", number)
 
 
+def test_a_report_is_written_through_a_link(tmp_path: Path) -> None:
+    """Such as /dev/stdout, which would otherwise be a plain file from then on."""
+    (tmp_path / "link").symlink_to(tmp_path / "a.json")
+    open_report(tmp_path / "link", {"rows": []}).add("rows", 1)
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf8")) == {"rows": [1]}
+
+
 @pytest.mark.slow
 def test_the_command_writes_its_table(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
