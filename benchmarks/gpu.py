@@ -8,38 +8,31 @@ Example: python benchmarks/gpu.py small --json small.json
          python benchmarks/gpu.py train corpus/pretrain training/gpu --minutes 6
 """
 
-import json
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
-from confection import Config
+from gpu_run import make_task, pretrain_until
 
-from spacy_electra.benchmark.measure import Timed, describe_machine, in_turn, matrix_peak
+from spacy_electra.benchmark.measure import SECONDS, Program, Timed, describe_machine, in_turn, matrix_peak
 from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
-from spacy_electra.benchmark.reference import reference_step
+from spacy_electra.benchmark.reference import ReferenceStep
+from spacy_electra.benchmark.report import Report, open_report, versions
 from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
 from spacy_electra.benchmark.together import Make, time_made
-from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
-from spacy_electra.model.build import build_electra, shim_of
-from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.model.precision import PRECISIONS, choose_precision
-from spacy_electra.training.compiling import compile_training, is_wanted
-from spacy_electra.training.loop import Facts, Task
-from spacy_electra.training.run import Run, held, restore, save_state, train_on_disk
-from spacy_electra.training.schedule import Budget
-from spacy_electra.training.schema import Training
-from spacy_electra.training.state import State
+from spacy_electra.training.run import Run, held, restore
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain-small.cfg"
 COPIED = 1 << 28  # numbers whose copy shows how fast memory is
 ROWS = {"small": 128, "base": 128, "base 512": 32}
 BATCHES = 4
+FAILED = "no, it failed"
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 Step = Callable[[Rows], None]
@@ -55,11 +48,12 @@ def small(
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
     """Peaks, and ELECTRA-small."""
-    place = torch.device(device)
-    facts = {"machine": describe_machine(place), "peaks": peaks(place)}
-    pair = PAIRS[shape]
-    facts["rows"] = [compare(shape, pair, place, rows=rows, rounds=rounds, compiled=compiled, peak=facts["peaks"])]
-    tell(facts, json_path)
+    if shape not in PAIRS:
+        raise typer.BadParameter(f"--shape knows {', '.join(PAIRS)}, but got {shape!r}.")
+    place, report = start(device, json_path)
+    peak = report.facts["peaks"] = peaks(place)
+    report.add("rows", compare(shape, PAIRS[shape], place, rows=rows, rounds=rounds, compiled=compiled, peak=peak))
+    print(report.text())
 
 
 @app.command()
@@ -69,13 +63,12 @@ def base(
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
     """ELECTRA-base, on short rows and on long ones."""
-    place = torch.device(device)
-    facts: dict[str, Any] = {"machine": describe_machine(place), "peaks": peaks(place), "rows": []}
+    place, report = start(device, json_path)
+    peak = report.facts["peaks"] = peaks(place)
     for name in ("base", "base 512"):
-        options = {"rows": ROWS[name], "rounds": rounds, "compiled": True, "peak": facts["peaks"]}
-        facts["rows"].append(compare(name, CARD_PAIRS[name], place, **options))
-        keep(facts, json_path)
-    tell(facts, json_path)
+        options = {"rows": ROWS[name], "rounds": rounds, "compiled": True, "peak": peak}
+        report.add("rows", compare(name, CARD_PAIRS[name], place, **options))
+    print(report.text())
 
 
 @app.command()
@@ -88,16 +81,17 @@ def train(
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
     """Pretrain, stop in the middle, resume."""
-    place = torch.device(device)
-    facts: dict[str, Any] = {"machine": describe_machine(place), "halves": []}
+    place, report = start(device, json_path)
     for share in (0.5, 1.0):
         task = make_task(config, Store.open(store), minutes=minutes, device=place)
         description = {"version": "benchmark", "objective": "electra"}
         run = Run(folder=output, tokenizer=Store.open(store).load_tokenizer(), description=description)
-        with held(output):
-            facts["halves"].append(pretrain_until(share, run, task, restore(task, output)))
-        keep(facts, json_path)
-    tell(facts, json_path)
+        try:
+            with held(output):
+                report.add("halves", pretrain_until(share, run, task, restore(task, output)))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    print(report.text())
 
 
 def peaks(device: torch.device) -> dict[str, float]:
@@ -125,46 +119,48 @@ def compare(
     window, vocab = pair.discriminator.positions, pair.discriminator.vocab
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
     precision = next(name for name, known in PRECISIONS.items() if known == dtype)
-    not_compiled: set[str] = set()
-    programs = make_programs(pair, device, dtype=dtype, precision=precision, not_compiled=not_compiled)
-    makes: dict[str, Make] = {
-        name: lambda make=make: over(batches, make()) for name, make in programs.items() if compiled or "," not in name
-    }
-    answer: dict[str, Any] = {"what": f"{name}, {rows} rows of {window}, {precision}"}
-    timed = time_made(makes, rounds=rounds, device=device)
-    for program, result in timed.items():
-        is_told = result is not None and program not in not_compiled
-        answer[program] = figures(result, pair, peak, first=timed["ours"] or result) if is_told else None
+    makes = make_programs(pair, batches, precision=precision, device=device)
+    asked = {name: make for name, make in makes.items() if compiled or "," not in name}
+    found = time_made(asked, rounds=rounds, device=device)
+    answer: dict[str, Any] = {"what": f"{name}, {rows} rows of {window}, {precision}", "took_turns": found.took_turns}
+    for program, timed in found.timed.items():
+        is_told = timed is not None and timed.facts.get("compiled") != FAILED
+        answer[program] = figures(timed, pair, peak, ours=found.timed["ours"]) if is_told else None
     return answer
 
 
-def make_programs(
-    pair: Pair, device: torch.device, *, dtype: torch.dtype, precision: str, not_compiled: set[str]
-) -> dict[str, Callable[[], Step]]:
-    """What builds each program. not_compiled: gets the names of ours that could not be compiled."""
-    learner = {"dropout": 0.0, "precision": precision, "device": device}
-    reference = {"dropout": 0.0, "precision": dtype, "device": device}
-    compiled = "ours, compiled"
+def make_programs(pair: Pair, batches: list[Rows], *, precision: str, device: torch.device) -> dict[str, Make]:
+    """What builds each program."""
+    options: dict[str, Any] = {"dropout": 0.0, "precision": precision, "device": device}
+
+    def ours(*, compiled: bool) -> Program:
+        facts = {"precision": precision, "compiled": "yes" if compiled else "no"}
+        learner = make_learner(pair, **options)
+        if not compiled:
+            return Program(over(batches, our_step(learner)), facts)
+        return Program(over(batches, compiled_step(learner, on_plain=lambda: facts.update(compiled=FAILED))), facts)
+
+    def reference(*, compiled: bool) -> Program:
+        step = ReferenceStep(pair, **options, compiled=compiled)
+        return Program(over(batches, step), step.facts)
+
     return {
-        "ours": lambda: our_step(make_learner(pair, **learner)),
-        compiled: lambda: compiled_step(make_learner(pair, **learner), on_plain=lambda: not_compiled.add(compiled)),
-        "reference": lambda: on_rows(reference_step(pair, **reference)),
-        "reference, compiled": lambda: on_rows(reference_step(pair, **reference, compiled=True)),
+        "ours": partial(ours, compiled=False),
+        "ours, compiled": partial(ours, compiled=True),
+        "reference": partial(reference, compiled=False),
+        "reference, compiled": partial(reference, compiled=True),
     }
 
 
-def figures(timed: Timed, pair: Pair, peak: dict[str, float], *, first: Timed) -> dict[str, float | None]:
-    """One program's row of the table."""
+def figures(timed: Timed, pair: Pair, peak: dict[str, float], *, ours: Timed | None) -> dict[str, Any]:
+    """One program's row of the table. ours: None where that does not fit into memory."""
     return {
         "pieces_a_second": round(timed.best),
         "share_of_peak": round(timed.best * pair.train_flops / (peak["tflops"] * 1e12), 4),
-        "ours_to_this": round(first.best / timed.best, 3),
+        "ours_to_this": None if ours is None else round(ours.best / timed.best, 3),
         "gigabytes": timed.memory,
+        "ran": timed.facts,
     }
-
-
-def on_rows(step: Callable[[torch.Tensor, torch.Tensor], None]) -> Step:
-    return lambda rows: step(rows.ids, rows.is_real)
 
 
 def over(batches: list[Rows], step: Step) -> Callable[[], float]:
@@ -179,62 +175,24 @@ def over(batches: list[Rows], step: Step) -> Callable[[], float]:
     return run
 
 
-def make_task(config: Path, store: Store, *, minutes: float, device: torch.device) -> Task:
-    """The run that a pretraining config describes, over a store's documents; compiled where the config asks for it."""
-    sections = Config().from_disk(
-        config, overrides={"paths.tokenizer": str(store.directory / "tokenizer"), "training.max_minutes": minutes}
-    )
-    given = {name: value for name, value in sections["model"].items() if not name.startswith("@")}
-    optimizer = adamw_v1(**{k: v for k, v in sections["training"]["optimizer"].items() if not k.startswith("@")})
-    settings = Training(**{**sections["training"], "max_steps": 0, "optimizer": optimizer, "logger": None})
-    model = build_electra(**given)
-    shim_of(model).to_device({"cuda": "gpu"}.get(device.type, device.type), device.index or 0)
-    if is_wanted(sections["system"]["compile"], device):
-        compile_training(shim_of(model))
-    documents, window = split_documents(store, seed=0), model.attrs["window"]
-    return Task(
-        model=model,
-        optimizer=optimizer,
-        train=Packing(store, documents.train, window=window, seed=0),
-        dev=Packing(store, documents.dev, window=window, seed=0),
-        special=store.manifest.special,
-        budget=Budget(seconds=minutes * 60),
-        settings=settings,
-        device=device,
-    )
-
-
-def pretrain_until(share: float, run: Run, task: Task, state: State) -> dict[str, Any]:
-    """Train until this share of the budget is spent, leave a checkpoint, and say how it went."""
-    begun, rows = time.monotonic(), state.row
-    last: Facts | None = None
-    evaluated = None
-    for facts in train_on_disk(run, task, state):
-        last, evaluated = facts, facts.evaluation or evaluated
-        if facts.progress >= share:
-            break
-    assert last is not None
-    save_state(run, task, last.state)
-    pieces = (last.state.row - rows) * task.train.window
-    return {
-        "from_step": state.step,
-        "to_step": last.state.step,
-        "slots_a_second": round(pieces / (time.monotonic() - begun)),
-        "is_compiled": shim_of(task.model).training_forward is not None,
-        "rows_at_once": task.portion.rows,
-        "scores": evaluated.scores if evaluated is not None else None,
-    }
-
-
-def tell(facts: dict[str, Any], path: Path | None) -> None:
-    print(json.dumps(facts, indent=2))
-    keep(facts, path)
-
-
-def keep(facts: dict[str, Any], path: Path | None) -> None:
-    """Write what is known so far, so that a limit of time takes nothing that was found."""
-    if path is not None:
-        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
+def start(device: str, json_path: Path | None) -> tuple[torch.device, Report]:
+    """The device, and the report of what it is; refuses at once what would fail later."""
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise typer.BadParameter(f"--device {device}: {str(error).splitlines()[0]}") from None
+    if place.type not in SECONDS:
+        raise typer.BadParameter(f"--device must be one of {', '.join(SECONDS)}, but got {device!r}.")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise typer.BadParameter(
+            f"--device {device}, but torch {torch.__version__} sees {torch.cuda.device_count()} cards: "
+            f"run this where there is one, or give --device cpu for a look at how it works."
+        )
+    facts = {"machine": describe_machine(place), "versions": versions("torch", "transformers")}
+    try:
+        return place, open_report(json_path, facts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 if __name__ == "__main__":

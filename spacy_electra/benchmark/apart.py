@@ -4,13 +4,16 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
-from spacy_electra.benchmark.measure import Sample, Step, Timed, memory_of, take, turns
+from spacy_electra.benchmark.measure import Sample, Step, Timed, facts_of, highest_memory, take, turns
 
 Build = Callable[[], Step]  # a module's function, or a partial of one, since it is sent to the process
+STEP, ACCOUNT = "step", "account"  # what a process is asked
 
 
 def in_turn_apart(
@@ -18,17 +21,21 @@ def in_turn_apart(
 ) -> dict[str, Timed]:
     """Build every program in its own process, then let them take turns as `measure.in_turn` does.
 
+    The memory of a program is that of its process at its highest, from its start to the end of the last round.
     threads: of torch in each process. Raises ChildProcessError, an OSError, where a program fails, with what it said.
     """
     with ExitStack() as stack:
         ends = {name: stack.enter_context(_started(build, device, threads)) for name, build in builds.items()}
-        memory = {name: _answer(end, name)[0] for name, end in ends.items()}
-        return turns({name: _asker(end, name) for name, end in ends.items()}, memory, rounds=rounds, warm_up=warm_up)
+        for name, end in ends.items():
+            _answer(end, name)  # it is built
+        timed = turns({name: _asker(end, name) for name, end in ends.items()}, rounds=rounds, warm_up=warm_up)
+        accounts = {name: _answer(end, name, question=ACCOUNT) for name, end in ends.items()}
+        return {name: replace(one, memory=accounts[name][0], facts=accounts[name][1]) for name, one in timed.items()}
 
 
 @contextmanager
 def _started(build: Build, device: torch.device, threads: int) -> Iterator[Connection]:
-    """The connection to a process that builds its program, and says what memory a step takes."""
+    """The connection to a process that builds its program, and says when that is done."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, build, str(device), threads), daemon=True)
@@ -43,16 +50,15 @@ def _started(build: Build, device: torch.device, threads: int) -> Iterator[Conne
 
 
 def _serve(end: Connection, build: Build, device: str, threads: int) -> None:
-    """The other process: a step whenever it is asked for one, until the connection ends."""
+    """The other process: a step, or an account of all of them, whenever it is asked, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process has it as well, and ends this one
     torch.set_num_threads(threads)
     place = torch.device(device)
     try:
         step = build()
-        end.send((memory_of(step, place),))
+        end.send(None)
         while True:
-            end.recv()
-            end.send(take(step, place))
+            end.send(take(step, place) if end.recv() == STEP else (highest_memory(place), facts_of(step)))
     except EOFError:
         pass
     except Exception as error:
@@ -61,13 +67,13 @@ def _serve(end: Connection, build: Build, device: str, threads: int) -> None:
 
 def _asker(end: Connection, name: str) -> Callable[[], Sample]:
     def ask() -> Sample:
-        units, busy, wall = _answer(end, name, question="step")
-        return units, busy, wall
+        sample: Sample = _answer(end, name, question=STEP)
+        return sample
 
     return ask
 
 
-def _answer(end: Connection, name: str, *, question: str | None = None) -> tuple[float, ...]:
+def _answer(end: Connection, name: str, *, question: str | None = None) -> Any:
     """What the process says next, after the question if there is one."""
     try:
         if question is not None:
@@ -79,5 +85,4 @@ def _answer(end: Connection, name: str, *, question: str | None = None) -> tuple
         ) from None
     if isinstance(answer, str):
         raise ChildProcessError(f"the program '{name}' failed: {answer}")
-    measured: tuple[float, ...] = answer
-    return measured
+    return answer

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Literal
 
 import torch
 
-from spacy_electra.benchmark.measure import Step, matrix_peak
-from spacy_electra.benchmark.ours import StepOnRows, bare_step, make_learner, our_step
-from spacy_electra.benchmark.reference import reference_step
+from spacy_electra.benchmark.measure import Program, Step, matrix_product
+from spacy_electra.benchmark.ours import StepOnRows, bare_step, compiled_step, make_learner, our_step
+from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.data.rows import Rows
 from spacy_electra.model.precision import PRECISIONS
 from spacy_electra.training.allocator import keep_freed_memory
+from spacy_electra.training.loop import Learner
 
 BATCHES = 8  # different ones, used in turn
 Kind = Literal["full", "packed", "padded"]  # a document of 16 to 128 pieces a row, or as many as fit into as many rows
@@ -30,42 +32,45 @@ class Case:
     device: str = "cpu"
 
 
-def ours(case: Case) -> Step:
-    """This package's step."""
-    return _with_our_settings(case, our_step)
+def ours(case: Case, *, compiled: bool = False) -> Step:
+    """This package's step. compiled: its passes, as `pretrain` does on graphics cards."""
+    if not compiled:
+        return _with_our_settings(case, our_step, {"precision": case.precision})
+    facts = {"precision": case.precision, "compiled": "yes"}
+    make = partial(compiled_step, on_plain=lambda: facts.update(compiled="no, it failed"))
+    return _with_our_settings(case, make, facts)
 
 
 def bare(case: Case) -> Step:
     """The same without thinc."""
-    return _with_our_settings(case, bare_step)
+    return _with_our_settings(case, bare_step, {"precision": case.precision})
 
 
-def _with_our_settings(case: Case, make: Callable[..., StepOnRows]) -> Step:
+def _with_our_settings(case: Case, make: Callable[[Learner], StepOnRows], facts: dict[str, str]) -> Step:
     device = torch.device(case.device)
     if device.type == "cpu":
         keep_freed_memory()  # as `pretrain` does
     learner = make_learner(PAIRS[case.shape], dropout=case.dropout, precision=case.precision, device=device)
-    return on(make(learner), batches(case))
+    return Program(on(make(learner), batches(case)), facts)
 
 
 def theirs(case: Case, *, compiled: bool = False, keeps_memory: bool = False) -> Step:
     """The reference's step. keeps_memory: with the C library's settings that ours runs with."""
     if keeps_memory:
         keep_freed_memory()
-    step = reference_step(
+    step = ReferenceStep(
         PAIRS[case.shape],
         dropout=case.dropout,
-        precision=PRECISIONS[case.precision],
+        precision=case.precision,
         device=torch.device(case.device),
         compiled=compiled,
     )
-    return on(lambda rows: step(rows.ids, rows.is_real), batches(case))
+    return Program(on(step, batches(case)), step.facts)
 
 
 def product(case: Case) -> Step:
-    """A large matrix product in place of a step; its units are floating-point operations a second."""
-    device = torch.device(case.device)
-    return lambda: matrix_peak(PRECISIONS[case.precision], device)
+    """A large matrix product in place of a step; its units are floating-point operations."""
+    return matrix_product(PRECISIONS[case.precision], torch.device(case.device))
 
 
 def batches(case: Case) -> list[Rows]:

@@ -1,20 +1,26 @@
 """The reference program: ELECTRA pretraining as a good engineer would write it with Hugging Face's own modules.
 
-Embeddings shared, masking by tensor operations, one draw for each chosen position, losses of the modules themselves,
-fused optimizer, one clip over all gradients. It computes vocabulary scores at every position and attends eagerly
-because the modules do.
+Embeddings shared, masking by tensor operations that wait for no device, one draw for each chosen position, no attention
+mask where rows are full, losses as the modules define them, fused optimizer, one clip over all gradients. It computes
+vocabulary scores at every position because the modules do, and attends as they choose to: eagerly up to version 4 of
+the transformers library, by torch's scaled_dot_product_attention from version 5 on; `ReferenceStep.facts` says which.
 
-Legend: B rows, T pieces a row, V vocabulary.
+Legend: B rows, T pieces a row, K chosen positions a row, V vocabulary.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from spacy_electra.benchmark.shapes import DISCRIMINATOR_WEIGHT, KEEP_RATE, LEARN_RATE, MASK_RATE, SPECIAL, Pair
+from spacy_electra.data.masking import Positions, chosen_per_row
+from spacy_electra.data.rows import Rows
 from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.model.precision import PRECISIONS
+from spacy_electra.training.memory import is_out_of_memory
 
 IGNORED = -100  # label of a position without a loss
 
@@ -43,38 +49,110 @@ class Reference(nn.Module):
         self.discriminator = ElectraForPreTraining(config_of(pair.discriminator, dropout=dropout))
         self.generator.electra.embeddings = self.discriminator.electra.embeddings
         self.generator.generator_lm_head.weight = self.discriminator.electra.embeddings.word_embeddings.weight
+        for part in (self.generator, self.discriminator):
+            part.config.pad_token_id = None  # or it looks for padding in rows without a mask, and waits for the device
 
-    def forward(self, ids: Tensor, is_real: Tensor) -> Tensor:
-        """(B, T) pieces and where they are real -> the joint loss."""
-        can_mask = is_real & (ids != SPECIAL.cls) & (ids != SPECIAL.sep)
-        chance = torch.rand(ids.shape, device=ids.device)
-        chosen = can_mask & (chance < MASK_RATE)
-        masked = torch.where(chosen & (chance >= MASK_RATE * KEEP_RATE), SPECIAL.mask, ids)
-        attention = is_real.long()
-        labels = torch.where(chosen, ids, IGNORED)
+    def forward(self, ids: Tensor, is_real: Tensor | None) -> Tensor:
+        """(B, T) pieces and where they are real, None where they all are -> the joint loss."""
+        positions = choose(ids, is_real)
+        index, is_chosen = positions.index, positions.weight > 0
+        original = ids.gather(1, index)
+        hide = is_chosen & (torch.rand(index.shape, device=ids.device) >= KEEP_RATE)
+        masked = ids.scatter(1, index, torch.where(hide, SPECIAL.mask, original))
+        labels = torch.full_like(ids, IGNORED).scatter(1, index, torch.where(is_chosen, original, IGNORED))
+        attention = None if is_real is None else is_real.long()
         guesses = self.generator(masked, attention_mask=attention, labels=labels)
         with torch.no_grad():
-            drawn = torch.multinomial(guesses.logits[chosen].float().softmax(dim=-1), 1).squeeze(1)
-            corrupted = ids.masked_scatter(chosen, drawn)
+            drawn = draw(guesses.logits, index)
+            corrupted = ids.scatter(1, index, torch.where(is_chosen, drawn, original))
         is_replaced = (corrupted != ids).long()
-        verdicts = self.discriminator(corrupted, attention_mask=attention, labels=is_replaced)
-        return guesses.loss + DISCRIMINATOR_WEIGHT * verdicts.loss
+        if is_real is None:
+            verdict_loss = self.discriminator(corrupted, labels=is_replaced).loss
+        else:
+            verdict_loss = loss_where(
+                self.discriminator(corrupted, attention_mask=attention).logits, is_replaced, is_real
+            )
+        return guesses.loss + DISCRIMINATOR_WEIGHT * verdict_loss
 
 
-def reference_step(
-    pair: Pair, *, dropout: float, precision: torch.dtype, device: torch.device, compiled: bool = False
-) -> Callable[[Tensor, Tensor], None]:
-    """A function that takes one optimizer step on (B, T) pieces and where they are real."""
-    model = Reference(pair, dropout=dropout).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARN_RATE, eps=1e-6, weight_decay=0.01, fused=True)
-    forward = torch.compile(model) if compiled else model
+def choose(ids: Tensor, is_real: Tensor | None) -> Positions:
+    """Pick distinct positions to hide, MASK_RATE of each row's candidates; index and weight (B, K)."""
+    can_mask = (ids != SPECIAL.cls) & (ids != SPECIAL.sep)
+    if is_real is not None:
+        can_mask = can_mask & is_real
+    most = chosen_per_row(ids.shape[1], MASK_RATE)
+    wanted = (can_mask.sum(dim=1, keepdim=True) * MASK_RATE + 0.5).long().clamp(min=1, max=most)
+    lot = torch.where(can_mask, torch.rand(ids.shape, device=ids.device), 2.0)
+    index = lot.topk(most, dim=1, largest=False).indices
+    weight = (torch.arange(most, device=ids.device) < wanted) & can_mask.gather(1, index)
+    return Positions(index=index, weight=weight.float())
 
-    def step(ids: Tensor, is_real: Tensor) -> None:
-        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            loss = forward(ids, is_real)
+
+def draw(logits: Tensor, index: Tensor) -> Tensor:
+    """(B, K) pieces by their probabilities at the positions `index` of (B, T, V) scores.
+
+    As `torch.multinomial` draws one of each, but without its checks, which wait for the device.
+    """
+    chosen = logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2]))
+    chances = chosen.float().softmax(dim=-1)
+    return (chances / torch.empty_like(chances).exponential_()).argmax(dim=-1)
+
+
+def loss_where(logits: Tensor, is_replaced: Tensor, is_real: Tensor) -> Tensor:
+    """ElectraForPreTraining's loss of padded rows, which itself picks the real pieces and so waits for the device."""
+    losses = functional.binary_cross_entropy_with_logits(logits, is_replaced.float(), reduction="none")
+    return (losses * is_real).sum() / is_real.sum()
+
+
+class ReferenceStep:
+    """One optimizer step of the reference on rows. `facts` say how it runs."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        dropout: float,
+        precision: str,
+        device: torch.device,
+        compiled: bool = False,
+        backend: str = "inductor",
+    ):
+        """precision: a name of `PRECISIONS`. backend: torch's name of a compiler."""
+        self.model = Reference(pair, dropout=dropout).to(device).train()
+        self.facts = {"precision": precision, "attention": self.model.discriminator.config._attn_implementation}
+        self._device, self._dtype, self._backend = device, PRECISIONS[precision], backend
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=LEARN_RATE, eps=1e-6, weight_decay=0.01, fused=True
+        )
+        self._forward: Callable[..., Tensor] = self.model
+        self._can_fall_back = compiled
+        if compiled:
+            mode = "reduce-overhead" if device.type == "cuda" and backend == "inductor" else None
+            self._forward = torch.compile(self.model, fullgraph=True, dynamic=False, mode=mode, backend=backend)
+            self.facts["compiled"] = f"in one graph, mode {mode or 'default'}"
+
+    def __call__(self, rows: Rows) -> None:
+        self._compute_gradients(rows)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _compute_gradients(self, rows: Rows) -> None:
+        """Forward and backward pass; compiled as torch comes where the strict kind fails."""
+        try:
+            return self._passes(rows)
+        except Exception as error:  # its traceback holds tensors, so nothing is done in here
+            if not self._can_fall_back or is_out_of_memory(error):
+                raise
+            self.facts["compiled"] = f"as torch comes, since one graph failed with {type(error).__name__}"
+        self._can_fall_back = False
+        self._optimizer.zero_grad(set_to_none=True)
+        self._forward = torch.compile(self.model, backend=self._backend)
+        return self._passes(rows)
+
+    def _passes(self, rows: Rows) -> None:
+        if self._device.type == "cuda" and "compiled" in self.facts:
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+            loss = self._forward(rows.ids, None if rows.is_one_stretch else rows.is_real)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step

@@ -1,11 +1,13 @@
 """Build programs and time them: in turn where memory holds them all, else one after the other.
 
-A program's memory is what it adds at its highest to what lay on the card before it was built.
+A program's memory is what torch's allocator took from the card for it at its highest, while no other was there: with
+what torch keeps for later, and with the pool of CUDA graphs, which all compiled programs of a process share.
 """
 
-import gc
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -13,51 +15,62 @@ from spacy_electra.benchmark.measure import Step, Timed, in_turn
 from spacy_electra.training.memory import NoRoom, free_unused, is_out_of_memory
 
 Make = Callable[[], Step]
+Result = TypeVar("Result")
 
 SOLO_STEPS = 4  # the optimizer's moments come with the first, CUDA graphs are recorded with the second and third
 
 
-def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -> dict[str, Timed | None]:
-    """Time what each of `makes` builds; None for a program that does not fit into memory alone.
+@dataclass(frozen=True)
+class Timings:
+    """What was measured of each program."""
 
-    In turn, step by step, if all fit at once, so that what else happens meets all alike.
-    """
-    together = _or_none(lambda: _in_turn(makes, rounds=rounds, device=device))
+    timed: dict[str, Timed | None]  # None: it does not fit into memory alone
+    took_turns: bool  # step by step, so that what else happens met all alike; False: one ran after the other
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The memory of a program that fits."""
+
+    gigabytes: float | None  # of the card; None on other devices
+
+
+def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -> Timings:
+    """Time what each of `makes` builds, in turn if all that fit alone fit at once."""
+    taken = {name: _or_none(partial(_run_alone, make, device)) for name, make in makes.items()}
+    fitting = {name: make for name, make in makes.items() if taken[name] is not None}
+
+    def run(some: Mapping[str, Make]) -> dict[str, Timed]:
+        return in_turn({name: make() for name, make in some.items()}, rounds=rounds, device=device)
+
+    together = _or_none(lambda: run(fitting))
+    timed: dict[str, Timed | None] = dict.fromkeys(makes)
     if together is not None:
-        return dict(together)
-    return {name: _alone(make, rounds=rounds, device=device) for name, make in makes.items()}
+        timed |= together
+    else:
+        for name, make in fitting.items():
+            timed |= _or_none(partial(run, {name: make})) or {}
+    for name, one in timed.items():
+        found = taken[name]
+        timed[name] = None if one is None or found is None else replace(one, memory=found.gigabytes)
+    return Timings(timed, took_turns=together is not None)
 
 
-def _alone(make: Make, *, rounds: int, device: torch.device) -> Timed | None:
-    timed = _or_none(lambda: _in_turn({"program": make}, rounds=rounds, device=device))
-    return None if timed is None else timed["program"]
-
-
-def _in_turn(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -> dict[str, Timed]:
-    steps, memory = {}, {}
-    for name, make in makes.items():
-        steps[name], memory[name] = _warmed_up(make, device)
-    timed = in_turn(steps, rounds=rounds, device=device)
-    if device.type != "cuda":
-        return timed  # with the memory of the process, which is not told apart
-    return {name: replace(one, memory=memory[name]) for name, one in timed.items()}
-
-
-def _warmed_up(make: Make, device: torch.device) -> tuple[Step, float]:
-    """A program after its first steps, and the GB on the card that these took at most."""
-    gc.collect()
+def _run_alone(make: Make, device: torch.device) -> Taken:
+    """Build a program, take its first steps and drop it."""
     is_card = device.type == "cuda"
-    before = torch.cuda.memory_allocated(device) if is_card else 0
+    before = torch.cuda.memory_reserved(device) if is_card else 0  # nothing unused is left, see `_or_none`
     if is_card:
         torch.cuda.reset_peak_memory_stats(device)
     step = make()
     for _ in range(SOLO_STEPS):
         step()
-    return step, ((torch.cuda.max_memory_allocated(device) - before) / 1e9 if is_card else 0.0)
+    return Taken((torch.cuda.max_memory_reserved(device) - before) / 1e9 if is_card else None)
 
 
-def _or_none(work: Callable[[], dict[str, Timed]]) -> dict[str, Timed] | None:
-    """What `work` returns; None, and all given back, where it runs out of memory."""
+def _or_none(work: Callable[[], Result]) -> Result | None:
+    """What `work` returns; None where it runs out of memory. What it took is given back."""
+    free_unused()
     try:
         return work()
     except (NoRoom, RuntimeError, MemoryError) as error:  # its traceback holds tensors, so nothing is done in here

@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,16 @@ from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Step, Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_learner, our_step
 from spacy_electra.benchmark.programs import Case, batches, ours
-from spacy_electra.benchmark.reference import Reference
-from spacy_electra.benchmark.shapes import PAIRS, SPECIAL, full_rows, packed_rows, padded_rows, short_documents
+from spacy_electra.benchmark.report import open_report
+from spacy_electra.benchmark.shapes import (
+    PAIRS,
+    SPECIAL,
+    full_rows,
+    packed_rows,
+    padded_rows,
+    short_documents,
+)
+from spacy_electra.cli.benchmark.pretrain import check_device, unit_of
 from spacy_electra.model.build import network_of
 
 CPU = torch.device("cpu")
@@ -25,24 +35,6 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("name", "megaflops"), [("tiny", 8.1), ("small", 70.2)])
 def test_the_work_of_a_step_is_that_of_its_matrix_products(name: str, megaflops: float) -> None:
     assert PAIRS[name].train_flops / 1e6 == pytest.approx(megaflops, abs=0.06)  # counted apart from this program
-
-
-def test_the_reference_trains_one_embedding_and_ties_its_scores() -> None:
-    model = Reference(PAIRS["tiny"], dropout=0.1)
-    assert model.generator.electra.embeddings is model.discriminator.electra.embeddings
-    words = model.discriminator.electra.embeddings.word_embeddings.weight
-    assert model.generator.generator_lm_head.weight is words
-    generator, discriminator = make_networks()
-    assert sum(p.numel() for p in model.parameters()) == generator + discriminator
-
-
-def make_networks() -> tuple[int, int]:
-    """Parameters of our network of the same shape: beyond the discriminator, and of the discriminator."""
-    network = network_of(make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model)
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
-    return counts["generator"] + counts["masked_head"], sum(counts.values()) - counts["generator"] - counts[
-        "masked_head"
-    ]
 
 
 def test_packed_rows_hold_the_documents_without_padding() -> None:
@@ -75,7 +67,7 @@ def test_programs_take_turns_and_warm_up_is_not_counted() -> None:
     calls: list[str] = []
     programs = {name: (lambda name=name: calls.append(name) or 3.0) for name in ("a", "b")}
     timed = in_turn(programs, rounds=2, device=CPU, warm_up=1)
-    assert calls == ["a", "b", *["a", "b"] * 3]  # the first of each is the look at its memory
+    assert calls == ["a", "b"] * 3
     assert timed["a"].units == [3.0, 3.0]
 
 
@@ -84,6 +76,25 @@ def test_programs_in_processes_of_their_own_do_the_same_work() -> None:
     timed = in_turn_apart({"a": build, "b": build}, rounds=1, device=CPU, threads=1, warm_up=0)
     assert timed["a"].units == timed["b"].units == [2048.0]
     assert min(timed["a"].busy[0], timed["b"].busy[0]) > 0
+    assert timed["a"].facts == timed["b"].facts == {"precision": "fp32"}
+
+
+def take_memory_at_the_third_step() -> Step:
+    turn = count()
+    return lambda: float(torch.ones(75_000_000 if next(turn) == 2 else 1)[0])  # 0.3 GB
+
+
+def take_little_memory() -> Step:
+    return lambda: 1.0
+
+
+def test_memory_is_the_highest_of_all_steps_of_a_program_and_of_it_alone() -> None:
+    builds = {"hungry": take_memory_at_the_third_step, "frugal": take_little_memory}
+    timed = in_turn_apart(builds, rounds=2, device=CPU, threads=1, warm_up=1)
+    hungry, frugal = timed["hungry"].memory, timed["frugal"].memory
+    assert hungry is not None
+    assert frugal is not None
+    assert hungry - frugal == pytest.approx(0.3, abs=0.05)
 
 
 def test_packed_and_padded_programs_take_as_many_rows_of_the_same_kind_of_documents() -> None:
@@ -117,6 +128,38 @@ def test_a_ratio_compares_the_fastest_steps_and_shows_the_spread() -> None:
     assert (found.best, found.low, found.high) == (4.0, 2.5, 4.0)
 
 
+def test_rates_are_counted_in_seconds_of_the_processor_or_of_a_cards_clock() -> None:
+    assert unit_of("pieces", CPU) == "pieces per CPU-second"
+    assert unit_of("pieces", torch.device("cuda")) == "pieces per second"
+
+
+def test_devices_that_cannot_be_timed_are_refused() -> None:
+    check_device(torch.device("cuda", 1))
+    with pytest.raises(ValueError, match="on the CPU or on NVIDIA cards, but --gpu-id chose torch's device 'mps'"):
+        check_device(torch.device("mps"))
+
+
+def test_a_program_says_in_which_precision_it_ran() -> None:
+    program = ours(Case(shape="tiny", precision="bf16"))
+    assert in_turn({"a": program}, rounds=1, device=CPU, warm_up=0)["a"].facts == {"precision": "bf16"}
+
+
+def test_a_report_is_whole_after_every_row(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    report = open_report(path, {"machine": "one", "rows": []})
+    for number in range(3):
+        assert json.loads(path.read_text(encoding="utf8")) == {"machine": "one", "rows": list(range(number))}
+        report.add("rows", number)
+
+
+def test_a_report_is_written_through_a_link(tmp_path: Path) -> None:
+    """Such as /dev/stdout, which would otherwise be a plain file from then on."""
+    (tmp_path / "link").symlink_to(tmp_path / "a.json")
+    open_report(tmp_path / "link", {"rows": []}).add("rows", 1)
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf8")) == {"rows": [1]}
+
+
 @pytest.mark.slow
 def test_the_command_writes_its_table(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
@@ -141,6 +184,15 @@ def test_the_command_writes_its_table(tmp_path: Path) -> None:
     for row in report["rows"]:
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
     assert 0 < report["peaks"][0]["share"] < 1
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    complaint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    message = complaint("benchmark", "pretrain", "--json", tmp_path / "file" / "a.json")
+    assert "--json" in message
+    assert "cannot be written" in message
 
 
 def test_an_unknown_size_is_refused() -> None:

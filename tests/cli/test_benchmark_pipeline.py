@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from spacy.tokens import Doc
+from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 from transformers import RobertaConfig
 
-from spacy_electra.cli.benchmark.pipeline import certain
+from spacy_electra.benchmark.measure import highest_memory
+from spacy_electra.cli.benchmark.pipeline import Sources, Texts, rows_for
+from spacy_electra.cli.benchmark.programs import NAMES, Source, certain, component_step
 from spacy_electra.cli.benchmark.stock import (
     agreement,
     blank_with,
@@ -23,6 +25,7 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
+from spacy_electra.model.precision import choose_precision
 from spacy_electra.pipeline.layout import SMALLEST
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
@@ -56,6 +59,23 @@ def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool)
         assert long + short <= sum(counts) < long + short + SMALLEST  # a round number
 
 
+@pytest.mark.parametrize(("batch", "calls"), [(256, 3), (1, 5)])
+@pytest.mark.parametrize("is_stock", [False, True])
+def test_a_component_is_timed_with_the_batches_that_its_pipe_makes(is_stock: bool, batch: int, calls: int) -> None:
+    nlp = blank_with(OURS)
+    if is_stock:
+        nlp = with_stock(nlp, WEIGHTS)
+    transformer_of(nlp).cfg["max_batch_items"] = 22  # words, padding included: two of 11, one, or all three of 2
+    texts = [TEXT, "Short.", TEXT, "Short.", TEXT]
+    step = component_step(nlp, texts, batch=batch)
+    with counted_slots(nlp) as counts:
+        assert step() == 37
+    with counted_slots(nlp) as piped:
+        list(transformer_of(nlp).pipe([nlp.make_doc(text) for text in texts], batch_size=batch))
+    assert counts == piped
+    assert len(counts) == calls
+
+
 def test_spans_of_the_stock_component_fit_the_positions_of_its_model() -> None:
     """128 words, its default, are too long for the 128 positions of electra-tiny: some would stay without a piece."""
     assert stock_model(WEIGHTS)["get_spans"]["window"] == 64
@@ -79,6 +99,21 @@ def test_agreement_is_the_share_of_tokens_annotated_alike() -> None:
     )
     assert agreement([one], [other]) == 0.5
     assert agreement([one], [one]) == 1.0
+
+
+def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:
+    ballast = torch.ones(150_000_000)  # 0.6 GB of this process
+    sources = Sources(ours=Source(str(WEIGHTS)), theirs=Source(str(WEIGHTS), stock=WEIGHTS), roberta=None)
+    row = next(rows_for(Texts("some", [TEXT]), sources, rounds=1, threads=1))
+    here = highest_memory(torch.device("cpu"))
+    assert here is not None
+    assert row.ours_gb is not None
+    assert row.theirs_gb is not None
+    assert max(row.ours_gb, row.theirs_gb) < here - 0.4
+    assert row.ours_ran["precision"] == NAMES[choose_precision("auto", torch.device("cpu")).prediction]
+    assert row.theirs_ran["precision"] == "fp32"
+    assert row.theirs_ran["attention"] in {"eager", "sdpa"}  # up to version 4 of transformers and from 5 on
+    del ballast
 
 
 @pytest.mark.slow
@@ -120,6 +155,31 @@ def test_a_whole_pipeline_is_timed_in_prediction_and_training(electra: Callable[
 def test_the_most_likely_category_stands_in_for_gold() -> None:
     assert certain({"A": 0.2, "B": 0.7, "C": 0.1}) == {"A": 0.0, "B": 1.0, "C": 0.0}
     assert certain({}) == {}
+
+
+def test_a_file_without_text_is_refused(complaint: Callable[..., Any], tmp_path: Path) -> None:
+    DocBin(docs=[Doc(Vocab())]).to_disk(tmp_path / "none.spacy")
+    message = complaint("benchmark", "pipeline", WEIGHTS, tmp_path / "none.spacy")
+    assert "none.spacy holds no text" in message
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    complaint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
+    options = ["--no-roberta", "--json", tmp_path]
+    message = complaint("benchmark", "pipeline", WEIGHTS, tmp_path / "texts.txt", *options)
+    assert "--json" in message
+    assert "cannot be written (is a folder)" in message
+
+
+def test_texts_that_are_not_there_are_missed_before_anything_is_measured(
+    complaint: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
+    files = tmp_path / "texts.txt", tmp_path / "others.txt"
+    assert "others.txt" in complaint("benchmark", "pipeline", WEIGHTS, *files, "--json", tmp_path / "a.json")
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_a_pipeline_without_our_transformer_is_refused(complaint: Callable[..., Any], tmp_path: Path) -> None:

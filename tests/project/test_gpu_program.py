@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from torch._dynamo import register_backend
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu import make_task, small, train
+import typer
+from gpu import figures, small, train
+from gpu_run import STRETCH, Pace, make_task
 
+from spacy_electra.benchmark.measure import Timed
 from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
 from spacy_electra.benchmark.shapes import PAIRS, full_rows
 from spacy_electra.benchmark.together import time_made
@@ -26,6 +30,8 @@ from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import shim_of
 from spacy_electra.training.compiling import compile_training
+from spacy_electra.training.loop import Evaluation, Facts
+from spacy_electra.training.state import State
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -48,6 +54,30 @@ def test_ours_is_timed_beside_the_reference(tmp_path: Path, capsys: pytest.Captu
     ours, reference = row["ours"]["pieces_a_second"], row["reference"]["pieces_a_second"]
     assert row["reference"]["ours_to_this"] == pytest.approx(ours / reference, rel=1e-2)
     assert 0 < row["ours"]["share_of_peak"] < 1
+    assert row["took_turns"]
+    assert row["reference"]["ran"]["attention"] in {"eager", "sdpa"}
+
+
+def test_nothing_is_compared_with_ours_where_ours_does_not_fit() -> None:
+    timed = Timed(units=[10.0], busy=[2.0], wall=[2.0])
+    assert figures(timed, PAIRS["tiny"], {"tflops": 1.0}, ours=None)["ours_to_this"] is None
+    assert figures(timed, PAIRS["tiny"], {"tflops": 1.0}, ours=timed)["ours_to_this"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shape": "huge"}, "--shape knows tiny, small, but got 'huge'"),
+        ({"device": "cuda:99"}, "--device cuda:99, but torch .* sees [0-9]+ cards"),
+        ({"device": "card"}, "--device card"),
+        ({"device": "meta"}, "--device must be one of cpu, cuda, but got 'meta'"),
+        ({"json_path": ROOT}, "cannot be written .is a folder"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(changed: dict[str, Any], message: str) -> None:
+    options = {"device": "cpu", "rounds": 2, "rows": 2, "compiled": False, "shape": "tiny", "json_path": None}
+    with pytest.raises(typer.BadParameter, match=message):
+        small(**{**options, **changed})
 
 
 @pytest.mark.slow
@@ -55,7 +85,7 @@ def test_ours_is_timed_beside_the_reference(tmp_path: Path, capsys: pytest.Captu
 def test_both_are_timed_compiled_as_well(tmp_path: Path) -> None:
     small("cpu", rounds=2, rows=2, compiled=True, shape="tiny", json_path=tmp_path / "small.json")
     (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
-    assert list(row) == ["what", "ours", "ours, compiled", "reference", "reference, compiled"]
+    assert list(row) == ["what", "took_turns", "ours", "ours, compiled", "reference", "reference, compiled"]
     assert row["ours, compiled"]["pieces_a_second"] > 0
 
 
@@ -76,15 +106,21 @@ class Program:
 
 
 def test_a_program_that_fits_nowhere_has_no_figures_and_the_others_do() -> None:
-    timed = time_made({"fits": lambda: Program(room=9), "never": lambda: Program(room=0)}, rounds=3, device=CPU)
-    assert timed["never"] is None
-    assert timed["fits"] is not None
-    assert timed["fits"].units == [1.0] * 3
+    found = time_made({"fits": lambda: Program(room=9), "never": lambda: Program(room=0)}, rounds=3, device=CPU)
+    assert found.timed["never"] is None
+    assert found.timed["fits"] is not None
+    assert found.timed["fits"].units == [1.0] * 3
+    assert found.took_turns  # all that fit
 
 
 def test_programs_that_fit_one_by_one_are_timed_one_by_one() -> None:
-    timed = time_made({name: lambda: Program(room=1) for name in ("first", "second")}, rounds=3, device=CPU)
-    assert [one.units for one in timed.values() if one is not None] == [[1.0] * 3] * 2
+    found = time_made({name: lambda: Program(room=1) for name in ("first", "second")}, rounds=3, device=CPU)
+    assert [one.units for one in found.timed.values() if one is not None] == [[1.0] * 3] * 2
+    assert not found.took_turns
+
+
+def test_programs_that_fit_together_take_turns() -> None:
+    assert time_made({name: lambda: Program(room=2) for name in ("first", "second")}, rounds=2, device=CPU).took_turns
 
 
 def test_an_error_that_is_no_lack_of_memory_is_raised() -> None:
@@ -108,7 +144,7 @@ def test_a_step_of_ours_that_runs_out_of_memory_has_no_figures() -> None:
         step = our_step(learner)
         return lambda: step(rows) or 1.0
 
-    assert time_made({"ours": make}, rounds=2, device=CPU) == {"ours": None}
+    assert time_made({"ours": make}, rounds=2, device=CPU).timed == {"ours": None}
 
 
 def test_a_compiled_step_tells_when_it_had_to_do_without() -> None:
@@ -156,3 +192,18 @@ def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, store: Path, caps
     assert first["to_step"] == second["from_step"] < second["to_step"]
     assert second["scores"]["generator_loss"] > 0
     assert (tmp_path / "run" / "model-last" / "discriminator" / "model.safetensors").is_file()
+    with pytest.raises(typer.BadParameter, match="holds a run that has spent 100% of its minutes"):
+        train(store, tmp_path / "run", minutes=0.1, config=tmp_path / "tiny.cfg", device="cpu", json_path=None)
+
+
+def test_the_pace_of_a_run_leaves_out_the_first_steps_and_evaluations() -> None:
+    """Of 5 stretches the first compiles, an evaluation falls into the third."""
+    pace, clock = Pace(CPU), []
+    evaluation = Evaluation(losses={}, scores={}, gradient_norm=1.0, is_best=False)
+    for step in range(1, 5 * STRETCH + 2):
+        state = State(step=step, row=8 * step)
+        pace.see(Facts(state, 0.0, epoch=0, learn_rate=0.0, evaluation=evaluation if step == 2.5 * STRETCH else None))
+        clock.append(time.monotonic())
+    assert [look.step for look in pace.looks] == [1, 21, 41, 50, 70, 90]
+    assert pace.rows == 8 * 3 * STRETCH
+    assert 0 < pace.seconds <= clock[-1] - clock[0]

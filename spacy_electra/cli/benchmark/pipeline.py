@@ -1,44 +1,47 @@
 """`spacy electra benchmark pipeline`: a pipeline beside the same weights in spacy-transformers' own component."""
 
-import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import spacy
 import torch
 import typer
-from spacy.language import Language
-from spacy.tokens import Doc
-from spacy.training import Example
 from wasabi import msg
 
-from spacy_electra.benchmark.measure import Step, describe_machine, in_turn
-from spacy_electra.cli.benchmark.pretrain import Row, make_row, show
-from spacy_electra.cli.benchmark.stock import (
-    TRANSFORMER,
-    agreement,
-    blank_with,
-    counted_slots,
-    optimizer,
-    transformer_of,
-    with_stock,
-    write_roberta,
-)
+from spacy_electra.benchmark.apart import Build, in_turn_apart
+from spacy_electra.benchmark.measure import describe_machine
+from spacy_electra.benchmark.report import open_report, versions
+from spacy_electra.cli.benchmark.pretrain import Row, make_row, show, unit_of
+from spacy_electra.cli.benchmark.programs import Source, component, slots_of, update, whole
+from spacy_electra.cli.benchmark.stock import agreement, transformer_of, write_roberta
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.skipped import Skipped
-from spacy_electra.model.hub import find_discriminator
-from spacy_electra.model.huggingface import load_encoder, save_encoder
+from spacy_electra.model.huggingface import save_encoder
 from spacy_electra.pipeline.transformer import encoder_of
 
-BATCH = 256  # documents that are handed to a component at once, `nlp.batch_size` of the generated configs
 SINGLE = 50  # documents that are read one at a time as well
-UPDATED = 48  # documents of a training step
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Those of a file."""
+
+    name: str
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The pipelines that take turns."""
+
+    ours: Source
+    theirs: Source
+    roberta: Source | None  # a transformer in the shape of RoBERTa-base
 
 
 @clear_errors
@@ -53,120 +56,81 @@ def benchmark_pipeline(
 ) -> None:
     """Time a transformer, and the whole pipeline, beside spacy-transformers' own model on the same weights, in turn.
 
-    Rates are words per CPU-second of the fastest round. Slots per piece is what the encoder computes, padding and
-    overlap included, for each piece of the texts.
+    Rates are words per CPU-second of the fastest round; memory is that of a program's own process. Slots per piece is
+    what the encoder computes, padding and overlap included, for each piece of the texts.
 
     \b
     Example:
       python -m spacy electra benchmark pipeline training/pipeline/model-best dev.txt --json pipeline.json
     """
     torch.set_num_threads(threads)
-    msg.info(describe_machine(CPU))
-    rows: list[Row] = []
+    files = [read_texts(path, most=documents) for path in texts]
     with tempfile.TemporaryDirectory() as folder:
-        for path in texts:
-            read = open_documents(corpus_files([str(path)]), skipped=Skipped(), max_faults=MAX_FAULTS)
-            found = list(islice(read, documents))
-            for row in rows_for(path.name, [one.text for one in found], pipeline, Path(folder), rounds, roberta):
-                rows.append(row)
+        sources = write_stock(pipeline, Path(folder), roberta=roberta)
+        facts = {
+            "machine": describe_machine(CPU),
+            "versions": versions("torch", "transformers", "spacy", "spacy-transformers"),
+            "rows": [],
+        }
+        report = open_report(json_path, facts)
+        msg.info(describe_machine(CPU))
+        for file in files:
+            for row in rows_for(file, sources, rounds=rounds, threads=threads):
+                report.add("rows", asdict(row))
                 show(row)
-    if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        report = {"machine": describe_machine(CPU), "rows": [asdict(row) for row in rows]}
-        json_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
 
 
-def rows_for(name: str, texts: list[str], pipeline: str, folder: Path, rounds: int, roberta: bool) -> Iterator[Row]:
-    """The lines for the texts of one file."""
-    ours, is_whole = open_pipeline(pipeline)
-    weights = folder / "electra"
-    shim = encoder_of(transformer_of(ours).model)
-    save_encoder(shim.module.float(), shim.tokenizer, weights)  # type: ignore[arg-type]
-    theirs = with_stock(open_pipeline(pipeline)[0], weights)
-    pieces = sum(len(one.ids) for one in shim.tokenizer.encode(texts))
-    slots = [slots_of(nlp, texts) / max(1, pieces) for nlp in (ours, theirs)]
+def read_texts(path: Path, *, most: int) -> Texts:
+    """The first texts of a file. Raises ValueError where it has none."""
+    found = islice(open_documents(corpus_files([str(path)]), skipped=Skipped(), max_faults=MAX_FAULTS), most)
+    texts = [document.text for document in found]
+    if not texts:
+        raise ValueError(f"{path} holds no text, expected some to time pipelines on: give another file.")
+    return Texts(path.name, texts)
 
-    def compare(what: str, mine: Step, other: Step) -> Row:
-        timed = in_turn({"ours": mine, "theirs": other}, rounds=rounds, device=CPU, warm_up=1)
-        return make_row(f"{name}: {what}", timed, unit="words")
 
-    what = f"component, {slots[0]:.2f} / {slots[1]:.2f} slots per piece"
-    yield compare(what, component_step(ours, texts), component_step(theirs, texts))
-    few = texts[:SINGLE]
-    yield compare(
-        "component, one document a call", component_step(ours, few, batch=1), component_step(theirs, few, batch=1)
-    )
+def write_stock(pipeline: str, folder: Path, *, roberta: bool) -> Sources:
+    """The pipeline, and its weights in `folder` for the stock model. Raises ValueError without our transformer."""
+    ours = Source(pipeline)
+    shim = encoder_of(transformer_of(ours.open()).model)
+    save_encoder(shim.module.float(), shim.tokenizer, folder / "electra")  # type: ignore[arg-type]
     if roberta:
         write_roberta(shim.tokenizer, folder / "roberta")
-        large = with_stock(spacy.blank("en"), folder / "roberta")
-        some = texts[: max(1, len(texts) // 10)]  # it is slow
-        yield compare("component / stock, RoBERTa-base shape", component_step(ours, some), component_step(large, some))
-    if not is_whole:
-        return
-    share = agreement(list(ours.pipe(texts)), list(theirs.pipe(texts)))
-    yield compare(
-        f"whole pipeline, {share:.1%} of tokens annotated alike", pipe_step(ours, texts), pipe_step(theirs, texts)
+    return Sources(
+        ours=ours,
+        theirs=Source(pipeline, stock=folder / "electra"),
+        roberta=Source(None, stock=folder / "roberta") if roberta else None,
     )
-    yield compare("training step", update_step(ours, texts), update_step(theirs, texts))
 
 
-def open_pipeline(pipeline: str) -> tuple[Language, bool]:
-    """A pipeline, and whether it is more than a transformer. Raises ValueError for one without our transformer."""
-    if not (Path(pipeline) / "meta.json").is_file():
-        found = find_discriminator(pipeline)
-        load_encoder(str(found))
-        return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(found)}), False
-    nlp = spacy.load(pipeline)
-    if TRANSFORMER not in nlp.pipe_names or transformer_of(nlp).model.name != "electra_transformer":
-        raise ValueError(f"{pipeline} has no component {TRANSFORMER!r} with spacy-electra.ElectraTransformer.v1.")
-    return nlp, True
+def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Iterator[Row]:
+    """The lines for the texts of one file."""
+    texts = file.texts
+
+    def compare(what: str, mine: Build, other: Build) -> Row:
+        programs = {"ours": mine, "theirs": other}
+        timed = in_turn_apart(programs, rounds=rounds, device=CPU, threads=threads, warm_up=1)
+        return make_row(f"{file.name}: {what}", timed, unit=unit_of("words", CPU))
+
+    ours, theirs = sources.ours, sources.theirs
+    slots = slots_per_piece(sources, texts)
+    what = f"component, {slots[0]:.2f} / {slots[1]:.2f} slots per piece"
+    yield compare(what, partial(component, ours, texts), partial(component, theirs, texts))
+    alone = partial(component, texts=texts[:SINGLE], batch=1)
+    yield compare("component, one document a call", partial(alone, ours), partial(alone, theirs))
+    if sources.roberta is not None:
+        some = partial(component, texts=texts[: max(1, len(texts) // 10)])  # it is slow
+        yield compare("component / stock, RoBERTa-base shape", partial(some, ours), partial(some, sources.roberta))
+    if not ours.is_whole:
+        return
+    share = agreement(*(list(source.open().pipe(texts)) for source in (ours, theirs)))
+    what = f"whole pipeline, {share:.1%} of tokens annotated alike"
+    yield compare(what, partial(whole, ours, texts), partial(whole, theirs, texts))
+    yield compare("training step", partial(update, ours, texts), partial(update, theirs, texts))
 
 
-def slots_of(nlp: Language, texts: list[str]) -> int:
-    """Slots that the transformer computes for the texts."""
-    with counted_slots(nlp) as counts:
-        component_step(nlp, texts)()
-    return sum(counts)
-
-
-def component_step(nlp: Language, texts: list[str], *, batch: int = BATCH) -> Step:
-    """Run the transformer alone over the texts; gives their words. Splitting into words is not timed."""
-    component, docs = transformer_of(nlp), [nlp.make_doc(text) for text in texts]
-    words = float(sum(map(len, docs)))
-
-    def step() -> float:
-        for start in range(0, len(docs), batch):
-            component.predict(docs[start : start + batch])
-        return words
-
-    return step
-
-
-def pipe_step(nlp: Language, texts: list[str]) -> Step:
-    """Run the whole pipeline over the texts; gives their words."""
-
-    def step() -> float:
-        return float(sum(len(doc) for doc in nlp.pipe(texts, batch_size=BATCH)))
-
-    return step
-
-
-def update_step(nlp: Language, texts: list[str]) -> Step:
-    """Update all components on the first texts, which their own annotations stand in for gold; gives their words."""
-    annotated: list[Doc] = list(nlp.pipe(texts[:UPDATED]))
-    for doc in annotated:
-        doc.cats = certain(doc.cats)
-    sgd: Any = optimizer()
-
-    def step() -> float:
-        examples = [Example(nlp.make_doc(doc.text), doc) for doc in annotated]
-        nlp.update(examples, sgd=sgd, drop=0.1)
-        return float(sum(map(len, annotated)))
-
-    return step
-
-
-def certain(cats: dict[str, float]) -> dict[str, float]:
-    """Categories as gold: 1 for the most likely one, 0 for all others."""
-    likely = max(cats, key=lambda name: cats[name], default=None)
-    return {name: float(name == likely) for name in cats}
+def slots_per_piece(sources: Sources, texts: list[str]) -> tuple[float, float]:
+    """What ours and theirs compute for each piece of the texts."""
+    ours, theirs = sources.ours.open(), sources.theirs.open()
+    pieces = sum(len(one.ids) for one in encoder_of(transformer_of(ours).model).tokenizer.encode(texts))
+    return slots_of(ours, texts) / max(1, pieces), slots_of(theirs, texts) / max(1, pieces)

@@ -1,6 +1,6 @@
 """`spacy electra benchmark pretrain`: steps beside Hugging Face's modules, `spacy pretrain` and the device's peak."""
 
-import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,12 +12,14 @@ import typer
 from wasabi import msg
 
 from spacy_electra.benchmark.apart import Build, in_turn_apart
-from spacy_electra.benchmark.measure import Timed, describe_machine, ratio
+from spacy_electra.benchmark.measure import SECONDS, Timed, describe_machine, ratio
 from spacy_electra.benchmark.programs import Case, Kind, bare, ours, product, theirs
+from spacy_electra.benchmark.report import open_report, versions
 from spacy_electra.benchmark.shapes import PAIRS, Pair
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.model.precision import PRECISIONS, choose_precision
+from spacy_electra.training.compiling import is_wanted
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Row:
     ours_gb: float | None  # highest memory of the process (CPU) or on the device (GPU)
     theirs_gb: float | None
     unit: str
+    ours_ran: dict[str, str]  # precision and the like
+    theirs_ran: dict[str, str]
 
 
 @clear_errors
@@ -48,34 +52,54 @@ def benchmark_pretrain(
 ) -> None:
     """Time pretraining steps beside the same step written with Hugging Face's modules, in turn, batch for batch.
 
-    Shapes, batches and precisions are equal; rates are pieces per CPU-second of the fastest step, and the ratio's
-    spread is that of the rounds. The reference is Hugging Face's ElectraForMaskedLM and ElectraForPreTraining.
+    Shapes, batches and precisions are equal; rates are pieces per CPU-second of the fastest step, on a GPU per second
+    of the fastest few steps, and the ratio's spread is that of the rounds. The reference is Hugging Face's
+    ElectraForMaskedLM and ElectraForPreTraining.
 
     \b
     Example:
       python -m spacy electra benchmark pretrain --sizes tiny --json pretrain.json
     """
     device = choose_device(gpu_id, allocator=None, memory_fraction=1.0)
+    check_device(device)
     torch.set_num_threads(threads)
     names = [name for name in sizes.split(",") if name]
     if unknown := [name for name in names if name not in PAIRS]:
         raise ValueError(f"--sizes knows {', '.join(PAIRS)}, but got {unknown[0]!r}.")
+    facts = {
+        "machine": describe_machine(device),
+        "versions": versions("torch", "transformers", "spacy"),
+        "rows": [],
+        "peaks": [],
+    }
+    report = open_report(json_path, facts)
     msg.info(describe_machine(device))
-    rows, peaks = [], []
     for name in names:
         turns = rounds if name == "tiny" else max(2, rounds // 2)
         for row in pieces_rows(name, rounds=turns, threads=threads, device=device):
-            rows.append(row)
+            report.add("rows", asdict(row))
             show(row)
-        peaks.append(share_of_peak(name, device=device, rounds=rounds, threads=threads))
-        msg.text(f"{peaks[-1]['what']}: {peaks[-1]['share']:.1%} of {peaks[-1]['peak_gflops']:,.0f} GFLOP/s")
+        peak = share_of_peak(name, device=device, rounds=rounds, threads=threads)
+        report.add("peaks", peak)
+        msg.text(f"{peak['what']}: {peak['share']:.1%} of {peak['peak_gflops']:,.0f} GFLOP/s")
     if words and device.type == "cpu":
-        rows.append(words_row(rounds=rounds, threads=threads))
-        show(rows[-1])
-    if json_path is not None:
-        report = {"machine": describe_machine(device), "rows": [asdict(row) for row in rows], "peaks": peaks}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
+        row = words_row(rounds=rounds, threads=threads)
+        report.add("rows", asdict(row))
+        show(row)
+
+
+def check_device(device: torch.device) -> None:
+    """Raise ValueError for a device whose steps cannot be timed."""
+    if device.type not in SECONDS:
+        raise ValueError(
+            f"benchmarks run on the CPU or on NVIDIA cards, but --gpu-id chose torch's device {device.type!r}, "
+            f"whose time and memory nothing here measures: leave the option out."
+        )
+
+
+def unit_of(things: str, device: torch.device) -> str:
+    """What rates on `device` are counted in."""
+    return f"{things} per {SECONDS[device.type]}"
 
 
 def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -> Iterator[Row]:
@@ -87,7 +111,7 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
 
     def compare(what: str, mine: Build, other: Build) -> Row:
         timed = in_turn_apart({"ours": mine, "theirs": other}, rounds=rounds, device=device, threads=threads)
-        return make_row(f"{name}: {what}", timed, unit="pieces")
+        return make_row(f"{name}: {what}", timed, unit=unit_of("pieces", device))
 
     yield compare(
         f"{fast}, no dropout / reference as it comes (fp32, dropout 0.1)",
@@ -109,6 +133,12 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
     if device.type == "cuda":
         compiled = partial(theirs, case(fast), compiled=True)
         yield compare(f"both {fast}, reference under torch.compile", partial(ours, case(fast)), compiled)
+    if is_wanted("auto", device):  # as `pretrain` runs
+        mine = partial(ours, case(fast), compiled=True)
+        yield compare(
+            f"{fast}, compiled / reference as it comes (fp32, dropout 0.1)", mine, partial(theirs, case("fp32", 0.1))
+        )
+        yield compare(f"both {fast}, both compiled", mine, partial(theirs, case(fast), compiled=True))
     yield compare("thinc / bare torch loop", partial(ours, case(fast)), partial(bare, case(fast)))
 
 
@@ -132,7 +162,9 @@ def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
         theirs_wall=theirs.wall_rate,
         ours_gb=ours.memory,
         theirs_gb=theirs.memory,
-        unit=f"{unit} per CPU-second",
+        unit=unit,
+        ours_ran=ours.facts,
+        theirs_ran=theirs.facts,
     )
 
 
@@ -142,8 +174,8 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int)
     fast = fast_name(device)
     case = Case(shape=name, precision=fast, device=str(device))
     programs: dict[str, Build] = {"ours": partial(ours, case), "product": partial(product, case)}
-    timed = in_turn_apart(programs, rounds=max(3, rounds // 3), device=device, threads=threads)
-    peak = max(timed["product"].units)
+    timed = in_turn_apart(programs, rounds=max(3, rounds), device=device, threads=threads)
+    peak = timed["product"].best
     return {
         "what": f"{name}: matrix products of a step, {fast}",
         "share": timed["ours"].best * pair.train_flops / peak,
@@ -154,15 +186,17 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int)
 
 def words_row(*, rounds: int, threads: int) -> Row:
     """The line in words against `spacy pretrain`."""
-    from spacy_electra.cli.benchmark.words import our_words, read_text, spacy_words  # loads spaCy's training code
+    from spacy_electra.cli.benchmark.words import our_words, read_text, spacy_words, write_store  # spaCy's training
 
     text = read_text()
-    programs: dict[str, Build] = {
-        "ours": partial(our_words, text, precision="auto"),
-        "theirs": partial(spacy_words, text),
-    }
-    timed = in_turn_apart(programs, rounds=rounds, device=torch.device("cpu"), threads=threads)
-    return make_row("tiny: words of raw text / `spacy pretrain`", timed, unit="words")
+    with tempfile.TemporaryDirectory() as folder:
+        write_store(text, Path(folder))
+        programs: dict[str, Build] = {
+            "ours": partial(our_words, Path(folder), text.words, precision="auto"),
+            "theirs": partial(spacy_words, text),
+        }
+        timed = in_turn_apart(programs, rounds=rounds, device=torch.device("cpu"), threads=threads)
+    return make_row("tiny: words of raw text / `spacy pretrain`", timed, unit=unit_of("words", torch.device("cpu")))
 
 
 def show(row: Row) -> None:

@@ -3,7 +3,6 @@
 Both cut the text by themselves as they go. A word is a token of spaCy's English tokenizer.
 """
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -18,7 +17,7 @@ from spacy.tokens import Doc
 from spacy.training.pretrain import create_pretraining_model, make_update
 from spacy.util import registry
 
-from spacy_electra.benchmark.measure import Step
+from spacy_electra.benchmark.measure import Program, Step
 from spacy_electra.benchmark.ours import make_learner
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, WINDOW
 from spacy_electra.data.building import build_store
@@ -27,6 +26,8 @@ from spacy_electra.data.docstrings import find_modules, read_modules
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.model.build import shim_of
+from spacy_electra.model.precision import PRECISIONS
 from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.loop import train_step
 
@@ -55,23 +56,28 @@ def read_text() -> Text:
     return Text(paragraphs, words=sum(len(nlp.make_doc(one)) for one in paragraphs))
 
 
-def our_words(text: Text, *, precision: str) -> Step:
-    """A step of the frozen `tiny` shape on packed rows of the text; gives the words that the rows hold."""
-    keep_freed_memory()  # as `pretrain` does
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = train_wordpiece(
-            text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
-        )
-        documents = (Document(text=one, source="text", line=n) for n, one in enumerate(text.paragraphs, start=1))
-        build_store(documents, tokenizer, folder)
-        store = Store.open(folder, tokenizer=tokenizer)
-        ranges = torch.stack([torch.tensor(store.starts[:-1]), torch.tensor(store.starts[1:])], dim=1).numpy()
-        packing = Packing(store, ranges, window=WINDOW, seed=0)
-        packing.batch(0, 1)  # maps the files, which may then go
-    learner = make_learner(
-        PAIRS["tiny"], dropout=0.0, precision=precision, device=torch.device("cpu"), special=tokenizer.special
+def write_store(text: Text, folder: Path) -> None:
+    """Train a vocabulary of the frozen `tiny` shape on the text, and cut the text into its pieces."""
+    tokenizer = train_wordpiece(
+        text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
     )
-    words_a_row = text.words / packing.rows
+    documents = (Document(text=one, source="text", line=n) for n, one in enumerate(text.paragraphs, start=1))
+    build_store(documents, tokenizer, folder)
+
+
+def our_words(folder: Path, words: int, *, precision: str) -> Step:
+    """A step of the frozen `tiny` shape on packed rows of the store in `folder`; gives the words that the rows hold.
+
+    words: of the whole text.
+    """
+    keep_freed_memory()  # as `pretrain` does
+    store = Store.open(folder)
+    ranges = torch.stack([torch.tensor(store.starts[:-1]), torch.tensor(store.starts[1:])], dim=1).numpy()
+    packing = Packing(store, ranges, window=WINDOW, seed=0)
+    learner = make_learner(
+        PAIRS["tiny"], dropout=0.0, precision=precision, device=torch.device("cpu"), special=store.manifest.special
+    )
+    words_a_row = words / packing.rows
     row = 0
 
     def step() -> float:
@@ -80,7 +86,8 @@ def our_words(text: Text, *, precision: str) -> Step:
         row += ROWS
         return words_a_row * ROWS
 
-    return step
+    dtype = shim_of(learner.model).chosen_precision.training
+    return Program(step, {"precision": next(name for name, known in PRECISIONS.items() if known == dtype)})
 
 
 def spacy_words(text: Text) -> Step:
@@ -97,7 +104,7 @@ def spacy_words(text: Text) -> Step:
         make_update(model, batch, optimizer, model.attrs["loss"])
         return float(sum(map(len, batch)))
 
-    return step
+    return Program(step, {"precision": "fp32"})
 
 
 def _batches(docs: Iterator[Doc]) -> Iterator[list[Doc]]:

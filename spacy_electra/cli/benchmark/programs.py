@@ -1,0 +1,133 @@
+"""The programs of `benchmark pipeline`, each made from a source and texts alone, so that any process can make it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import spacy
+import torch
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from spacy_electra.benchmark.measure import Program, Step
+from spacy_electra.cli.benchmark.stock import (
+    TRANSFORMER,
+    blank_with,
+    counted_slots,
+    optimizer,
+    torch_module,
+    transformer_of,
+    with_stock,
+)
+from spacy_electra.model.hub import find_discriminator
+from spacy_electra.model.huggingface import load_encoder
+from spacy_electra.model.precision import INT8, PRECISIONS
+from spacy_electra.pipeline.transformer import encoder_of
+
+BATCH = 256  # documents that are handed to a component at once, `nlp.batch_size` of the generated configs
+UPDATED = 48  # documents of a training step
+NAMES = {dtype: name for name, dtype in {**PRECISIONS, INT8: torch.int8}.items()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a process finds a pipeline."""
+
+    pipeline: str | None  # on disk, or an ELECTRA discriminator; None for a transformer alone, which is a stock one
+    stock: Path | None = None  # weights for spacy-transformers' own model in the place of ours
+
+    @property
+    def is_whole(self) -> bool:
+        """It is more than a transformer."""
+        return self.pipeline is not None and (Path(self.pipeline) / "meta.json").is_file()
+
+    def open(self) -> Language:
+        """Read it. Raises ValueError for one without our transformer."""
+        if self.stock is not None:
+            others = spacy.load(str(self.pipeline), exclude=[TRANSFORMER]) if self.is_whole else spacy.blank("en")
+            return with_stock(others, self.stock)
+        assert self.pipeline is not None
+        if not self.is_whole:
+            found = find_discriminator(self.pipeline)
+            load_encoder(str(found))
+            return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(found)})
+        nlp = spacy.load(self.pipeline)
+        if TRANSFORMER not in nlp.pipe_names or transformer_of(nlp).model.name != "electra_transformer":
+            raise ValueError(
+                f"{self.pipeline} has no component {TRANSFORMER!r} with spacy-electra.ElectraTransformer.v1."
+            )
+        return nlp
+
+
+def component(source: Source, texts: list[str], *, batch: int = BATCH) -> Step:
+    """The transformer alone."""
+    nlp = source.open()
+    return Program(component_step(nlp, texts, batch=batch), facts_of(nlp))
+
+
+def whole(source: Source, texts: list[str]) -> Step:
+    """The whole pipeline; a step gives the words of the texts."""
+    nlp = source.open()
+    return Program(lambda: float(sum(len(doc) for doc in nlp.pipe(texts, batch_size=BATCH))), facts_of(nlp))
+
+
+def update(source: Source, texts: list[str]) -> Step:
+    """Training of all components on the first texts, which their own annotations stand in for gold."""
+    nlp = source.open()
+    return Program(update_step(nlp, texts[:UPDATED]), facts_of(nlp, in_training=True))
+
+
+def component_step(nlp: Language, texts: list[str], *, batch: int = BATCH) -> Step:
+    """Run the transformer alone over the texts, as users do; gives their words. Splitting into words is not timed.
+
+    batch: documents that it is handed at once, of which `pipe` makes batches of like lengths.
+    """
+    transformer, docs = transformer_of(nlp), [nlp.make_doc(text) for text in texts]
+    words = float(sum(map(len, docs)))
+
+    def step() -> float:
+        for doc in transformer.pipe(docs, batch_size=batch):
+            doc._.trf_data = None  # as if the document were done with
+        return words
+
+    return step
+
+
+def update_step(nlp: Language, texts: list[str]) -> Step:
+    """Update all components on the texts; gives their words."""
+    annotated: list[Doc] = list(nlp.pipe(texts))
+    for doc in annotated:
+        doc.cats = certain(doc.cats)
+    sgd: Any = optimizer()
+
+    def step() -> float:
+        examples = [Example(nlp.make_doc(doc.text), doc) for doc in annotated]
+        nlp.update(examples, sgd=sgd, drop=0.1)
+        return float(sum(map(len, annotated)))
+
+    return step
+
+
+def certain(cats: dict[str, float]) -> dict[str, float]:
+    """Categories as gold: 1 for the most likely one, 0 for all others."""
+    likely = max(cats, key=lambda name: cats[name], default=None)
+    return {name: float(name == likely) for name in cats}
+
+
+def slots_of(nlp: Language, texts: list[str]) -> int:
+    """Slots that the transformer computes for the texts."""
+    with counted_slots(nlp) as counts:
+        component_step(nlp, texts)()
+    return sum(counts)
+
+
+def facts_of(nlp: Language, *, in_training: bool = False) -> dict[str, str]:
+    """How the transformer of a pipeline computes; of the stock one with which kind of attention."""
+    model = transformer_of(nlp).model
+    if model.name == "electra_transformer":
+        chosen = encoder_of(model).chosen_precision
+        return {"precision": NAMES[chosen.training if in_training else chosen.prediction]}
+    module: Any = torch_module(nlp)
+    inner = getattr(module, "transformer", module)
+    return {"precision": NAMES[next(inner.parameters()).dtype], "attention": inner.config._attn_implementation}
