@@ -4,10 +4,9 @@ tokenizer, pieces and batches. Knows nothing of encoders.
 Legend: T pieces of a text, M labelled stretches, H heads, B texts of a batch, P pieces of stretches.
 """
 
-import json
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,15 @@ from spacy_electra.pipeline.alignment import Stretches, align
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from treebank import Sentence, open_text, read_sentences
+from convert_textcat import first_there, read_labelled
+from treebank import Sentence, read_sentences
+from uner import merge_entities, read_annotated
 
-TREEBANK = Path("ewt") / "en_ewt-ud-train.conllu.gz"
-SENTIMENT = Path("textcat") / "sst2" / "train.jsonl"
+TREEBANK = Path("ewt") / "en_ewt-ud-train.conllu"  # or with .gz behind it
+ENTITIES = Path("ner") / "uner_en_ewt" / "train.iob"  # where the treebank has none
+OTHER = "OTH"  # label of UNER's that the project leaves out as well
+SENTIMENT = (Path("textcat") / "sst2" / "train.jsonl", Path("textcat") / "sst2" / "stsa.binary.train")
+SENTIMENT_LABELS = ["negative", "positive"]
 HELD_OUT_DOCUMENTS = 10  # one document in so many is scored, not learned
 HELD_OUT_TEXTS = 8
 SCORED_SENTENCES = 1000
@@ -89,7 +93,7 @@ def read_syntax(folder: Path, *, sentences: int) -> Task:
     """
     path = folder / TREEBANK
     parts: tuple[list[Labelled], list[Labelled]] = ([], [])
-    for sentence in read_sentences(path):
+    for sentence in _with_entities(list(read_sentences(path)), folder / ENTITIES):
         parts[zlib.crc32(sentence.document.encode("utf8")) % HELD_OUT_DOCUMENTS == 0].append(_from_sentence(sentence))
     train, held_out = spread(parts[0], sentences), spread(parts[1], SCORED_SENTENCES)
     _check_parts(train, held_out, path, "document")
@@ -97,7 +101,7 @@ def read_syntax(folder: Path, *, sentences: int) -> Task:
     if not entity.keys() - {OUTSIDE} or all(set(one.labels[2]) <= {OUTSIDE} for one in held_out):
         raise ValueError(
             f"{path}: expected named entities in the last column (name=B-PER) of the sentences to learn from and to "
-            f"score, but found none: take more --sentences, or a treebank with entities."
+            f"score, or in {folder / ENTITIES}, but found none: take more --sentences, or a treebank with entities."
         )
     heads = (Head("upos", upos), Head("label", label), Head("entity", entity, OUTSIDE))
     return Task(heads, train, held_out, batch_size=16)
@@ -105,8 +109,11 @@ def read_syntax(folder: Path, *, sentences: int) -> Task:
 
 def read_sentiment(folder: Path) -> Task:
     """The label of a whole text. Raises FileNotFoundError for a missing file, ValueError for a malformed one."""
-    path = folder / SENTIMENT
-    texts = list(_read_texts(path))
+    path = first_there([folder / name for name in SENTIMENT])
+    texts = [
+        Labelled(one.text, ((0, len(one.text)),), ((one.label,),))
+        for one in read_labelled(path, names=SENTIMENT_LABELS)
+    ]
     train = [one for number, one in enumerate(texts) if number % HELD_OUT_TEXTS]
     held_out = texts[::HELD_OUT_TEXTS]
     _check_parts(train, held_out, path, "text")
@@ -118,6 +125,13 @@ def spread(items: list[Labelled], count: int) -> list[Labelled]:
     return [items[i * len(items) // count] for i in range(count)] if count < len(items) else items
 
 
+def _with_entities(sentences: list[Sentence], path: Path) -> list[Sentence]:
+    """The sentences, with the entities of the file where they have none of their own."""
+    if any(sentence.has_entities for sentence in sentences) or not path.is_file():
+        return sentences
+    return merge_entities(sentences, list(read_annotated(path, ignore=frozenset({OTHER}))))
+
+
 def _from_sentence(sentence: Sentence) -> Labelled:
     spans, at = [], 0
     for word in sentence.words:
@@ -125,18 +139,6 @@ def _from_sentence(sentence: Sentence) -> Labelled:
         at = spans[-1][1] + word.space_after
     labels = [(word.upos, word.deprel.partition(":")[0], word.entity) for word in sentence.words]
     return Labelled(sentence.text, tuple(spans), tuple(zip(*labels, strict=True)))
-
-
-def _read_texts(path: Path) -> Iterator[Labelled]:
-    for number, line in enumerate(open_text(path), 1):
-        try:
-            row = json.loads(line)
-            text, label = str(row["text"]), str(row["label"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}:{number}: expected an object with "text" and "label", but got {line[:60]!r}.'
-            ) from error
-        yield Labelled(text, ((0, len(text)),), ((label,),))
 
 
 def _number_labels(examples: list[Labelled], head: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
+from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.shards import BUILDING, MANIFEST
 from spacy_electra.data.skipped import Skipped
@@ -19,7 +19,7 @@ SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown on
 
 @clear_errors
 def debug_data(
-    paths: list[str] = typer.Argument(..., metavar="CORPUS...|STORE", help="Text, or the folder of a store"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...|STORE", help=f"{CORPUS}; or the folder of a store"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
     verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),

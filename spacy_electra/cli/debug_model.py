@@ -32,7 +32,8 @@ def debug_model(
 ) -> None:
     """Print the parameters of a config's model part by part, and the losses of a forward pass on random rows.
 
-    A fresh model guesses by chance: then both losses are near those of chance.
+    A fresh model with initialization = "paper" guesses by chance: both losses are near those of chance then. Other
+    starting weights, and weights to continue from, have opinions of their own about random rows.
 
     \b
     Example:

@@ -61,7 +61,7 @@ def say_if_cupy_is_missing() -> None:
     if sys.platform != "darwin" and find_spec("cupy") is None:
         msg.warn(
             "Pretraining needs no CuPy, but `spacy train --gpu-id` does and it is not installed: "
-            'pip install "spacy-electra[cuda12x]"'
+            "pip install cupy-cuda12x"
         )
 
 

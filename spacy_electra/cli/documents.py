@@ -12,6 +12,10 @@ from spacy_electra.data.skipped import EMPTY, Skipped
 from spacy_electra.data.sources import find_files, is_url
 
 SPACY = ".spacy"
+CORPUS = (
+    'Files, folders, globs or URLs: .txt (one document), .jsonl and .json (one object a line, key "text"), .parquet, '
+    ".spacy; the first three also with .gz, .zst, .bz2, .xz"
+)
 MAX_FAULTS = 1000  # broken lines and lines without text in a corpus, after which a command stops
 
 

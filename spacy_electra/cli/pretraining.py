@@ -230,7 +230,7 @@ def announce(settings: Settings, task: Task, state: State, output: Path) -> None
         msg.info(f"Going on at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
     training = settings.training
     budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
-    budget = " or ".join(f"{most:g} {unit}" for unit, most in budgets.items() if most)
+    budget = " or ".join(f"{most:,.12g} {unit}" for unit, most in budgets.items() if most)
     msg.info(
         f"Pretraining {count_parameters(task) / 1e6:.1f} M parameters on {task.train.rows:,} rows of "
         f"{task.train.window} pieces, {task.dev.rows:,} held out; {budget} on {task.device}, into {output}"

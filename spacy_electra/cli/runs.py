@@ -6,12 +6,18 @@ from pathlib import Path
 def model_folder(name: str, *, best: bool = False) -> str:
     """The model in a run's folder; a model's own folder and a name on the hub stand for themselves.
 
-    Raises FileNotFoundError for a run that has no such model yet.
+    Raises FileNotFoundError for a run that has no such model yet, ValueError for a pipeline of spaCy's.
     """
     wanted = "model-best" if best else "model-last"
     run = Path(name)
-    if (run / wanted).is_dir():
-        return str(run / wanted)
+    found = run / wanted if (run / wanted).is_dir() else run
+    if _is_pipeline(found):
+        raise ValueError(
+            f"{found} is a spaCy pipeline, expected a pretrained model: give the folder of the run that "
+            f"`spacy electra pretrain` wrote, or the discriminator that the pipeline was trained from."
+        )
+    if found != run:
+        return str(found)
     is_run = (run / "config.cfg").is_file() or (run / "latest").is_file()
     if best or is_run:
         why = "it comes in the second half of a run" if best else "the run has not ended, go on with --resume"
@@ -23,6 +29,12 @@ def config_beside(folder: Path) -> Path | None:
     """The config of the run that a model's folder, or one inside it, belongs to; None where there is none."""
     found = (place / "config.cfg" for place in (folder, *folder.absolute().parents[:2]))
     return next((path for path in found if path.is_file() and not _is_of_a_pipeline(path)), None)
+
+
+def _is_pipeline(folder: Path) -> bool:
+    """Whether spaCy saved this folder: beside the config lies what only `nlp.to_disk` writes."""
+    config = folder / "config.cfg"
+    return (folder / "meta.json").is_file() and config.is_file() and _is_of_a_pipeline(config)
 
 
 def _is_of_a_pipeline(config: Path) -> bool:

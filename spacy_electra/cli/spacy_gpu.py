@@ -47,7 +47,7 @@ def missing_for_gpu() -> str | None:
     if not is_apple and not compat.has_cupy:
         return (
             "spaCy computes on NVIDIA cards with CuPy, which cannot be imported: "
-            'pip install "spacy-electra[cuda12x]" (pretraining alone needs no CuPy), or leave the option out.'
+            "pip install cupy-cuda12x (pretraining alone needs no CuPy), or leave the option out."
         )
     if is_apple and not compat.has_torch_mps:
         return "the installed torch was built without MPS: install another build, or leave the option out."

@@ -1,25 +1,30 @@
 """`spacy electra tokenize`: cut a corpus into pieces once, for all pretraining runs on it."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
+from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, SPACY, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.building import build_store
+from spacy_electra.data.corpus import Document
 from spacy_electra.data.parts import Shares, join_parts, joined_pieces, missing_parts, remove_joined, share_out
 from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
 from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import total_bytes
+from spacy_electra.data.sources import suffixes, total_bytes
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
+
+MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 
 
 @clear_errors
 def tokenize(
-    paths: list[str] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder of the store"),
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer"),
     processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
@@ -57,7 +62,7 @@ def tokenize(
     if shard_index is not None:
         shares = share_out(files, jobs=num_shards)
         files, folder = list(shares.files[shard_index]), shares.part(out_dir, shard_index)
-    skipped = Skipped()
+    skipped, first = Skipped(), First()
     with bar(total_bytes(files), what="tokenize", unit="B") as progress:
         documents = open_documents(
             files,
@@ -68,7 +73,7 @@ def tokenize(
             on_bytes=progress.update,
         )
         manifest = build_store(
-            documents,
+            first.of(documents),
             pieces,
             folder,
             processes=processes,
@@ -80,10 +85,32 @@ def tokenize(
         listed = folder / SKIPPED
         warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
     _tell(manifest, folder)
+    if shares is None and manifest.documents == 1 and first.may_be_many:
+        msg.info(f"{first.source} is one document; for one text a line use .jsonl")
     if shares is not None:
         left = len(missing_parts(out_dir, shares))
         what_next = f"{left} of {num_shards} parts are to come" if left else "all parts are there, run it with --join"
         msg.info(f"Part {shard_index} of {num_shards} is finished: {what_next}")
+
+
+@dataclass
+class First:
+    """What is remembered of a corpus' first document."""
+
+    source: str = ""
+    lines: int = 0
+
+    def of(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """The same documents."""
+        for document in documents:
+            if not self.source:
+                self.source, self.lines = document.source, document.text.count("\n")
+            yield document
+
+    @property
+    def may_be_many(self) -> bool:
+        """Whether it is a .txt of many lines, each of which may be a text."""
+        return self.lines >= MANY_LINES and not self.source.endswith(SPACY) and suffixes(self.source)[0] == ".txt"
 
 
 def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None:

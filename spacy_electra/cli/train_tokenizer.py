@@ -6,7 +6,7 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
+from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import total_bytes
@@ -17,7 +17,7 @@ from spacy_electra.model.hub import find_discriminator
 
 @clear_errors
 def train_tokenizer(
-    paths: list[str] = typer.Argument(..., metavar="CORPUS...", help="Text: files, folders, globs, URLs"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder for the tokenizer's files"),
     vocab_size: int = typer.Option(8000, "--vocab-size", "-n", min=10, help="Pieces of the vocabulary"),
     cased: bool = typer.Option(False, "--cased", help="Keep upper case"),

@@ -73,7 +73,7 @@ def check_packages(packages: Sequence[str] = PACKAGES) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"an export to ONNX needs {', '.join(missing)}: install them with pip install 'spacy-electra[onnx]'."
+            f"an export to ONNX needs {', '.join(missing)}, which cannot be found: pip install {' '.join(missing)}"
         )
 
 

@@ -25,7 +25,8 @@ class FineTuning:
         if self.freeze_layers > layers:
             raise ValueError(
                 f"freeze_layers must not exceed the model's {layers} layers, but got {self.freeze_layers}. "
-                f"For an encoder that does not learn at all, list the transformer in training.frozen_components."
+                f"For an encoder that does not learn at all, write configs with "
+                f"`python -m spacy electra init-config OUT_DIR --frozen`."
             )
         if self.lora_rank and self.freeze_layers == layers:
             raise ValueError(

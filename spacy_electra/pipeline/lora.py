@@ -28,7 +28,7 @@ def check_peft(rank: int) -> None:
     except ImportError as error:
         raise ValueError(
             f"lora_rank={rank} needs the peft library, which cannot be imported ({error}): "
-            f"pip install spacy-electra[lora], or set lora_rank to 0 to train the weights themselves. "
+            f'pip install "peft<0.22", or set lora_rank to 0 to train the weights themselves. '
             f"Predictions need no peft."
         ) from error
 

@@ -48,6 +48,21 @@ def test_case_and_accents_are_chosen_on_the_command_line(
     assert tokenizer.decode(tokenizer.encode([text])[0].ids) == pieces
 
 
+@pytest.mark.parametrize(
+    ("lines", "name", "is_said"), [(30, "c.txt", True), (3, "c.txt", False), (30, "c.spacy", False)]
+)
+def test_that_a_txt_of_many_lines_is_one_document_is_said(
+    electra: Invoke, tokenizer_dir: Path, tmp_path: Path, lines: int, name: str, is_said: bool
+):
+    text = "\n".join(SENTENCES * (lines // 2 + 1))
+    if name.endswith(".spacy"):
+        DocBin(docs=[spacy.blank("en")(text)]).to_disk(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(text, encoding="utf8")
+    said = electra("tokenize", tmp_path / name, tmp_path / "store", "--tokenizer", tokenizer_dir)
+    assert (f"{name} is one document; for one text a line use .jsonl" in said.replace("/ ", "/")) is is_said
+
+
 def test_a_tokenizer_has_the_size_asked_for(tokenizer_dir: Path):
     assert WordPiece.load(tokenizer_dir).size == 120
 

@@ -134,7 +134,7 @@ def test_configs_are_replaced_only_when_asked(electra: Invoke, complaint: Invoke
 
 @pytest.mark.skipif(find_spec("cupy") is not None or sys.platform == "darwin", reason="nothing is missing")
 def test_that_spacy_will_ask_for_cupy_is_said_before(electra: Invoke, tmp_path: Path):
-    assert 'pip install "spacy-electra[cuda12x]"' in electra("init-config", tmp_path / "gpu", "--gpu")
+    assert "pip install cupy-cuda12x" in electra("init-config", tmp_path / "gpu", "--gpu")
     assert "cuda12x" not in electra("init-config", tmp_path / "cpu")
 
 

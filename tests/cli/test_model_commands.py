@@ -75,6 +75,16 @@ def test_a_run_without_the_model_asked_for_is_refused(tmp_path: Path):
     assert model_folder("google/electra-small-discriminator") == "google/electra-small-discriminator"
 
 
+@pytest.mark.parametrize("given", ["", "model-last"])
+@pytest.mark.parametrize("command", ["export", "evaluate"])
+def test_a_pipeline_is_refused_by_name_where_a_run_is_expected(
+    complaint: Invoke, tmp_path: Path, command: str, given: str
+):
+    spacy.blank("en").to_disk(tmp_path / "model-last")
+    said = complaint(command, tmp_path / given, tmp_path / "out")
+    assert "is a spaCy pipeline, expected a pretrained model" in said
+
+
 def test_the_config_of_a_run_is_found_from_its_models(run_dir: Path, tmp_path: Path):
     assert config_beside(run_dir / "model-last" / "discriminator") == run_dir / "config.cfg"
     assert config_beside(tmp_path / "a" / "b" / "c") is None

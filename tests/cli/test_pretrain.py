@@ -316,3 +316,8 @@ def test_a_compiled_run_ends_where_a_plain_one_does(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     for plain, compiled in zip(losses["false"], losses["true"], strict=True):
         assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+def test_a_large_budget_is_told_in_whole_numbers(train: Train, tmp_path: Path):
+    budgets = ("--training.max_steps", 1_000_000, "--training.max_minutes", 0.001)
+    assert "; 1,000,000 steps or 0.001 minutes on cpu" in train(tmp_path / "run", *budgets)

@@ -45,5 +45,5 @@ def test_a_file_of_other_weights_is_refused(path):
 
 
 def test_missing_packages_are_named():
-    with pytest.raises(ValueError, match=r"needs no_such_package: install .* pip install 'spacy-electra\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"needs no_such_package, .*: pip install no_such_package$"):
         check_packages(("json", "no_such_package"))

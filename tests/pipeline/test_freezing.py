@@ -87,7 +87,12 @@ def test_activation_checkpointing_changes_no_step(make_nlp: Callable[..., Langua
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"), [(-1, "at least 0, but got -1"), (3, "the model's 2 layers, but got 3")]
+    ("layers", "message"),
+    [
+        (-1, "at least 0, but got -1"),
+        (3, "the model's 2 layers, but got 3"),
+        (3, "`python -m spacy electra init-config OUT_DIR --frozen`"),
+    ],
 )
 def test_layers_that_are_not_there_cannot_be_frozen(
     make_nlp: Callable[..., Language], layers: int, message: str

@@ -189,7 +189,7 @@ def test_a_command_that_cannot_run_says_why(
 
 
 def test_a_missing_treebank_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"en_ewt-ud-train\.conllu\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"en_ewt-ud-train\.conllu, nor one with \.gz"):
         read_syntax(tmp_path, sentences=1)
 
 
@@ -198,6 +198,27 @@ def test_a_treebank_without_entities_is_refused(data: Path) -> None:
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"name=B-PER", b"_")))
     with pytest.raises(ValueError, match="expected named entities in the last column"):
         read_syntax(data, sentences=1000)
+
+
+def test_the_files_that_the_project_fetches_give_the_same_tasks(data: Path) -> None:
+    syntax, sentiment = read_syntax(data, sentences=1000), read_sentiment(data)
+    packed = data / "ewt" / "en_ewt-ud-train.conllu.gz"
+    text = gzip.decompress(packed.read_bytes()).decode("utf8")
+    packed.unlink()
+    packed.with_suffix("").write_text(text.replace("name=B-PER", "_").replace("name=O", "_"), encoding="utf8")
+    tags = [line.split("\t")[1::8] for line in text.splitlines() if not line.startswith("#")]
+    (data / "ner" / "uner_en_ewt").mkdir(parents=True)
+    rows = ["\t".join([row[0], row[1].removeprefix("name=")]) if row else "" for row in tags]
+    (data / "ner" / "uner_en_ewt" / "train.iob").write_text("\n".join(rows), encoding="utf8")
+    assert read_syntax(data, sentences=1000) == syntax
+
+    lines = (data / "textcat" / "sst2" / "train.jsonl").read_text(encoding="utf8").splitlines()
+    (data / "textcat" / "sst2" / "train.jsonl").unlink()
+    numbered = [f"{int(json.loads(line)['label'] == 'good')} {json.loads(line)['text']}" for line in lines]
+    (data / "textcat" / "sst2" / "stsa.binary.train").write_text("\n".join(numbered), encoding="utf8")
+    fetched = read_sentiment(data)
+    assert [one.text for one in fetched.train] == [one.text for one in sentiment.train]
+    assert fetched.heads[0].labels == {"negative": 0, "positive": 1}
 
 
 def test_a_text_without_a_label_is_named(data: Path) -> None:
