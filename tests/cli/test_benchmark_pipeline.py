@@ -189,3 +189,14 @@ def test_a_pipeline_without_our_transformer_is_refused(complaint: Callable[..., 
     (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
     message = complaint("benchmark", "pipeline", tmp_path / "other", tmp_path / "texts.txt")
     assert "has no component 'transformer' with spacy-electra.ElectraTransformer.v1" in message
+
+
+@pytest.mark.parametrize("name", ["nowhere/at/all", "empty"])
+def test_a_pipeline_that_is_not_there_is_missed_in_words_of_both_kinds(
+    complaint: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    (tmp_path / "empty").mkdir()
+    said = " ".join(complaint("benchmark", "pipeline", tmp_path / name, tmp_path / "a.txt").split())
+    assert "config.json" in said
+    assert "Or give a spaCy pipeline's folder" in said

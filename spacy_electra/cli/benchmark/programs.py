@@ -49,8 +49,11 @@ class Source:
             return with_stock(others, self.stock)
         assert self.pipeline is not None
         if not self.is_whole:
-            found = find_discriminator(self.pipeline)
-            load_encoder(str(found))
+            try:
+                found = find_discriminator(self.pipeline)
+                load_encoder(str(found))
+            except (FileNotFoundError, ValueError) as error:
+                raise ValueError(f"{error} Or give a spaCy pipeline's folder, which holds a meta.json.") from error
             return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(found)})
         nlp = spacy.load(self.pipeline)
         if TRANSFORMER not in nlp.pipe_names or transformer_of(nlp).model.name != "electra_transformer":
