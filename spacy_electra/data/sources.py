@@ -97,8 +97,8 @@ def _expand(path: str, other: str) -> list[str]:
 def _readable(names: list[str], other: str, complaint: str) -> list[str]:
     found = [name for name in names if (other and name.endswith(other)) or _has_known_suffix(name)]
     if not found:
-        also = f"{other}; " if other else ""
-        raise ValueError(f"{complaint} that can be read. Readable are {also}{READABLE}.")
+        also = f"; and {other}" if other else ""
+        raise ValueError(f"{complaint} that can be read. Readable are {READABLE}{also}.")
     return found
 
 
