@@ -33,7 +33,9 @@ def tokenize(
     num_shards: int = typer.Option(1, "--num-shards", min=1, help="Share the files out among this many jobs"),
     shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
     join: bool = typer.Option(False, "--join", help="Make one store of what all jobs wrote"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the store that is there"),
+    overwrite: bool = typer.Option(
+        False, "--overwrite", help="Replace the store that is there, from the first document on"
+    ),
 ) -> None:
     """Cut a corpus into pieces; the store that it makes is what `pretrain` reads.
 
