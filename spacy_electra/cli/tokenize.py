@@ -34,7 +34,7 @@ def tokenize(
     shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
     join: bool = typer.Option(False, "--join", help="Make one store of what all jobs wrote"),
     overwrite: bool = typer.Option(
-        False, "--overwrite", help="Replace the store that is there, from the first document on"
+        False, "--overwrite", help="Replace the store that is there once this one is finished"
     ),
 ) -> None:
     """Cut a corpus into pieces; the store that it makes is what `pretrain` reads.

@@ -21,6 +21,7 @@ from spacy_electra.data.shards import (
     DIGESTS,
     MANIFEST,
     PLANS,
+    REPLACED,
     SKIPPED,
     STORE_FILES,
     TOKENIZER,
@@ -60,7 +61,8 @@ def build_store(
     processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
     progress: called with the number of documents and of pieces that are done since the last call.
     skipped: what the reader leaves out, complete when `documents` ends.
-    overwrite: replace the store that is there, whatever it holds, once `documents` gives the first.
+    overwrite: replace the store that is there, whatever it holds, once `documents` gives the first. Until this one is
+    finished the old one is kept in `shards.REPLACED`, and comes back where not even a shard of this one was finished.
     keep_digests: leave the files that `shards.read_digests` reads; such a part of a store may hold nothing.
     Returns what was written, the same bytes for the same input however often the build was interrupted.
     Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, where another process builds one
@@ -153,6 +155,9 @@ class Builder:
     def _make_room(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
+            if (self.directory / MANIFEST).exists():
+                shutil.rmtree(self.directory / REPLACED, ignore_errors=True)
+                _move_store(self.directory, self.directory / REPLACED)
             remove_files(self.directory, STORE_FILES)
             shutil.rmtree(self.directory / PLANS, ignore_errors=True)
             self._has_room = True
@@ -186,6 +191,7 @@ class Builder:
             skipped.write(directory / SKIPPED)
         manifest.write(directory / MANIFEST)
         remove_files(directory, tuple(name for name in BUILDING_ONLY if name != DIGESTS or not self._keep_digests))
+        shutil.rmtree(directory / REPLACED, ignore_errors=True)
         return manifest
 
     def _tidy(self, before: set[str] | None) -> None:
@@ -196,8 +202,11 @@ class Builder:
         if self.manifest.shards:
             return
         remove_files(self.directory, BUILDING_ONLY)
-        if TOKENIZER not in (before or ()):
+        if TOKENIZER not in (before or ()) or (self.directory / REPLACED).exists():
             shutil.rmtree(self.directory / TOKENIZER, ignore_errors=True)
+        if (self.directory / REPLACED).exists():
+            _move_store(self.directory / REPLACED, self.directory)
+            (self.directory / REPLACED).rmdir()
         if before is None and not _names_in(self.directory):
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -206,6 +215,18 @@ class Builder:
             f"{self.directory} holds a store of another corpus: {how}. "
             f"Give another directory, or replace the store with --overwrite."
         )
+
+
+def _move_store(source: Path, target: Path) -> None:
+    """Move a store's files, its manifest first out of sight and last into it."""
+    target.mkdir(exist_ok=True)
+    found = [path for pattern in (*STORE_FILES, TOKENIZER) for path in source.glob(pattern)]
+    aside = source / f"{MANIFEST}.aside"
+    (source / MANIFEST).rename(aside)
+    for path in found:
+        if path.name != MANIFEST:
+            path.rename(target / path.name)
+    aside.rename(target / MANIFEST)
 
 
 def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:

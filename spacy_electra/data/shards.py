@@ -8,6 +8,7 @@ shard-00000.digests      what identifies the text of each of its documents; gone
 starts.npy               where all documents begin, and where the last one ends
 tokenizer/               the vocabulary that made the pieces
 parts/                   what several jobs wrote; gone when they are joined
+replaced/                the store that a build under way takes the place of; gone when that ends
 skipped.jsonl            what the reader left out, where it left out anything
 plans/                   which pieces stand in which row, kept by the packing
 """
@@ -35,6 +36,7 @@ STARTS = "starts.npy"
 TOKENIZER = "tokenizer"
 PLANS = "plans"
 PARTS = "parts"
+REPLACED = "replaced"
 SKIPPED = "skipped.jsonl"
 DIGESTS = "shard-*.digests"
 BUILDING_ONLY = (BUILDING, "shard-*.starts.npy", DIGESTS, "*.partial")

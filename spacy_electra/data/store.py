@@ -11,7 +11,7 @@ import numpy as np
 
 from spacy_electra.data.files import sha256_of
 from spacy_electra.data.maps import give_back, map_array, read_at_random
-from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, STARTS, TOKENIZER, Manifest, Shard
+from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, REPLACED, STARTS, TOKENIZER, Manifest, Shard
 from spacy_electra.data.wordpiece import WordPiece
 
 
@@ -111,7 +111,8 @@ class Store:
 def _why(directory: Path) -> str:
     """Why there is no finished store, and what to do."""
     if (directory / BUILDING).exists():
-        return "Its build was interrupted; run it again, it goes on where it was."
+        old = f" The store that it will replace is in {directory / REPLACED}." * (directory / REPLACED).exists()
+        return f"Its build was interrupted; run it again, it goes on where it was.{old}"
     if (directory / PARTS).is_dir():
         return "Its parts were not joined; run tokenize with --join when all jobs have ended."
     return "Build it with `python -m spacy electra tokenize`."

@@ -220,6 +220,33 @@ def test_an_overwriting_build_that_fails_before_its_first_document_leaves_what_w
     assert files(tmp_path) == before
 
 
+@pytest.mark.usefixtures("one_document_a_batch")
+def test_an_overwriting_build_that_fails_before_its_first_shard_gives_the_old_store_back(
+    tokenizer: WordPiece, tmp_path: Path
+) -> None:
+    build_store(documents("a b"), tokenizer, tmp_path / "store")
+    before = files(tmp_path / "store")
+    other = make_tokenizer(tmp_path / "other", LETTERS[::-1])
+    with pytest.raises(KeyboardInterrupt):
+        build_store(break_off(2), other, tmp_path / "store", overwrite=True)
+    assert files(tmp_path / "store") == before
+
+
+@pytest.mark.usefixtures("one_document_a_batch")
+def test_an_overwriting_build_keeps_the_old_store_until_it_is_finished(tokenizer: WordPiece, tmp_path: Path) -> None:
+    build_store(documents("a b"), tokenizer, tmp_path / "store")
+    before = files(tmp_path / "store")
+    for _ in range(2):  # the second time, what is there is no store
+        with pytest.raises(KeyboardInterrupt):
+            build_store(break_off(5), tokenizer, tmp_path / "store", shard_pieces=2, overwrite=True)
+        assert files(tmp_path / "store" / "replaced") == before
+    with pytest.raises(FileNotFoundError, match=r"The store that it will replace is in .*replaced"):
+        Store.open(tmp_path / "store")
+    build_store(documents(*TEXTS), tokenizer, tmp_path / "store", shard_pieces=2)
+    build_store(documents(*TEXTS), tokenizer, tmp_path / "alone", shard_pieces=2)
+    assert files(tmp_path / "store") == files(tmp_path / "alone")
+
+
 def test_two_builds_in_one_folder_are_not_let_at_it_together(tokenizer: WordPiece, tmp_path: Path) -> None:
     def documents_of_a_slow_corpus() -> Iterator[Document]:
         yield from documents(*TEXTS[:3])
