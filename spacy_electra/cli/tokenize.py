@@ -1,7 +1,5 @@
 """`spacy electra tokenize`: cut a corpus into pieces once, for all pretraining runs on it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -11,11 +9,10 @@ from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, SPACY, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.parts import Shares, join_parts, joined_pieces, missing_parts, remove_joined, share_out
+from spacy_electra.data.parts import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
 from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
 from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import suffixes, total_bytes
+from spacy_electra.data.sources import is_url, suffixes, total_bytes
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -64,7 +61,7 @@ def tokenize(
     if shard_index is not None:
         shares = share_out(files, jobs=num_shards)
         files, folder = list(shares.files[shard_index]), shares.part(out_dir, shard_index)
-    skipped, first = Skipped(), First()
+    skipped = Skipped()
     with bar(total_bytes(files), what="tokenize", unit="B") as progress:
         documents = open_documents(
             files,
@@ -75,7 +72,7 @@ def tokenize(
             on_bytes=progress.update,
         )
         manifest = build_store(
-            first.of(documents),
+            documents,
             pieces,
             folder,
             processes=processes,
@@ -87,32 +84,20 @@ def tokenize(
         listed = folder / SKIPPED
         warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
     _tell(manifest, folder)
-    if shares is None and manifest.documents == 1 and first.may_be_many:
-        msg.info(f"{first.source} is one document; for one text a line use .jsonl")
     if shares is not None:
-        left = len(missing_parts(out_dir, shares))
-        what_next = f"{left} of {num_shards} parts are to come" if left else "all parts are there, run it with --join"
-        msg.info(f"Part {shard_index} of {num_shards} is finished: {what_next}")
+        _tell_part(out_dir, shares, shard_index)
+    elif manifest.documents == len(files) == 1:
+        _say_where_lines_became_one(files)
 
 
-@dataclass
-class First:
-    """What is remembered of a corpus' first document."""
-
-    source: str = ""
-    lines: int = 0
-
-    def of(self, documents: Iterator[Document]) -> Iterator[Document]:
-        """The same documents."""
-        for document in documents:
-            if not self.source:
-                self.source, self.lines = document.source, document.text.count("\n")
-            yield document
-
-    @property
-    def may_be_many(self) -> bool:
-        """Whether it is a .txt of many lines, each of which may be a text."""
-        return self.lines >= MANY_LINES and not self.source.endswith(SPACY) and suffixes(self.source)[0] == ".txt"
+def _say_where_lines_became_one(files: list[str]) -> None:
+    """Tell of a .txt of many lines, each of which somebody may have meant as a text."""
+    (name,) = files
+    if is_url(name) or name.endswith(SPACY) or suffixes(name)[0] != ".txt":
+        return
+    document = next(open_documents(files, skipped=Skipped(), max_faults=0))
+    if document.text.count("\n") >= MANY_LINES:
+        msg.info(f"{name} is one document; for one text a line use .jsonl")
 
 
 def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None:
@@ -138,7 +123,9 @@ def _check_folder(out_dir: Path, *, is_part: bool) -> None:
 
 def _join(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
     shares = share_out(corpus_files(paths), jobs=num_shards)
-    if not overwrite and _is_joined(out_dir, shares):
+    finish_removal(out_dir, shares)
+    is_joined = (out_dir / MANIFEST).exists() and len(missing_parts(out_dir, shares)) == num_shards
+    if is_joined and not overwrite:
         _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir)
         msg.info("The store is whole already: nothing to join. It was not compared with the corpus.")
         if left := [folder for folder in shares.parts(out_dir) if folder.exists()]:
@@ -149,13 +136,10 @@ def _join(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: int
     _tell(manifest, out_dir)
 
 
-def _is_joined(out_dir: Path, shares: Shares) -> bool:
-    """Whether a store is there, and no part of this corpus that is still to go into one. Ends an earlier removal."""
-    if not (out_dir / MANIFEST).exists():
-        return False
-    if shares.joined(out_dir).exists():
-        remove_joined(out_dir, shares)
-    return len(missing_parts(out_dir, shares)) == len(shares.files)
+def _tell_part(out_dir: Path, shares: Shares, index: int | None) -> None:
+    left, jobs = len(missing_parts(out_dir, shares)), len(shares.files)
+    what_next = f"{left} of {jobs} parts are to come" if left else "all parts are there, run it with --join"
+    msg.info(f"Part {index} of {jobs} is finished: {what_next}")
 
 
 def _tell(manifest: Manifest, out_dir: Path) -> None:

@@ -116,15 +116,18 @@ def join_parts(
             manifest = builder.write(pairs, skipped=_skipped_of(parts))
     del parts, pairs  # Windows removes no file that is mapped
     shares.joined(out_dir).touch()
-    remove_joined(out_dir, shares)
+    finish_removal(out_dir, shares)
     return manifest
 
 
-def remove_joined(out_dir: Path, shares: Shares) -> None:
-    """Remove the parts of a store that `join_parts` has made whole, or what an interruption left of them."""
+def finish_removal(out_dir: Path, shares: Shares) -> None:
+    """Remove what is left of the parts of a store that `join_parts` has made whole; nothing where it has not."""
+    if not shares.joined(out_dir).exists():
+        return
     for folder in shares.parts(out_dir):
-        (folder / MANIFEST).unlink(missing_ok=True)  # first, so that what an interruption leaves is no part
-        shutil.rmtree(folder, ignore_errors=not folder.exists())
+        if folder.exists():
+            (folder / MANIFEST).unlink(missing_ok=True)  # first, so that what an interruption leaves is no part
+            shutil.rmtree(folder)
     shares.joined(out_dir).unlink()
     if not any((out_dir / PARTS).iterdir()):
         (out_dir / PARTS).rmdir()

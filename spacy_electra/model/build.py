@@ -111,10 +111,10 @@ def check_model(
     objective: str,
     window: int,
     discriminator: dict[str, int],
-    generator: dict[str, int] | None = None,
-    initialization: str = "local",
-    precision: str = "auto",
-    dropout: float = 0.0,
+    generator: dict[str, int] | None,
+    initialization: str,
+    precision: str,
+    dropout: float,
     vocab_size: int,
 ) -> Shapes:
     """Check what `build_electra` takes without building anything; raises its ValueErrors."""

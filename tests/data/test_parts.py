@@ -8,7 +8,7 @@ import pytest
 
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.parts import Shares, join_parts, missing_parts, remove_joined, share_out
+from spacy_electra.data.parts import Shares, finish_removal, join_parts, missing_parts, share_out
 from spacy_electra.data.shards import PARTS
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
@@ -108,7 +108,7 @@ def test_what_an_interrupted_removal_leaves_is_no_part(
     assert Store.open(folder).manifest.pieces == 19
     assert missing_parts(folder, shares) == [0]
     monkeypatch.undo()
-    remove_joined(folder, shares)
+    finish_removal(folder, shares)
     assert not (folder / PARTS).exists()
 
 
