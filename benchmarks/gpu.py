@@ -25,7 +25,7 @@ from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
 from spacy_electra.benchmark.together import Make, time_made
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
-from spacy_electra.model.precision import PRECISIONS, choose_precision
+from spacy_electra.model.precision import NAMES, choose_precision
 from spacy_electra.training.run import Run, held, restore
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain-small.cfg"
@@ -115,10 +115,9 @@ def compare(
 
     None for a program that does not fit into memory, or that could not be compiled and would be another's double.
     """
-    dtype = choose_precision("auto", device).training
     window, vocab = pair.discriminator.positions, pair.discriminator.vocab
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
-    precision = next(name for name, known in PRECISIONS.items() if known == dtype)
+    precision = NAMES[choose_precision("auto", device).training]
     makes = make_programs(pair, batches, precision=precision, device=device)
     asked = {name: make for name, make in makes.items() if compiled or "," not in name}
     found = time_made(asked, rounds=rounds, device=device)

@@ -12,15 +12,11 @@ from spacy_electra.training.distributed import is_launched, local_rank
 NO_GPU = -1
 
 
-def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float) -> torch.device:
+def choose_device(gpu_id: int, *, memory_fraction: float) -> torch.device:
     """The torch device for `--gpu-id` (-1: CPU; Apple's MPS counts as GPU 0).
 
-    Raises ValueError for a GPU that is not there, and for allocators that pretraining has no use for.
+    Raises ValueError for a GPU that is not there.
     """
-    if allocator not in ("pytorch", None):
-        raise ValueError(
-            f'system.gpu_allocator must be "pytorch" or null, but got {allocator!r}: pretraining runs on torch alone.'
-        )
     if gpu_id < -1:
         raise ValueError(f"--gpu-id must be the number of a GPU, or -1 for the CPU, but got {gpu_id}.")
     if gpu_id == -1:
@@ -40,20 +36,20 @@ def choose_device(gpu_id: int, *, allocator: str | None, memory_fraction: float)
     )
 
 
-def choose_rank_device(gpu_id: int, *, allocator: str | None, memory_fraction: float) -> torch.device:
+def choose_rank_device(gpu_id: int, *, memory_fraction: float) -> torch.device:
     """As `choose_device`; under torchrun each process takes the GPU of its number, or the CPU where there is none.
 
     Raises ValueError for `--gpu-id` under torchrun.
     """
     if not is_launched():
-        return choose_device(gpu_id, allocator=allocator, memory_fraction=memory_fraction)
+        return choose_device(gpu_id, memory_fraction=memory_fraction)
     if gpu_id != NO_GPU:
         raise ValueError(
             f"--gpu-id {gpu_id} names one GPU, but torchrun started several processes, each of which takes the GPU of "
             f"its number: leave the option out."
         )
     gpu_id = local_rank() if torch.cuda.is_available() else NO_GPU
-    return choose_device(gpu_id, allocator=allocator, memory_fraction=memory_fraction)
+    return choose_device(gpu_id, memory_fraction=memory_fraction)
 
 
 def say_if_cupy_is_missing() -> None:

@@ -43,7 +43,7 @@ def evaluate(
     if json_path is not None:
         _check_file(json_path)
     settings = settings_of(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
-    device = choose_device(gpu_id, allocator=None, memory_fraction=settings.system.gpu_memory_fraction)
+    device = choose_device(gpu_id, memory_fraction=settings.system.gpu_memory_fraction)
     task = make_task(settings, open_data(settings), device, is_new=False)
     read = min(settings.training.dev_rows, task.dev.rows)
     msg.info(f"Scoring {read:,} rows of {task.dev.window} pieces on {device}")

@@ -78,7 +78,7 @@ def run_pretraining(
     import_code(code)
     given = settings = read_settings(config, parse_config_overrides(list(arguments)))
     system = settings.system
-    device = choose_rank_device(gpu_id, allocator=system.gpu_allocator, memory_fraction=system.gpu_memory_fraction)
+    device = choose_rank_device(gpu_id, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
     if device.type == "cpu":
         keep_freed_memory()

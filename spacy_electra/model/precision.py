@@ -11,6 +11,7 @@ from spacy_electra.model.int8 import multiplies_int8
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere, the first with bfloat16 units
 INT8 = "int8"  # of predictions alone
+NAMES = {dtype: name for name, dtype in {**PRECISIONS, INT8: torch.int8}.items()}
 FP16_CAPABILITY = (7, 0)  # NVIDIA Volta, the first with float16 units
 
 

@@ -16,7 +16,7 @@ from transformers import RobertaConfig
 
 from spacy_electra.benchmark.measure import highest_memory
 from spacy_electra.cli.benchmark.pipeline import Sources, Texts, rows_for
-from spacy_electra.cli.benchmark.programs import NAMES, Source, certain, component_step
+from spacy_electra.cli.benchmark.programs import Source, certain, component_step
 from spacy_electra.cli.benchmark.stock import (
     agreement,
     blank_with,
@@ -25,7 +25,7 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
-from spacy_electra.model.precision import choose_precision
+from spacy_electra.model.precision import NAMES, choose_precision
 from spacy_electra.pipeline.layout import SMALLEST
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"

@@ -14,5 +14,5 @@ def test_the_card_of_a_run_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda share, number: told.append(("share", (share, number)))
     )
-    assert choose_device(1, allocator="pytorch", memory_fraction=0.5) == torch.device("cuda", 1)
+    assert choose_device(1, memory_fraction=0.5) == torch.device("cuda", 1)
     assert told == [("device", 1), ("share", (0.5, 1))]

@@ -18,7 +18,7 @@ from spacy_electra.benchmark.report import open_report, versions
 from spacy_electra.benchmark.shapes import PAIRS, Pair
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.model.precision import PRECISIONS, choose_precision
+from spacy_electra.model.precision import NAMES, choose_precision
 from spacy_electra.training.compiling import is_wanted
 
 
@@ -60,7 +60,7 @@ def benchmark_pretrain(
     Example:
       python -m spacy electra benchmark pretrain --sizes tiny --json pretrain.json
     """
-    device = choose_device(gpu_id, allocator=None, memory_fraction=1.0)
+    device = choose_device(gpu_id, memory_fraction=1.0)
     check_device(device)
     torch.set_num_threads(threads)
     names = [name for name in sizes.split(",") if name]
@@ -144,8 +144,7 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
 
 def fast_name(device: torch.device) -> str:
     """Name of the precision that training chooses by itself."""
-    dtype = choose_precision("auto", device).training
-    return next(name for name, known in PRECISIONS.items() if known == dtype)
+    return NAMES[choose_precision("auto", device).training]
 
 
 def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import spacy
-import torch
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
@@ -22,12 +21,11 @@ from spacy_electra.cli.benchmark.stock import (
 )
 from spacy_electra.model.hub import find_discriminator
 from spacy_electra.model.huggingface import load_encoder
-from spacy_electra.model.precision import INT8, PRECISIONS
+from spacy_electra.model.precision import NAMES
 from spacy_electra.pipeline.transformer import encoder_of
 
 BATCH = 256  # documents that are handed to a component at once, `nlp.batch_size` of the generated configs
 UPDATED = 48  # documents of a training step
-NAMES = {dtype: name for name, dtype in {**PRECISIONS, INT8: torch.int8}.items()}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from spacy_electra.data.packing import Packing
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import train_wordpiece
 from spacy_electra.model.build import shim_of
-from spacy_electra.model.precision import PRECISIONS
+from spacy_electra.model.precision import NAMES
 from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.loop import train_step
 
@@ -87,7 +87,7 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
         return words_a_row * ROWS
 
     dtype = shim_of(learner.model).chosen_precision.training
-    return Program(step, {"precision": next(name for name, known in PRECISIONS.items() if known == dtype)})
+    return Program(step, {"precision": NAMES[dtype]})
 
 
 def spacy_words(text: Text) -> Step:
