@@ -21,7 +21,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # torch first: pinned alone it is the build that fits the machine, asked for by another package it may not be
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard spacy_electra/model/kernels/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,zstd]"

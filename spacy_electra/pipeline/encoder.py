@@ -18,6 +18,7 @@ from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
 from spacy_electra.model.int8 import compressed, linear_weights
+from spacy_electra.model.native import NativeEncoder, Windows, runs_natively
 from spacy_electra.model.precision import INT8, PRECISIONS, fastest_dtype
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
@@ -36,8 +37,10 @@ class EncoderInputs:
     drop: Dropout | None  # None for predictions
 
 
-def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
+def encode(encoder: Encoder | NativeEncoder, inputs: EncoderInputs) -> Tensor:
     """One vector for each piece of all documents, (N, D) float32."""
+    if isinstance(encoder, NativeEncoder):
+        return encoder(_windows(inputs.layout))
     layout, device = inputs.layout, encoder.embeddings.word.weight.device
     uneven = [group for batch in layout.batches for group in batch.groups if not group.is_even]
     sent = [layout.ids, layout.positions, layout.source]
@@ -53,6 +56,25 @@ def encode(encoder: Encoder, inputs: EncoderInputs) -> Tensor:
         slots.append(encoder(ids[which], positions=positions[which], mask=mask, drop=inputs.drop))
         begin += batch.slots
     return torch.cat(slots).index_select(0, source).float()
+
+
+def _windows(layout: Layout) -> Windows:
+    starts, lengths, begin = [], [], 0
+    for batch in layout.batches:
+        length = np.concatenate([group.lengths for group in batch.groups])
+        starts.append(begin + np.cumsum(length) - length)
+        lengths.append(length)
+        begin += batch.slots
+    places = np.full(len(layout.ids), -1)
+    places[layout.source] = np.arange(len(layout.source))
+    return Windows(
+        ids=layout.ids,
+        positions=layout.positions,
+        places=places,
+        starts=np.concatenate([layout.source[:0], *starts]),
+        lengths=np.concatenate([layout.source[:0], *lengths]),
+        rows=len(layout.source),
+    )
 
 
 def _block(group: Group, parts: Iterator[Tensor]) -> Block:
@@ -182,7 +204,10 @@ class EncoderShim(TorchShim):
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         assert isinstance(module, Encoder)
-        if dtype == torch.int8:
+        in_bytes = dtype == torch.int8
+        if (in_bytes or dtype == torch.bfloat16) and runs_natively(self.device, module.shape, in_bytes=in_bytes):
+            return NativeEncoder(module, in_bytes=in_bytes)
+        if in_bytes:
             return with_bytes(module, fastest=fastest_dtype(self.device))
         return super().lower(with_fused_blocks(module) if fuses_products(self.device, dtype) else module, dtype)
 

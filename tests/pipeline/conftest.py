@@ -36,19 +36,28 @@ TAGS = ["LONG", "SHORT"]
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `pretrain` exports: config.json, model.safetensors and the tokenizer's files."""
-    folder = tmp_path_factory.mktemp("discriminator")
+    return _saved(tmp_path_factory.mktemp("discriminator"), width=32, feed_forward=48)
+
+
+@pytest.fixture(scope="session")
+def wide_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of a shape that the kernels of predictions take."""
+    return _saved(tmp_path_factory.mktemp("wide"), width=64, feed_forward=128)
+
+
+def _saved(folder: Path, *, width: int, feed_forward: int) -> Path:
     tokenizer = train_wordpiece(SENTENCES, vocab_size=160, cased=False, strip_accents=None, min_frequency=1)
     tokenizer.save(folder, model_max_length=POSITIONS)
     torch.manual_seed(1)
     config = ElectraConfig(
         vocab_size=tokenizer.size,
         embedding_size=16,
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=2,
-        intermediate_size=48,
+        intermediate_size=feed_forward,
         max_position_embeddings=POSITIONS,
-        initializer_range=0.2,
+        initializer_range=6.4 / width,
     )
     ElectraModel(config).save_pretrained(folder)
     return folder

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,10 +20,17 @@ from spacy_electra.pipeline.transformer import encoder_of, settings_of
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!"]
 
 
-@pytest.fixture(params=["fp32", "bf16", "fp16", "int8"])
-def trained(request, make_nlp, examples_of):
+@pytest.fixture(params=["fp32", "bf16", "fp16", "int8", "bf16 in kernels", "int8 in kernels"])
+def make_same(request, make_nlp, wide_dir):
+    """Builds pipelines of one precision, which run in kernels of our own where these exist and the width fits."""
+    precision, _, kernels = request.param.partition(" ")
+    return partial(make_nlp, precision=precision, **({"name": str(wide_dir)} if kernels else {}))
+
+
+@pytest.fixture
+def trained(make_same, examples_of):
     """A pipeline whose encoder and tagger have left their starting weights."""
-    nlp = make_nlp(precision=request.param)
+    nlp = make_same()
     optimizer = adamw_v1(5e-3)
     for _ in range(8):
         nlp.update(examples_of(nlp), sgd=optimizer)
@@ -30,9 +38,9 @@ def trained(request, make_nlp, examples_of):
 
 
 @pytest.fixture
-def untrained(trained, make_nlp):
+def untrained(make_same):
     """Another pipeline of the same settings."""
-    return make_nlp(precision=encoder_of(trained.get_pipe("transformer").model).precision)
+    return make_same()
 
 
 def answers(nlp, texts=TEXTS):
@@ -263,7 +271,9 @@ def test_settings_can_be_changed_at_load(trained, tmp_path):
     assert_differ(trained, nlp)
 
 
-@pytest.mark.parametrize("trained", ["fp32", "bf16", "int8"], indirect=True)  # float16 looks for a scale first
+@pytest.mark.parametrize(
+    "make_same", ["fp32", "bf16", "int8", "int8 in kernels"], indirect=True
+)  # float16 looks for a scale first
 def test_updates_go_on_after_a_load(trained, tmp_path, examples_of):
     trained.to_disk(tmp_path)
     nlp = spacy.load(tmp_path)

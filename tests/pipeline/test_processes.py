@@ -37,8 +37,9 @@ print("the same")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only forked processes lack their parent's threads")
-def test_forked_workers_answer_after_a_prediction_with_two_threads(make_nlp, tmp_path):
-    make_nlp().to_disk(tmp_path)
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}], ids=str)
+def test_forked_workers_answer_after_a_prediction_with_two_threads(make_nlp, wide_dir, tmp_path, settings):
+    make_nlp(name=str(wide_dir), **settings).to_disk(tmp_path)
     command = [sys.executable, "-c", FORKING, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
         try:
@@ -49,9 +50,10 @@ def test_forked_workers_answer_after_a_prediction_with_two_threads(make_nlp, tmp
                 os.killpg(process.pid, signal.SIGKILL)  # the workers too
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_two_threads_give_what_one_gives(make_nlp, tmp_path, precision):
-    make_nlp(precision=precision).to_disk(tmp_path)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("width", ["model_dir", "wide_dir"])
+def test_two_threads_give_what_one_gives(make_nlp, request, tmp_path, precision, width):
+    make_nlp(precision=precision, name=str(request.getfixturevalue(width))).to_disk(tmp_path)
     nlp = spacy.load(tmp_path)
     texts = ["the cat sat " * n for n in range(1, 12)]
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip")
     tree = folder / "tree"  # a copy, for building leaves an egg-info behind that would hide the entry points
-    shutil.copytree(ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    shutil.copytree(
+        ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+    )
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
     run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree, cwd=folder)
     (wheel,) = folder.glob("spacy_electra-*.whl")
@@ -59,6 +62,15 @@ def test_entry_points_are_found(python: Path, tmp_path: Path):
 def test_templates_are_packaged(python: Path, tmp_path: Path):
     run(python, "-m", "spacy", "electra", "init-config", "out", "--size", "mini", "--pipeline", "ner", cwd=tmp_path)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"pretrain.cfg", "pipeline.cfg"}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="kernels are for Linux on x86-64")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
+def test_kernels_are_packaged(python: Path, tmp_path: Path):
+    program = "from spacy_electra.model import native; print(native._library() is not None, native.LIBRARY)"
+    loads, place = run(python, "-c", program, cwd=tmp_path).split()
+    assert loads == "True"
+    assert str(ROOT) not in place
 
 
 def test_a_blank_pipeline_imports_nothing_of_the_package_but_its_logger(python: Path, tmp_path: Path):

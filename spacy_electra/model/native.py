@@ -1,0 +1,203 @@
+"""An encoder for predictions in kernels of our own: all blocks in one call, on CPUs with AVX512-BF16 and AVX512-VNNI.
+
+Each of ten operations that torch has for a block reads and writes all slots of a batch, and begins with what Python and
+torch's dispatch take. The kernels (`kernels/encoder.c`) take some windows through all blocks while they lie in a core's
+cache. They are compiled when the package is installed; without a compiler predictions run in torch.
+
+Legend: N rows of the answer, S slots of all windows, W windows, D width.
+"""
+
+import sysconfig
+from ctypes import CDLL, POINTER, Structure, byref, c_float, c_int64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.model.capability import has_amx, has_avx512_bf16, has_vnni
+from spacy_electra.model.encoder import Block, Encoder, EncoderShape
+from spacy_electra.model.int8 import quantize
+
+PANEL = 64  # outputs that the kernels sum at once
+LANES = 16  # numbers of a register
+ROTATED = 16  # registers of a block at most
+INTERFACE = 1  # changes with the structures and with how weights are packed
+LIBRARY = Path(__file__).parent / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows on an axis of slots, and where their vectors go. All arrays are int64 and contiguous."""
+
+    ids: np.ndarray  # (S,)
+    positions: np.ndarray  # (S,) in the window
+    places: np.ndarray  # (S,) row of the answer that takes a slot's vector, -1 for none
+    starts: np.ndarray  # (W,) first slots
+    lengths: np.ndarray  # (W,)
+    rows: int  # N
+
+
+class _Linear(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("weights", "scale", "total", "bias")),
+        *((name, c_int64) for name in ("inputs", "outputs", "is_bytes")),
+    )
+
+
+class _Norm(Structure):
+    _fields_ = (("gain", c_void_p), ("shift", c_void_p), ("eps", c_float))
+
+
+class _Layer(Structure):
+    _fields_ = (
+        *((name, _Linear) for name in ("qkv", "output", "up", "down")),
+        ("attention_norm", _Norm),
+        ("norm", _Norm),
+    )
+
+
+class _Encoder(Structure):
+    _fields_ = (
+        ("word", c_void_p),
+        ("position", c_void_p),
+        ("norm", _Norm),
+        ("embedding", c_int64),
+        ("project", _Linear),
+        ("layers", POINTER(_Layer)),
+        *((name, c_int64) for name in ("count", "width", "heads")),
+    )
+
+
+class _Windows(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("ids", "positions", "places", "starts", "lengths")),
+        ("windows", c_int64),
+        ("out", c_void_p),
+    )
+
+
+class NativeEncoder(nn.Module):
+    """What an `Encoder` computes without dropout, from its embeddings and packed copies of its linear layers."""
+
+    def __init__(self, encoder: Encoder, *, in_bytes: bool):
+        """in_bytes: multiply bytes, but in the first product of the first block and where embeddings are projected."""
+        super().__init__()
+        self._held: list[Tensor] = []  # what the structures point to
+        shape, body, embeddings = encoder.shape, encoder.body, encoder.embeddings
+        self.width, self.vocab, self.positions = shape.width, shape.vocab, shape.positions
+        layers = (_Layer * shape.layers)()
+        for number, block in enumerate(body.blocks):
+            assert isinstance(block, Block)
+            layers[number] = _Layer(
+                qkv=self._linear(block.attention.qkv, in_bytes=in_bytes and number > 0),
+                output=self._linear(block.attention.output, in_bytes=in_bytes),
+                up=self._linear(block.feed_forward.up, in_bytes=in_bytes),
+                down=self._linear(block.feed_forward.down, in_bytes=in_bytes),
+                attention_norm=self._norm(block.norm1),
+                norm=self._norm(block.norm2),
+            )
+        self._encoder = _Encoder(
+            word=self._hold(embeddings.word.weight),
+            position=self._hold(embeddings.position.weight + embeddings.token_type.weight[0]),
+            norm=self._norm(embeddings.norm),
+            embedding=shape.embedding,
+            project=_Linear() if isinstance(body.project, nn.Identity) else self._linear(body.project, in_bytes=False),
+            layers=layers,
+            count=shape.layers,
+            width=shape.width,
+            heads=shape.heads,
+        )
+
+    def _hold(self, tensor: Tensor) -> int:
+        """The address of a tensor, which lives as long as this."""
+        kept = tensor.detach().contiguous()
+        self._held.append(kept)
+        return kept.data_ptr()
+
+    def _norm(self, norm: nn.LayerNorm) -> _Norm:
+        return _Norm(gain=self._hold(norm.weight.clone()), shift=self._hold(norm.bias.clone()), eps=norm.eps)
+
+    def _linear(self, linear: nn.Module, *, in_bytes: bool) -> _Linear:
+        assert isinstance(linear, nn.Linear)
+        answer = _Linear(
+            bias=self._hold(linear.bias.clone()),
+            inputs=linear.in_features,
+            outputs=linear.out_features,
+            is_bytes=in_bytes,
+        )
+        if in_bytes:
+            quantized = quantize(rotated(linear.weight.detach()))
+            answer.scale = self._hold(quantized.scale)
+            answer.total = self._hold(quantized.restored().sum(dim=1))
+            answer.weights = self._hold(packed(quantized.levels))
+        else:
+            answer.weights = self._hold(packed(linear.weight.detach().bfloat16()))
+        return answer
+
+    def forward(self, windows: Windows) -> Tensor:
+        """(N, D) float32. Raises MemoryError."""
+        assert windows.ids.max(initial=0) < self.vocab
+        assert windows.positions.max(initial=0) < self.positions
+        vectors = torch.empty((windows.rows, self.width))
+        given = _Windows(
+            **{
+                name: getattr(windows, name).ctypes.data for name in ("ids", "positions", "places", "starts", "lengths")
+            },
+            windows=len(windows.starts),
+            out=vectors.data_ptr(),
+        )
+        library = _library()
+        assert library is not None
+        if library.spacy_electra_encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads())):
+            raise MemoryError("there is no memory for the transformer's windows: a smaller max_slots needs less.")
+        return vectors
+
+
+def runs_natively(device: torch.device, shape: EncoderShape, *, in_bytes: bool) -> bool:
+    """True where the kernels were compiled, the processor has what they use, and they can cut the shape into registers.
+
+    Products of bfloat16 are left to oneDNN where the processor has AMX, which these kernels do not use.
+    """
+    is_able = device.type == "cpu" and has_avx512_bf16() and has_vnni() and (in_bytes or not has_amx())
+    is_cut = not any((shape.width % PANEL, shape.feed_forward % PANEL, shape.embedding % LANES))
+    return is_able and is_cut and shape.width // shape.heads % LANES == 0 and _library() is not None
+
+
+def rotated(weight: Tensor) -> Tensor:
+    """A weight (outputs, inputs) turned against the kernels' rows, so that the products stay what they were.
+
+    A block of a row is multiplied by a Hadamard matrix of the order r, whose columns have the length sqrt(r), and the
+    weight by its transpose over r. It leaves no channel that stands out, so levels are finer. Source: Ashkboos et al.
+    2024, QuaRot, section 4; there over whole rows, here over every 16th channel of a block, which needs no shuffles.
+    """
+    outputs, inputs = weight.shape
+    registers = inputs // LANES
+    size = min(registers & -registers, ROTATED)
+    blocks = weight.reshape(outputs, -1, size, LANES)
+    return torch.einsum("obrl,rs->obsl", blocks, hadamard(size).to(weight)).reshape(outputs, inputs) / size
+
+
+def hadamard(order: int) -> Tensor:
+    """Sylvester's matrix (order, order) of -1 and 1, symmetric; the order is a power of two."""
+    places = torch.arange(order)
+    bits = places[:, None] & places
+    return 1.0 - 2.0 * sum((bits >> n & 1 for n in range(order.bit_length())), torch.zeros_like(bits)).remainder(2)
+
+
+def packed(weight: Tensor) -> Tensor:
+    """A weight (outputs, inputs) in bfloat16 or bytes -> (outputs / 64, words, 64) int32, as the kernels read it."""
+    words = weight.contiguous().view(torch.int32)
+    return words.view(-1, PANEL, words.shape[1]).transpose(1, 2).contiguous()
+
+
+@cache
+def _library() -> CDLL | None:
+    """None where the kernels were not compiled, or for another version or system than this."""
+    try:
+        library = CDLL(str(LIBRARY))
+        return library if library.spacy_electra_interface() == INTERFACE else None
+    except (OSError, AttributeError):
+        return None

@@ -1,0 +1,197 @@
+"""The kernels of predictions against the torch encoder, window by window."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.fused import with_bytes
+from spacy_electra.model.native import NativeEncoder, Windows, hadamard, packed, rotated, runs_natively
+
+CPU = torch.device("cpu")
+SHAPE = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)
+pytestmark = pytest.mark.skipif(
+    not runs_natively(CPU, SHAPE, in_bytes=False), reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels"
+)
+LENGTHS = [1, 2, 140, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 96, 127, 128]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_after():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def made(shape: EncoderShape = SHAPE, scale: float = 1.0) -> Encoder:
+    torch.manual_seed(0)
+    encoder = Encoder(shape).requires_grad_(False)
+    for weight in encoder.parameters():
+        if weight.dim() == 1:
+            weight.add_(0.1 * torch.randn_like(weight))
+        else:
+            weight.normal_(std=scale / weight.shape[1] ** 0.5)
+    return encoder
+
+
+def windows_of(lengths: list[int], *, gap: int = 0) -> Windows:
+    """gap: slots before each window, which belong to none."""
+    length = np.array(lengths, dtype=np.int64)
+    ends = np.cumsum(length + gap)
+    slots = int(ends[-1]) if lengths else 0
+    starts = ends - length
+    positions, places = np.zeros(slots, dtype=np.int64), np.full(slots, -1)
+    for start, count, place in zip(starts, length, np.cumsum(length) - length, strict=True):
+        positions[start : start + count] = np.arange(count)
+        places[start : start + count] = place + np.arange(count)
+    ids = np.random.default_rng(3).integers(0, 50, slots)
+    return Windows(ids=ids, positions=positions, places=places, starts=starts, lengths=length, rows=int(length.sum()))
+
+
+def one_by_one(encoder: Encoder, windows: Windows) -> torch.Tensor:
+    ends = windows.starts + windows.lengths
+    rows = [torch.from_numpy(windows.ids[a:b])[None] for a, b in zip(windows.starts, ends, strict=True)]
+    return torch.cat([encoder(row)[0].float() for row in rows])
+
+
+def error(answer: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((answer - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"embedding": 128},  # nothing to project
+        {"width": 64, "heads": 4, "feed_forward": 64},  # heads of 16 channels, half a register of pairs
+        {"width": 192, "heads": 4, "feed_forward": 320},  # heads of 48 channels
+        {"width": 256, "heads": 2},  # heads of 128 channels, two panels
+        {"width": 320, "heads": 5, "feed_forward": 1280, "layers": 1},
+    ],
+    ids=str,
+)
+def test_windows_of_all_lengths_are_as_close_as_torch_in_bfloat16(changed):
+    encoder, windows = made(replace(SHAPE, **changed)), windows_of(LENGTHS)
+    exact = one_by_one(encoder, windows)
+    native = NativeEncoder(encoder, in_bytes=False)(windows)
+    assert native.dtype == torch.float32
+    assert error(native, exact) < error(one_by_one(made(encoder.shape).bfloat16(), windows), exact)
+    assert F.cosine_similarity(native, exact).min() > 0.999
+
+
+@pytest.mark.parametrize("changed", [{}, {"width": 192}, {"width": 256}, {"width": 320, "heads": 5}], ids=str)
+def test_products_of_bytes_err_by_two_hundredths(changed):
+    encoder, windows = made(replace(SHAPE, **changed)), windows_of(LENGTHS)
+    native = NativeEncoder(encoder, in_bytes=True)(windows)
+    exact = one_by_one(encoder, windows)
+    assert 0.002 < error(native, exact) < 0.02
+
+
+def test_a_channel_that_stands_out_costs_less_than_in_rows_that_are_not_turned():
+    """One input of two products is 30 times as large as the others, which leaves these fewer levels."""
+
+    def uneven() -> Encoder:
+        encoder = made()
+        for block in encoder.body.blocks:
+            block.norm1.weight[5] = block.norm2.weight[5] = 30.0
+            block.feed_forward.up.weight[:, 5] /= 30
+            block.attention.qkv.weight[:, 5] /= 30
+        return encoder
+
+    windows = windows_of(LENGTHS)
+    others = [channel for channel in range(SHAPE.width) if channel != 5]
+    exact = one_by_one(uneven(), windows)[:, others]
+    turned = NativeEncoder(uneven(), in_bytes=True)(windows)[:, others]
+    straight = one_by_one(with_bytes(uneven(), fastest=torch.bfloat16), windows)[:, others]
+    assert error(turned, exact) < 0.8 * error(straight, exact)
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize("lengths", [[140], [70, 70, 70], LENGTHS * 2], ids=["shared rows", "shared windows", "chunks"])
+def test_threads_change_no_bit(lengths, threads, in_bytes):
+    native, windows = NativeEncoder(made(), in_bytes=in_bytes), windows_of(lengths)
+    torch.set_num_threads(1)
+    alone = native(windows)
+    torch.set_num_threads(threads)
+    for _ in range(5):
+        assert torch.equal(native(windows), alone)
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_window_does_not_know_its_neighbours(in_bytes):
+    native = NativeEncoder(made(), in_bytes=in_bytes)
+    windows = windows_of(LENGTHS, gap=3)
+    together = native(windows)
+    for start, length in zip(windows.starts, windows.lengths, strict=True):
+        part = slice(start, start + length)
+        own = replace(windows_of([int(length)]), ids=windows.ids[part].copy(), positions=windows.positions[part].copy())
+        assert torch.equal(native(own), together[windows.places[start] :][:length])
+
+
+def test_vectors_go_where_they_are_wanted():
+    native, windows = NativeEncoder(made(), in_bytes=False), windows_of([4, 3])
+    answer = native(windows)
+    backwards = replace(windows, places=np.array([-1, 4, 3, -1, 2, 1, 0]), rows=5)
+    assert torch.equal(native(backwards), answer[[6, 5, 4, 2, 1]])
+
+
+def test_no_windows_have_no_vectors():
+    assert NativeEncoder(made(), in_bytes=True)(windows_of([])).shape == (0, SHAPE.width)
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_rows_without_any_difference_between_channels(in_bytes):
+    """Norms without gain give rows of one number, whose bytes have no span."""
+    encoder = made()
+    for block in encoder.body.blocks:
+        block.norm1.weight.zero_()
+        block.norm1.bias.fill_(0.5)
+    windows = windows_of([9])
+    answer = NativeEncoder(encoder, in_bytes=in_bytes)(windows)
+    torch.testing.assert_close(answer, one_by_one(encoder, windows), atol=0.05, rtol=0.02)
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_attention_to_one_piece_alone_and_large_numbers_stay_finite(in_bytes):
+    encoder = made(scale=100.0)
+    answer = NativeEncoder(encoder, in_bytes=in_bytes)(windows_of(LENGTHS))
+    assert torch.isfinite(answer).all()
+
+
+def test_the_weights_of_its_encoder_may_go_on():
+    """All but the table of words, which is not copied, is as it was when the kernels were given it."""
+    encoder, windows = made(), windows_of([12])
+    native = NativeEncoder(encoder, in_bytes=False)
+    before = native(windows)
+    for weight in encoder.body.parameters():
+        weight.zero_()
+    assert torch.equal(native(windows), before)
+
+
+@pytest.mark.parametrize("inputs", [16 * 4, 16 * 8, 16 * 12, 16 * 16, 16 * 20, 16 * 48])
+def test_turned_weights_meet_turned_rows(inputs):
+    """A row's blocks of r registers are multiplied by Sylvester's matrix, register by register."""
+    weight, x = (torch.randn(n, inputs, dtype=torch.double) for n in (5, 7))
+    order = {4: 4, 8: 8, 12: 4, 16: 16, 20: 4, 48: 16}[inputs // 16]
+    turn = torch.block_diag(*[torch.kron(hadamard(order).double(), torch.eye(16))] * (inputs // 16 // order))
+    torch.testing.assert_close((x @ turn) @ rotated(weight).T, x @ weight.T)
+
+
+def test_hadamard_of_order_four():
+    assert hadamard(4).tolist() == [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]
+
+
+def test_packed_words_hold_four_inputs_of_one_output():
+    weight = torch.arange(64 * 8, dtype=torch.int32).remainder(100).to(torch.int8).view(64, 8)
+    words = packed(weight)
+    assert words.shape == (1, 2, 64)
+    assert words[0, 1, 3:4].view(torch.int8).tolist() == weight[3, 4:].tolist()
+
+
+def test_a_shape_that_registers_cannot_cut_runs_in_torch():
+    for changed in ({"width": 96}, {"feed_forward": 100}, {"embedding": 20}, {"heads": 16}):
+        assert not runs_natively(CPU, replace(SHAPE, **changed), in_bytes=True)

@@ -1,0 +1,103 @@
+"""Predictions in kernels of our own, as users of a pipeline see them, and where there are none."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from spacy.tokens import Doc
+
+from spacy_electra.model import native
+from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.model.native import NativeEncoder, runs_natively
+from spacy_electra.pipeline.transformer import encoder_of
+
+CPU = torch.device("cpu")
+SHAPE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
+TEXTS = ["The cat reads words.", "", "Unbelievably, apples sat on the encoder!", "mat", "the cat sat on the mat " * 20]
+needs_kernels = pytest.mark.skipif(
+    not runs_natively(CPU, SHAPE, in_bytes=False), reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels"
+)
+
+
+@pytest.fixture
+def make_wide(make_nlp, wide_dir):
+    return partial(make_nlp, name=str(wide_dir), window=24)
+
+
+def arrays(nlp, texts, **batches):
+    docs = list(nlp.pipe(texts, **batches))
+    return [doc._.trf_data.tensors[0][0] for doc in docs if len(doc)]
+
+
+def module_of(nlp):
+    return encoder_of(nlp.get_pipe("transformer").model)._prediction_module()
+
+
+@needs_kernels
+@pytest.mark.parametrize(("precision", "lowest"), [("bf16", 0.9995), ("int8", 0.997)])
+def test_vectors_are_those_of_float32_within_rounding(make_wide, precision, lowest):
+    full, lower = make_wide(precision="fp32"), make_wide(precision=precision)
+    assert isinstance(module_of(lower), NativeEncoder)
+    for a, b in zip(arrays(full, TEXTS), arrays(lower, TEXTS), strict=True):
+        assert b.dtype == np.float32
+        assert a.shape == b.shape
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        assert lowest < cosine.min() < 1
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("max_slots", [40, 4096])
+def test_no_bit_depends_on_batch_or_order(make_wide, precision, max_slots):
+    nlp = make_wide(precision=precision, max_slots=max_slots)
+    alone = [array for text in TEXTS for array in arrays(nlp, [text])]
+    for answer in (arrays(nlp, TEXTS, batch_size=50), arrays(nlp, TEXTS[::-1], batch_size=2)[::-1]):
+        for a, b in zip(answer, alone, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@needs_kernels
+def test_a_step_of_training_changes_what_the_kernels_answer(make_wide, examples_of):
+    nlp = make_wide(precision="bf16")
+    (before,) = arrays(nlp, TEXTS[:1])
+    nlp.update(examples_of(nlp), sgd=nlp.resume_training())
+    (after,) = arrays(nlp, TEXTS[:1])
+    assert (before != after).any()
+    encoder_of(nlp.get_pipe("transformer").model).precision = "fp32"
+    np.testing.assert_allclose(arrays(nlp, TEXTS[:1])[0], after, atol=0.05)
+
+
+@needs_kernels
+def test_a_document_of_many_windows_on_several_threads(make_wide):
+    nlp = make_wide(precision="bf16")
+    doc = Doc(nlp.vocab, words=["cat", "mat", "unseen", "reads"] * 500)
+    alone = nlp.get_pipe("transformer").predict([doc]).vectors
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(nlp.get_pipe("transformer").predict([doc]).vectors, alone)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("library", ["missing.so", "damaged.so"])
+def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_path, precision, library):
+    (tmp_path / "damaged.so").write_bytes(b"no library")
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / library)
+    native._library.cache_clear()
+    try:
+        nlp = make_wide(precision=precision)
+        assert not isinstance(module_of(nlp), NativeEncoder)
+        assert np.isfinite(arrays(nlp, TEXTS)[0]).all()
+    finally:
+        native._library.cache_clear()
+
+
+def test_kernels_of_another_interface_are_not_called(monkeypatch):
+    monkeypatch.setattr(native, "INTERFACE", -1)
+    native._library.cache_clear()
+    try:
+        assert not runs_natively(CPU, SHAPE, in_bytes=True)
+    finally:
+        native._library.cache_clear()
