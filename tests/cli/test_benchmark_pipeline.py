@@ -43,9 +43,9 @@ def test_the_stock_component_has_the_same_weights() -> None:
     np.testing.assert_allclose(*vectors, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("is_stock", [False, True])
-def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool) -> None:
-    nlp = blank_with(OURS)
+@pytest.mark.parametrize(("is_stock", "precision"), [(False, "fp32"), (False, "bf16"), (True, "fp32")])
+def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool, precision: str) -> None:
+    nlp = blank_with(OURS | {"precision": precision})
     shim = transformer_of(nlp).model.shims[0]
     texts = [TEXT, "Short."]
     long, short = (len(one.ids) + 2 for one in shim.tokenizer.encode(texts))
@@ -56,7 +56,7 @@ def test_slots_are_those_of_the_pieces_with_specials_and_padding(is_stock: bool)
     if is_stock:
         assert sum(counts) == 2 * long
     else:
-        assert long + short <= sum(counts) < long + short + SMALLEST  # a round number
+        assert long + short <= sum(counts) < long + short + SMALLEST  # a round number, in torch
 
 
 @pytest.mark.parametrize(("batch", "calls"), [(256, 3), (1, 5)])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, RobertaConfig, RobertaModel
 
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.native import Windows
 from spacy_electra.pipeline.transformer import encoder_of
 
 TRANSFORMER = "transformer"
@@ -84,8 +85,8 @@ def counted_slots(nlp: Language) -> Iterator[list[int]]:
     counts: list[int] = []
 
     def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids: Tensor = args[0] if args else kwargs["input_ids"]
-        counts.append(ids.numel())
+        read: Tensor | Windows = args[0] if args else kwargs["input_ids"]
+        counts.append(int(read.lengths.sum()) if isinstance(read, Windows) else read.numel())
 
     hook = torch_module(nlp).register_forward_pre_hook(count, with_kwargs=True)
     try:
