@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.native_blocks import NativeBlock, learns_natively, window_lengths
 
 NORM_EPS = 1e-12
 
@@ -99,10 +100,29 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
+        if drop is None and not torch.compiler.is_compiling():
+            lengths = self._native_lengths(x, mask)
+            if lengths is not None:
+                return self._run_natively(x, lengths)
         mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
         return self.norm2(x + (drop(mixed) if drop else mixed))
+
+    def _native_lengths(self, x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
+        """Of the windows in `x`, or None where torch runs the block, whose layers may have become others (adapters)."""
+        layers = (self.attention.qkv, self.attention.output, self.feed_forward.up, self.feed_forward.down)
+        if any(type(layer) is not nn.Linear or layer.weight.dtype != torch.float32 for layer in layers):
+            return None
+        inner, heads = layers[2].out_features, self.attention.heads
+        return window_lengths(x, mask) if learns_natively(x, feed_forward=inner, heads=heads) else None
+
+    def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
+        attention, feed_forward = self.attention, self.feed_forward
+        modules = (attention.qkv, attention.output, self.norm1, feed_forward.up, feed_forward.down, self.norm2)
+        weights = [part for module in modules for part in (module.weight, module.bias)]
+        rows = x.float().reshape(-1, x.shape[-1])
+        return NativeBlock.apply(rows, lengths, attention.heads, NORM_EPS, *weights).view_as(x)
 
 
 class Body(nn.Module):

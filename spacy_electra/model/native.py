@@ -2,30 +2,23 @@
 
 Each of ten operations that torch has for a block reads and writes all slots of a batch, and begins with what Python and
 torch's dispatch take. The kernels (`kernels/encoder.c`) take some windows through all blocks while they lie in a core's
-cache. They are compiled when the package is installed; without a compiler predictions run in torch.
+cache.
 
 Legend: N rows of the answer, S slots of all windows, W windows, D width.
 """
 
-import sysconfig
-from ctypes import CDLL, POINTER, Structure, byref, c_float, c_int64, c_void_p
+from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.capability import has_amx, has_avx512_bf16, has_vnni
 from spacy_electra.model.encoder import Block, Encoder, EncoderShape
 from spacy_electra.model.int8 import quantize
+from spacy_electra.model.library import LANES, PANEL, is_cut, library, runs_natively
 
-PANEL = 64  # outputs that the kernels sum at once
-LANES = 16  # numbers of a register
 ROTATED = 16  # registers of a block at most
-INTERFACE = 1  # changes with the structures and with how weights are packed
-LIBRARY = Path(__file__).parent / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 @dataclass(frozen=True)
@@ -149,21 +142,15 @@ class NativeEncoder(nn.Module):
             windows=len(windows.starts),
             out=vectors.data_ptr(),
         )
-        library = _library()
-        assert library is not None
-        if library.spacy_electra_encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads())):
+        if library().spacy_electra_encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads())):
             raise MemoryError("there is no memory for the transformer's windows: a smaller max_slots needs less.")
         return vectors
 
 
-def runs_natively(device: torch.device, shape: EncoderShape, *, in_bytes: bool) -> bool:
-    """True where the kernels were compiled, the processor has what they use, and they can cut the shape into registers.
-
-    Products of bfloat16 are left to oneDNN where the processor has AMX, which these kernels do not use.
-    """
-    is_able = device.type == "cpu" and has_avx512_bf16() and has_vnni() and (in_bytes or not has_amx())
-    is_cut = not any((shape.width % PANEL, shape.feed_forward % PANEL, shape.embedding % LANES))
-    return is_able and is_cut and shape.width // shape.heads % LANES == 0 and _library() is not None
+def predicts_natively(device: torch.device, shape: EncoderShape, *, in_bytes: bool) -> bool:
+    """True where a `NativeEncoder` of this shape can run."""
+    has_room = is_cut(width=shape.width, feed_forward=shape.feed_forward, heads=shape.heads)
+    return has_room and shape.embedding % LANES == 0 and runs_natively(device, in_bytes=in_bytes)
 
 
 def rotated(weight: Tensor) -> Tensor:
@@ -191,13 +178,3 @@ def packed(weight: Tensor) -> Tensor:
     """A weight (outputs, inputs) in bfloat16 or bytes -> (outputs / 64, words, 64) int32, as the kernels read it."""
     words = weight.contiguous().view(torch.int32)
     return words.view(-1, PANEL, words.shape[1]).transpose(1, 2).contiguous()
-
-
-@cache
-def _library() -> CDLL | None:
-    """None where the kernels were not compiled, or for another version or system than this."""
-    try:
-        library = CDLL(str(LIBRARY))
-        return library if library.spacy_electra_interface() == INTERFACE else None
-    except (OSError, AttributeError):
-        return None

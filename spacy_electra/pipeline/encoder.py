@@ -18,7 +18,7 @@ from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
 from spacy_electra.model.int8 import compressed, linear_weights
-from spacy_electra.model.native import NativeEncoder, Windows, runs_natively
+from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
 from spacy_electra.model.precision import INT8, PRECISIONS, fastest_dtype
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
@@ -52,7 +52,9 @@ def encode(encoder: Encoder | NativeEncoder, inputs: EncoderInputs) -> Tensor:
     for batch in layout.batches:
         blocks = tuple(_block(group, parts) for group in batch.groups)
         which = slice(begin, begin + batch.slots)
-        mask = Blocks(blocks=blocks, spare=batch.slots - sum(group.slots for group in batch.groups))
+        spare = batch.slots - sum(group.slots for group in batch.groups)
+        lengths = np.concatenate([*(group.lengths for group in batch.groups), [spare] if spare else []])
+        mask = Blocks(blocks=blocks, spare=spare, lengths=torch.from_numpy(lengths.astype(np.int64)))
         slots.append(encoder(ids[which], positions=positions[which], mask=mask, drop=inputs.drop))
         begin += batch.slots
     return torch.cat(slots).index_select(0, source).float()
@@ -205,7 +207,7 @@ class EncoderShim(TorchShim):
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         assert isinstance(module, Encoder)
         in_bytes = dtype == torch.int8
-        if (in_bytes or dtype == torch.bfloat16) and runs_natively(self.device, module.shape, in_bytes=in_bytes):
+        if (in_bytes or dtype == torch.bfloat16) and predicts_natively(self.device, module.shape, in_bytes=in_bytes):
             return NativeEncoder(module, in_bytes=in_bytes)
         if in_bytes:
             return with_bytes(module, fastest=fastest_dtype(self.device))

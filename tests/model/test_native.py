@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import with_bytes
-from spacy_electra.model.native import NativeEncoder, Windows, hadamard, packed, rotated, runs_natively
+from spacy_electra.model.native import NativeEncoder, Windows, hadamard, packed, predicts_natively, rotated
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)
 pytestmark = pytest.mark.skipif(
-    not runs_natively(CPU, SHAPE, in_bytes=False), reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels"
+    not predicts_natively(CPU, SHAPE, in_bytes=False),
+    reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels",
 )
 LENGTHS = [1, 2, 140, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 96, 127, 128]
 
@@ -194,4 +195,4 @@ def test_packed_words_hold_four_inputs_of_one_output():
 
 def test_a_shape_that_registers_cannot_cut_runs_in_torch():
     for changed in ({"width": 96}, {"feed_forward": 100}, {"embedding": 20}, {"heads": 16}):
-        assert not runs_natively(CPU, replace(SHAPE, **changed), in_bytes=True)
+        assert not predicts_natively(CPU, replace(SHAPE, **changed), in_bytes=True)

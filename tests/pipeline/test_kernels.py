@@ -7,16 +7,17 @@ import pytest
 import torch
 from spacy.tokens import Doc
 
-from spacy_electra.model import native
+from spacy_electra.model import library
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.native import NativeEncoder, runs_natively
+from spacy_electra.model.native import NativeEncoder, predicts_natively
 from spacy_electra.pipeline.transformer import encoder_of
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
 TEXTS = ["The cat reads words.", "", "Unbelievably, apples sat on the encoder!", "mat", "the cat sat on the mat " * 20]
 needs_kernels = pytest.mark.skipif(
-    not runs_natively(CPU, SHAPE, in_bytes=False), reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels"
+    not predicts_natively(CPU, SHAPE, in_bytes=False),
+    reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels",
 )
 
 
@@ -81,23 +82,23 @@ def test_a_document_of_many_windows_on_several_threads(make_wide):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("library", ["missing.so", "damaged.so"])
-def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_path, precision, library):
+@pytest.mark.parametrize("file", ["missing.so", "damaged.so"])
+def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_path, precision, file):
     (tmp_path / "damaged.so").write_bytes(b"no library")
-    monkeypatch.setattr(native, "LIBRARY", tmp_path / library)
-    native._library.cache_clear()
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / file)
+    library._loaded.cache_clear()
     try:
         nlp = make_wide(precision=precision)
         assert not isinstance(module_of(nlp), NativeEncoder)
         assert np.isfinite(arrays(nlp, TEXTS)[0]).all()
     finally:
-        native._library.cache_clear()
+        library._loaded.cache_clear()
 
 
 def test_kernels_of_another_interface_are_not_called(monkeypatch):
-    monkeypatch.setattr(native, "INTERFACE", -1)
-    native._library.cache_clear()
+    monkeypatch.setattr(library, "INTERFACE", -1)
+    library._loaded.cache_clear()
     try:
-        assert not runs_natively(CPU, SHAPE, in_bytes=True)
+        assert not predicts_natively(CPU, SHAPE, in_bytes=True)
     finally:
-        native._library.cache_clear()
+        library._loaded.cache_clear()

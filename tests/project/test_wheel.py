@@ -67,7 +67,7 @@ def test_templates_are_packaged(python: Path, tmp_path: Path):
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="kernels are for Linux on x86-64")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
 def test_kernels_are_packaged(python: Path, tmp_path: Path):
-    program = "from spacy_electra.model import native; print(native._library() is not None, native.LIBRARY)"
+    program = "from spacy_electra.model import library; print(library._loaded() is not None, library.LIBRARY)"
     loads, place = run(python, "-c", program, cwd=tmp_path).split()
     assert loads == "True"
     assert str(ROOT) not in place

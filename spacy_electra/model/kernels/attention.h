@@ -19,11 +19,6 @@ typedef struct {
     float *mixed;     /* (ROWS, channels) */
 } AttentionSpace;
 
-INLINE int64_t round_up(int64_t number, int64_t multiple)
-{
-    return (number + multiple - 1) / multiple * multiple;
-}
-
 INLINE int64_t columns_in(int64_t panel_begin, int64_t columns)
 {
     return columns - panel_begin < PANEL ? columns - panel_begin : PANEL;

@@ -2,20 +2,16 @@
 
    A chunk of windows goes through all blocks before the next begins, so that its numbers stay in a core's cache. Windows
    know nothing of each other: threads take chunks one after another. Where chunks are fewer than threads, all threads
-   share the rows of one, and meet before and after attention. Threads live as long as a call, so that processes may
-   fork between two. Called through ctypes by native.py, whose structures mirror those in rows.h and encoder.h. */
-
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
+   share the rows of one, and meet before and after attention. Called through ctypes by native.py, whose structures
+   mirror those in rows.h and encoder.h. */
 
 #include "products.h"
+#include "threads.h"
 #include "rows.h"
 #include "attention.h"
 #include "encoder.h"
 
-enum { CHUNK = 192, SHARE = 32 };            /* least rows of a chunk, and of a thread that shares one */
-enum { ALIGNMENT = 64, MOST_THREADS = 256 }; /* bytes, threads of a call */
+enum { CHUNK = 192, SHARE = 32 }; /* least rows of a chunk, and of a thread that shares one */
 
 typedef struct {
     const Encoder *encoder;
@@ -24,37 +20,12 @@ typedef struct {
     int64_t chunks;
     int64_t taken;     /* chunks that some thread has begun */
     int is_shared;     /* all threads share the one chunk */
-    int64_t team;      /* threads that share a chunk */
     int64_t most_rows; /* of a chunk */
     int64_t longest;   /* window */
     Chunk shared;
-    pthread_mutex_t gate; /* shut until it is known how many threads there are */
-    pthread_barrier_t meeting;
+    char *memory;      /* of all threads, `each` bytes a thread */
+    int64_t each;
 } Job;
-
-typedef struct {
-    Job *job;
-    int64_t number;
-    char *memory;
-} Member;
-
-INLINE int64_t most(int64_t one, int64_t other)
-{
-    return one > other ? one : other;
-}
-
-INLINE int64_t least(int64_t one, int64_t other)
-{
-    return one < other ? one : other;
-}
-
-/* The next `bytes` of a piece of memory, or how many were asked for so far where it begins at 0. */
-static void *take(char **memory, int64_t bytes)
-{
-    void *here = *memory;
-    *memory += round_up(bytes, ALIGNMENT);
-    return here;
-}
 
 static Chunk lay_chunk(const Job *job, char **memory)
 {
@@ -82,31 +53,24 @@ static void lay_space(const Job *job, char **memory, Space *space)
     space->attention.mixed = take(memory, ROWS * channels * 4);
 }
 
-static void meet(Job *job)
-{
-    if (job->team > 1)
-        pthread_barrier_wait(&job->meeting);
-}
-
-static void run_chunk(Job *job, Chunk *chunk, Space *space, int64_t member)
+static void run_chunk(Job *job, Team *team, Chunk *chunk, Space *space, Range range)
 {
     const Encoder *encoder = job->encoder;
-    int64_t rows = 0;
-    for (int64_t window = chunk->first; window < chunk->end; window++)
-        rows += job->windows->lengths[window];
-    Range range = {rows * member / job->team, rows * (member + 1) / job->team};
     embed(encoder, job->windows, chunk, space, range);
     for (const Layer *layer = encoder->layers; layer < encoder->layers + encoder->count; layer++) {
         ask(layer, chunk, space, range);
-        meet(job);
+        if (job->is_shared)
+            meet(team);
         mix(encoder, job->windows, chunk, space, range);
-        meet(job);
+        if (job->is_shared)
+            meet(team);
         think(layer, chunk, space, range);
     }
     give(encoder, job->windows, chunk, range);
 }
 
-static void begin_chunk(const Job *job, int64_t number, Chunk *chunk)
+/* Its number of rows. */
+static int64_t begin_chunk(const Job *job, int64_t number, Chunk *chunk)
 {
     int64_t *slot = chunk->slots;
     chunk->first = job->bounds[number];
@@ -114,28 +78,26 @@ static void begin_chunk(const Job *job, int64_t number, Chunk *chunk)
     for (int64_t window = chunk->first; window < chunk->end; window++)
         for (int64_t place = 0; place < job->windows->lengths[window]; place++)
             *slot++ = job->windows->starts[window] + place;
+    return slot - chunk->slots;
 }
 
-static void *work(void *argument)
+static void encode(void *task, Team *team, int64_t member)
 {
-    Member *member = argument;
-    Job *job = member->job;
+    Job *job = task;
     Space space;
-    char *memory = member->memory;
+    char *memory = job->memory + member * job->each;
     lay_space(job, &memory, &space);
-    pthread_mutex_lock(&job->gate);
-    pthread_mutex_unlock(&job->gate);
     if (job->is_shared) {
-        run_chunk(job, &job->shared, &space, member->number);
-        return NULL;
+        run_chunk(job, team, &job->shared, &space, share_of(job->most_rows, 1, team, member));
+        return;
     }
     Chunk chunk = lay_chunk(job, &memory);
     for (;;) {
         int64_t number = __atomic_fetch_add(&job->taken, 1, __ATOMIC_RELAXED);
         if (number >= job->chunks)
-            return NULL;
-        begin_chunk(job, number, &chunk);
-        run_chunk(job, &chunk, &space, 0);
+            return;
+        Range all = {0, begin_chunk(job, number, &chunk)};
+        run_chunk(job, team, &chunk, &space, all);
     }
 }
 
@@ -172,26 +134,7 @@ static int64_t bytes_for(const Job *job, int has_space, int has_chunk)
     return (int64_t)(intptr_t)end;
 }
 
-/* Start as many threads as the system gives, take part, and wait for them. */
-static void run(Job *job, Member *members, int64_t threads)
-{
-    pthread_t others[MOST_THREADS];
-    int64_t started = 1;
-    pthread_mutex_init(&job->gate, NULL);
-    pthread_mutex_lock(&job->gate);
-    while (started < threads && !pthread_create(&others[started], NULL, work, &members[started]))
-        started++;
-    job->team = job->is_shared ? started : 1;
-    pthread_barrier_init(&job->meeting, NULL, (unsigned)started);
-    pthread_mutex_unlock(&job->gate);
-    work(&members[0]);
-    for (int64_t number = 1; number < started; number++)
-        pthread_join(others[number], NULL);
-    pthread_barrier_destroy(&job->meeting);
-    pthread_mutex_destroy(&job->gate);
-}
-
-/* The same number as in native.py, or the two were not made for each other. */
+/* The same number as in library.py, or the two were not made for each other. */
 int spacy_electra_interface(void)
 {
     return 1;
@@ -201,7 +144,6 @@ int spacy_electra_interface(void)
 int spacy_electra_encode(const Encoder *encoder, const Windows *windows, int64_t threads)
 {
     Job job = {.encoder = encoder, .windows = windows};
-    Member members[MOST_THREADS];
     if (!windows->windows)
         return 0;
     int64_t *bounds = calloc((size_t)windows->windows + 1, sizeof(int64_t));
@@ -209,17 +151,17 @@ int spacy_electra_encode(const Encoder *encoder, const Windows *windows, int64_t
         return 1;
     threads = plan(&job, bounds, threads);
     job.bounds = bounds;
-    int64_t each = bytes_for(&job, 1, !job.is_shared), shared = bytes_for(&job, 0, job.is_shared);
-    char *memory = aligned_alloc(ALIGNMENT, (size_t)(each * threads + shared));
+    job.each = bytes_for(&job, 1, !job.is_shared);
+    int64_t shared = bytes_for(&job, 0, job.is_shared);
+    char *memory = aligned_alloc(ALIGNMENT, (size_t)(job.each * threads + shared));
     if (memory) {
         char *rest = memory;
         if (job.is_shared) {
             job.shared = lay_chunk(&job, &rest);
             begin_chunk(&job, 0, &job.shared);
         }
-        for (int64_t number = 0; number < threads; number++)
-            members[number] = (Member){&job, number, rest + number * each};
-        run(&job, members, threads);
+        job.memory = rest;
+        work_together(encode, &job, threads);
         free(memory);
     }
     free(bounds);

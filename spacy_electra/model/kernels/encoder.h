@@ -3,15 +3,6 @@
 enum { BLOCK = 48 }; /* rows that go through a product before what follows it */
 
 typedef struct {
-    Linear qkv;
-    Linear output;
-    Linear up;
-    Linear down;
-    Norm attention_norm;
-    Norm norm;
-} Layer;
-
-typedef struct {
     const float *word;     /* (vocabulary, embedding) */
     const float *position; /* (positions, embedding), with what type 0 adds */
     Norm norm;
@@ -53,27 +44,6 @@ typedef struct {
     AttentionSpace attention;
 } Space;
 
-/* Rows `begin` to `end` of a chunk. */
-typedef struct {
-    int64_t begin;
-    int64_t end;
-} Range;
-
-INLINE void multiply(const Linear *layer, Space *space, int64_t rows)
-{
-    int64_t steps = words_of(layer);
-    for (int64_t at = 0; at < layer->outputs; at += PANEL)
-        for (int64_t row = 0; row < rows; row += ROWS) {
-            int some = (int)(rows - row < ROWS ? rows - row : ROWS);
-            Rows x = {space->words + row * steps, steps};
-            Sums out = {space->sums + row * layer->outputs + at, layer->outputs};
-            if (layer->is_bytes)
-                multiply_bytes(some, x, layer->weights + at * steps, steps, out);
-            else
-                multiply_bf16(some, VECTORS, x, layer->weights + at * steps, steps, out);
-        }
-}
-
 INLINE void lower(const float *x, const Linear *next, Space *space, int64_t row)
 {
     space->levels[row] = lower_row(x, next, space->words + row * words_of(next), space->row);
@@ -110,7 +80,7 @@ static void embed(const Encoder *encoder, const Windows *windows, Chunk *chunk, 
         }
         if (!encoder->project.weights)
             continue;
-        multiply(&encoder->project, space, rows);
+        multiply(&encoder->project, space->words, space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             for (int64_t at = 0; at < encoder->width; at += LANES)
                 _mm512_storeu_ps(chunk->x + (begin + row) * encoder->width + at,
@@ -126,7 +96,7 @@ static void ask(const Layer *layer, Chunk *chunk, Space *space, Range range)
         int64_t rows = range.end - begin < BLOCK ? range.end - begin : BLOCK;
         for (int64_t row = 0; row < rows; row++)
             lower(chunk->x + (begin + row) * qkv->inputs, qkv, space, row);
-        multiply(qkv, space, rows);
+        multiply(qkv, space->words, space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             for (int64_t at = 0; at < qkv->outputs; at += LANES)
                 store_bf16(chunk->qkv + (begin + row) * qkv->outputs + at, product_at(qkv, space, row, at));
@@ -161,18 +131,18 @@ static void think(const Layer *layer, Chunk *chunk, Space *space, Range range)
                 _mm512_storeu_ps(space->row + at, bf16_to_float(chunk->mixed + (begin + row) * width + at));
             lower(space->row, &layer->output, space, row);
         }
-        multiply(&layer->output, space, rows);
+        multiply(&layer->output, space->words, space->sums, rows);
         for (int64_t row = 0; row < rows; row++) {
             add_and_norm(x + row * width, &layer->output, space, row, layer->attention_norm);
             lower(x + row * width, &layer->up, space, row);
         }
-        multiply(&layer->up, space, rows);
+        multiply(&layer->up, space->words, space->sums, rows);
         for (int64_t row = 0; row < rows; row++) {
             for (int64_t at = 0; at < inner; at += LANES)
                 _mm512_storeu_ps(space->row + at, gelu(product_at(&layer->up, space, row, at)));
             lower(space->row, &layer->down, space, row);
         }
-        multiply(&layer->down, space, rows);
+        multiply(&layer->down, space->words, space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             add_and_norm(x + row * width, &layer->down, space, row, layer->norm);
     }

@@ -1,4 +1,4 @@
-/* What happens to one row of numbers between two products: biases, GELU, norms, rounding. */
+/* Linear layers, and what happens to one row of numbers between two of them: biases, GELU, norms, rounding. */
 
 /* A linear layer. Of bytes, weights are levels; then `scale` says what a level of each output is worth, and `total` is
    the sum of each output's weights. All pointers but `weights` are to `outputs` numbers. */
@@ -23,6 +23,16 @@ typedef struct {
     const float *shift;
     float eps;
 } Norm;
+
+/* A block. */
+typedef struct {
+    Linear qkv;
+    Linear output;
+    Linear up;
+    Linear down;
+    Norm attention_norm;
+    Norm norm;
+} Layer;
 
 enum { ROTATED = 16 }; /* registers */
 
@@ -57,8 +67,9 @@ INLINE __m512 output_at(const Linear *layer, const void *sums, Levels levels, in
     return _mm512_fmadd_ps(sum, scale, rest);
 }
 
-/* x Phi(x), off by 8e-5 at most: Phi is a polynomial up to 4.2, fitted there by its largest error, and 0 or 1 beyond. */
-INLINE __m512 gelu(__m512 x)
+/* Phi(x), as far as GELU needs it: a polynomial up to 4.2, fitted there by the largest error of x Phi(x), which is 8e-5,
+   and 0 or 1 beyond. */
+INLINE __m512 gelu_share(__m512 x)
 {
     static const float powers[] = {-9.019540669896742e-10f, 7.942711732766838e-08f, -3.0383100693143206e-06f,
                                    6.689608562737703e-05f, -0.0009506995556876063f, 0.009298404678702354f,
@@ -69,7 +80,13 @@ INLINE __m512 gelu(__m512 x)
     __m512 p = _mm512_set1_ps(powers[0]);
     for (int i = 1; i < 8; i++)
         p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(powers[i]));
-    return _mm512_mul_ps(x, _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.5f)));
+    return _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.5f));
+}
+
+/* x Phi(x) */
+INLINE __m512 gelu(__m512 x)
+{
+    return _mm512_mul_ps(x, gelu_share(x));
 }
 
 /* 2 to the power of x, to 4e-6 of its value; 0 for what is far below. */
@@ -171,4 +188,20 @@ INLINE void norm_row(float *x, int64_t width, Norm norm)
         __m512 gained = _mm512_fmadd_ps(apart, _mm512_loadu_ps(norm.gain + at), _mm512_loadu_ps(norm.shift + at));
         _mm512_storeu_ps(x + at, gained);
     }
+}
+
+/* Sums (rows, outputs) of a layer's products with rows of words that stand one after another. */
+INLINE void multiply(const Linear *layer, const int32_t *words, int32_t *sums, int64_t rows)
+{
+    int64_t steps = words_of(layer);
+    for (int64_t at = 0; at < layer->outputs; at += PANEL)
+        for (int64_t row = 0; row < rows; row += ROWS) {
+            int some = (int)(rows - row < ROWS ? rows - row : ROWS);
+            Rows x = {words + row * steps, steps};
+            Sums out = {sums + row * layer->outputs + at, layer->outputs};
+            if (layer->is_bytes)
+                multiply_bytes(some, x, layer->weights + at * steps, steps, out);
+            else
+                multiply_bf16(some, VECTORS, x, layer->weights + at * steps, steps, out);
+        }
 }

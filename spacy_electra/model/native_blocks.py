@@ -1,0 +1,115 @@
+"""Blocks of an encoder in training, in kernels of our own: bfloat16 on CPUs with AVX512-BF16, see `native`.
+
+One call runs a block forward, another backward. Products are of bfloat16, everything between them is float32, and what
+torch keeps for each of some twenty operations is kept once, in bfloat16.
+
+Legend: R rows of all windows, W windows, D width.
+"""
+
+from ctypes import Structure, byref, c_float, c_int64, c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spacy_electra.model.attention import Blocks, Mask
+from spacy_electra.model.library import is_cut, library, runs_natively
+
+
+class _Block(Structure):
+    _fields_ = tuple(
+        (name, c_void_p)
+        for name in (
+            *("qkv", "qkv_bias", "output", "output_bias", "gain1", "shift1"),
+            *("up", "up_bias", "down", "down_bias", "gain2", "shift2"),
+        )
+    )
+
+
+class _Batch(Structure):
+    _fields_ = (
+        ("lengths", c_void_p),
+        *((name, c_int64) for name in ("windows", "rows", "width", "inner", "heads")),
+        ("eps", c_float),
+    )
+
+
+class NativeBlock(torch.autograd.Function):
+    """A block's vectors from its input and its parameters, in the order of `_Block`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, heads: int, eps: float, *weights: Tensor) -> Tensor:
+        """x: (R, D) float32, windows of `lengths` (W,) int64 one after another -> (R, D)."""
+        ctx.shape = (heads, eps)
+        batch = _batch(x, lengths, weights, ctx.shape)
+        out = torch.empty_like(x)
+        kept = torch.empty(library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8)
+        status = library().spacy_electra_forward(
+            byref(_pointers(weights)), byref(batch), _at(x), _at(out), _at(kept), c_int64(torch.get_num_threads())
+        )
+        _check(status)
+        ctx.save_for_backward(lengths, kept, *weights)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        lengths, kept, *weights = ctx.saved_tensors
+        given = gradients[0].float().contiguous()
+        batch = _batch(given, lengths, weights, ctx.shape)
+        read = torch.empty_like(given)
+        wanted = [
+            torch.empty_like(weight) if weight.dim() == 1 or is_asked else None
+            for weight, is_asked in zip(weights, ctx.needs_input_grad[4:], strict=True)
+        ]
+        status = library().spacy_electra_backward(
+            *(byref(_pointers(weights)), byref(batch), _at(kept), _at(given), _at(read)),
+            *(byref(_pointers(wanted)), c_int64(torch.get_num_threads())),
+        )
+        _check(status)
+        return read, None, None, None, *wanted
+
+
+def learns_natively(x: Tensor, *, feed_forward: int, heads: int) -> bool:
+    """True where blocks that read `x` (..., D) in bfloat16 under autocast can run as `NativeBlock`."""
+    if not torch.is_autocast_enabled("cpu") or x.device.type != "cpu":
+        return False
+    is_bf16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return (
+        is_bf16
+        and is_cut(width=x.shape[-1], feed_forward=feed_forward, heads=heads)
+        and runs_natively(x.device, in_bytes=False)
+    )
+
+
+def window_lengths(x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
+    """(W,) how many pieces of `x`, rows (B, T, D) or one axis (S, D), see each other; None where nobody knows."""
+    if mask is None:
+        return torch.full((x.shape[0],), x.shape[1])
+    return mask.lengths
+
+
+def _batch(x: Tensor, lengths: Tensor, weights: Any, shape: tuple[int, float]) -> _Batch:
+    return _Batch(
+        lengths=lengths.data_ptr(),
+        windows=len(lengths),
+        rows=len(x),
+        width=x.shape[1],
+        inner=weights[6].shape[0],
+        heads=shape[0],
+        eps=shape[1],
+    )
+
+
+def _pointers(tensors: Any) -> _Block:
+    return _Block(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+
+
+def _at(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())
+
+
+def _check(status: int) -> None:
+    if status:
+        raise MemoryError("can't allocate memory for a block's passes")

@@ -1,0 +1,234 @@
+"""Blocks that learn in kernels of our own, against the same blocks in torch."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.model import native_blocks
+from spacy_electra.model.attention import Mask, within_segments
+from spacy_electra.model.dropout import TorchDropout
+from spacy_electra.model.encoder import Block, Body, EncoderShape
+from spacy_electra.model.library import runs_natively
+from spacy_electra.model.native_blocks import NativeBlock, window_lengths
+
+pytestmark = pytest.mark.skipif(
+    not runs_natively(torch.device("cpu"), in_bytes=False), reason="no AVX512-BF16, AMX, or no compiled kernels"
+)
+bf16 = partial(torch.autocast, "cpu", torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def in_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setattr(native_blocks, "runs_natively", lambda device, *, in_bytes: False)
+        yield
+
+
+def made(*, width: int = 64, heads: int = 2, inner: int = 128, layers: int = 1) -> Body:
+    torch.manual_seed(0)
+    shape = EncoderShape(
+        layers=layers, width=width, feed_forward=inner, heads=heads, embedding=width, vocab=9, positions=9
+    )
+    body = Body(shape)
+    with torch.no_grad():
+        for weight in body.parameters():
+            if weight.dim() == 1:
+                weight.add_(0.1 * torch.randn_like(weight))
+            else:
+                weight.normal_(std=weight.shape[1] ** -0.5)
+    return body
+
+
+def mask_of(lengths: list[int]) -> Mask:
+    number = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
+    return Mask((number[:, :, None] == number[:, None, :])[:, None], lengths=torch.tensor(lengths))
+
+
+def passes(body: Body, lengths: list[int]) -> list[Tensor]:
+    """What a body gives for random rows, the gradient of what it read, and those of its parameters."""
+    random = torch.Generator().manual_seed(1)
+    width = body.blocks[0].norm1.weight.shape[0]
+    x = torch.randn(1, sum(lengths), width, generator=random, requires_grad=True)
+    error = torch.randn(1, sum(lengths), width, generator=random)
+    answer = body(x, mask_of(lengths)).float()
+    answer.backward(error)
+    gradients = [weight.grad for weight in body.parameters()]
+    body.zero_grad()
+    return [answer.detach(), x.grad, *gradients]
+
+
+def is_native(body: Body, x: Tensor, **settings: object) -> bool:
+    function = body(x, settings.pop("mask", None), **settings).grad_fn
+    while function.name() == "ViewBackward0":
+        function = function.next_functions[0][0]
+    return function.name() == "NativeBlockBackward"
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths"),
+    [
+        ({}, [5]),
+        ({}, [1, 2, 40, 7, 33, 31, 32, 96]),
+        ({"heads": 4}, [17, 100]),  # heads of 16 channels
+        ({"width": 192, "heads": 4, "inner": 320}, [17, 31, 96, 97]),  # of 48
+        ({"width": 128, "heads": 1, "inner": 64}, [65, 130]),  # of 128, two panels
+        ({"width": 128, "heads": 2, "inner": 512}, [512]),
+        ({"width": 256, "heads": 4, "inner": 1024, "layers": 2}, [128, 60, 68]),
+    ],
+    ids=str,
+)
+def test_passes_are_as_close_to_float32_as_torch_in_bfloat16(shape, lengths, request):
+    exact = passes(made(**shape), lengths)
+    with bf16():
+        native = passes(made(**shape), lengths)
+        request.getfixturevalue("in_torch")
+        plain = passes(made(**shape), lengths)
+    for ours, theirs, wanted in zip(native, plain, exact, strict=True):
+        off, usual = ((one - wanted).norm() / wanted.norm().clamp_min(1e-6) for one in (ours, theirs))
+        assert off < max(1.25 * usual, 1e-5)
+    assert (native[0] != exact[0]).any()
+
+
+def test_the_bodies_of_a_network_run_in_kernels():
+    body, x = made(), torch.randn(3, 20, 64)
+    with bf16():
+        assert is_native(body, x)
+        assert not is_native(body, x, drop=TorchDropout(0.1))
+    assert not is_native(body, x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda block: setattr(block.attention, "qkv", type("Adapter", (nn.Linear,), {})(64, 192)),
+        lambda block: setattr(block.feed_forward, "up", nn.Linear(64, 100)),
+        lambda block: setattr(block.attention, "heads", 8),
+    ],
+    ids=["another layer", "an uneven width", "narrow heads"],
+)
+def test_blocks_that_the_kernels_do_not_know_run_in_torch(change):
+    body = made()
+    change(body.blocks[0])
+    body.blocks[0].feed_forward.down = nn.Linear(body.blocks[0].feed_forward.up.out_features, 64)
+    with bf16():
+        assert not is_native(body, torch.randn(3, 20, 64))
+
+
+def test_rows_that_nobody_measured_run_in_torch():
+    mask = Mask(torch.ones(3, 1, 20, 20, dtype=torch.bool))
+    with bf16():
+        assert not is_native(made(), torch.randn(3, 20, 64), mask=mask)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit_but_in_sums_over_rows(threads):
+    lengths = [70, 128, 1, 90, 200]
+    with bf16():
+        alone = passes(made(layers=2), lengths)
+        torch.set_num_threads(threads)
+        together = passes(made(layers=2), lengths)
+    for one, other in zip(alone, together, strict=True):
+        if one.dim() > 1:
+            assert torch.equal(one, other)
+        else:
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
+
+
+def test_the_same_rows_give_the_same_bits():
+    with bf16():
+        for one, other in zip(passes(made(), [9, 120]), passes(made(), [9, 120]), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_gradients_stay_in_their_window():
+    block = made().blocks[0]
+    x = torch.randn(1, 30, 64, requires_grad=True)
+    with bf16():
+        block(x, mask_of([12, 18]), None)[0, :12].sum().backward()
+    assert (x.grad[0, 12:] == 0).all()
+    assert (x.grad[0, :12] != 0).any()
+
+
+def test_stretches_of_rows_with_padding_are_windows():
+    segments = torch.tensor([[1, 1, 2, 0], [1, 1, 1, 1], [1, 2, 2, 2]])
+    mask = within_segments(segments)
+    assert mask.lengths.tolist() == [2, 1, 1, 4, 1, 3]
+    assert window_lengths(torch.empty(3, 4, 8), None).tolist() == [4, 4, 4]
+
+
+def test_checkpointed_blocks_give_the_same_bits():
+    body, again = made(layers=2), made(layers=2)
+    again.is_recomputed = True
+    with bf16():
+        for one, other in zip(passes(body, [30, 66]), passes(again, [30, 66]), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_weights_that_do_not_learn_get_no_gradient():
+    body = made()
+    body.blocks[0].attention.qkv.requires_grad_(False)
+    body.blocks[0].feed_forward.down.weight.requires_grad_(False)
+    learned = body.blocks[0].feed_forward.up.weight
+    with bf16():
+        body(torch.randn(1, 20, 64), None).sum().backward()
+    assert body.blocks[0].attention.qkv.weight.grad is None
+    assert body.blocks[0].feed_forward.down.weight.grad is None
+    assert learned.grad is not None
+
+
+def test_large_numbers_have_finite_gradients():
+    body = made()
+    with torch.no_grad():
+        body.blocks[0].feed_forward.up.weight.mul_(1000)
+        body.blocks[0].attention.qkv.weight.mul_(100)
+    with bf16():
+        assert all(torch.isfinite(part).all() for part in passes(body, [50]))
+
+
+def test_what_is_no_number_stays_none():
+    """So that a step is not taken, as with torch."""
+    body = made()
+    with torch.no_grad():
+        body.blocks[0].feed_forward.up.bias[3] = torch.nan
+    with bf16():
+        answer = passes(body, [50])
+    assert all(part.isnan().any() for part in answer[:2])
+
+
+def test_what_is_kept_is_less_than_half_of_what_torch_keeps(in_torch, monkeypatch):
+    kept: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor.untyped_storage().nbytes())
+        return tensor
+
+    body, x = made(width=128, inner=512), torch.randn(8, 128, 128, requires_grad=True)
+    weights = sum(weight.nbytes for weight in body.parameters())
+    sizes = []
+    for run in (
+        lambda: body(x, None),
+        lambda: NativeBlock.apply(x.view(-1, 128), torch.full((8,), 128), 2, 1e-12, *order(body)),
+    ):
+        kept.clear()
+        with bf16(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            run()
+        sizes.append(sum(kept) - weights)
+    assert 2 * sizes[1] < sizes[0]
+
+
+def order(body: Body) -> list[Tensor]:
+    block: Block = body.blocks[0]
+    modules = (block.attention.qkv, block.attention.output, block.norm1)
+    modules += (block.feed_forward.up, block.feed_forward.down, block.norm2)
+    return [weight for module in modules for weight in (module.weight, module.bias)]
