@@ -6,14 +6,22 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-SETS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16", "fma")
 FOLDER = "spacy_electra/model/kernels"
-kernels = Extension(
-    "spacy_electra.model._kernels",  # loaded by ctypes, see library.py
-    [f"{FOLDER}/encoder.c", f"{FOLDER}/training.c"],
-    depends=sorted(glob(f"{FOLDER}/*.h")),
-    extra_compile_args=["-O3", "-fno-strict-aliasing", "-pthread", *(f"-m{name}" for name in SETS)],
-    extra_link_args=["-pthread"],
-    optional=True,  # without it predictions run in torch
-)
-setup(ext_modules=[kernels] if sys.platform == "linux" and platform.machine() == "x86_64" else [])
+SETS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "fma")
+
+
+def kernels(kind: str, *sets: str) -> Extension:
+    """A library for processors with these instruction sets, which library.py loads."""
+    return Extension(
+        f"spacy_electra.model._kernels_{kind}",
+        [f"{FOLDER}/encoder.c", f"{FOLDER}/training.c"],
+        depends=sorted(glob(f"{FOLDER}/*.h")),
+        extra_compile_args=["-O3", "-fno-strict-aliasing", "-pthread", *(f"-m{name}" for name in sets)],
+        extra_link_args=["-pthread"],
+        libraries=["m"],
+        optional=True,  # without it everything runs in torch
+    )
+
+
+is_meant = sys.platform == "linux" and platform.machine() == "x86_64"
+setup(ext_modules=[kernels("vnni", *SETS), kernels("bf16", *SETS, "avx512bf16")] if is_meant else [])

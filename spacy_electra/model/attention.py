@@ -21,7 +21,7 @@ class Mask:
     """Which pieces each piece may see, in the form that a kernel asks for; made once a batch, not once a layer."""
 
     allowed: Tensor  # (B, 1, T or 1, T) bool
-    lengths: Tensor | None = None  # of all stretches, row by row, where they are known: int64
+    lengths: Tensor | None = None  # of all stretches, row by row, where they are known; int64, on the processor
     _biases: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
 
     def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
@@ -63,12 +63,14 @@ class Blocks:
     """Rows of many lengths on one flat axis: what each piece may see is in its own row."""
 
     blocks: tuple[Block, ...]
-    spare: int  # pieces behind the last row, which see nothing and get zeros
-    lengths: Tensor | None = None  # of all rows and of the spare pieces, where they are known: int64
+    spare: int  # pieces behind the last row, whose vectors nobody reads
+    lengths: Tensor | None = None  # of all rows and of the spare pieces, where they are known; int64, on the processor
 
 
 def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
     """Two pieces see each other where they stand in the same stretch; None where all rows are one full stretch.
+
+    A stretch is all of one piece: its number comes nowhere else in its row.
 
     segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing. is_one_stretch:
     known to be so; a graphics card is not asked, for that would wait for all that it has still to do, nor is a program

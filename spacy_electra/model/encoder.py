@@ -110,19 +110,39 @@ class Block(nn.Module):
         return self.norm2(x + (drop(mixed) if drop else mixed))
 
     def _native_lengths(self, x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
-        """Of the windows in `x`, or None where torch runs the block, whose layers may have become others (adapters)."""
-        layers = (self.attention.qkv, self.attention.output, self.feed_forward.up, self.feed_forward.down)
-        if any(type(layer) is not nn.Linear or layer.weight.dtype != torch.float32 for layer in layers):
+        """Of the windows in `x`, or None where torch runs the block."""
+        up, heads = self.feed_forward.up, self.attention.heads
+        if type(up) is not nn.Linear or not learns_natively(x, feed_forward=up.out_features, heads=heads):
             return None
-        inner, heads = layers[2].out_features, self.attention.heads
-        return window_lengths(x, mask) if learns_natively(x, feed_forward=inner, heads=heads) else None
+        return window_lengths(x, mask) if self._is_as_built(x.shape[-1], up.out_features) else None
+
+    def _parts(self) -> tuple[Any, ...]:
+        """What has parameters, in the order of the kernels."""
+        attention, feed_forward = self.attention, self.feed_forward
+        return (attention.qkv, attention.output, self.norm1, feed_forward.up, feed_forward.down, self.norm2)
+
+    def _is_as_built(self, width: int, inner: int) -> bool:
+        """No part has another in its place (adapters), another shape or type, or a hook, which would not run."""
+        shapes = ((3 * width, width), (width, width), (width,), (inner, width), (width, inner), (width,))
+        around = (self.attention, self.feed_forward)
+        return all(map(_is_plain, self._parts(), shapes)) and not any(map(_has_hooks, (*self._parts(), *around)))
 
     def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
-        attention, feed_forward = self.attention, self.feed_forward
-        modules = (attention.qkv, attention.output, self.norm1, feed_forward.up, feed_forward.down, self.norm2)
-        weights = [part for module in modules for part in (module.weight, module.bias)]
-        rows = x.float().reshape(-1, x.shape[-1])
-        return NativeBlock.apply(rows, lengths, attention.heads, NORM_EPS, *weights).view_as(x)
+        weights = [weight for part in self._parts() for weight in (part.weight, part.bias)]
+        rows = x.float().reshape(-1, x.shape[-1]).contiguous()
+        return NativeBlock.apply(rows, lengths, self.attention.heads, NORM_EPS, *weights).view(x.shape)
+
+
+def _is_plain(part: Any, shape: tuple[int, ...]) -> bool:
+    """A layer of torch's own, of this shape and in float32."""
+    if type(part) not in (nn.Linear, nn.LayerNorm) or part.weight.shape != shape or part.bias is None:
+        return False
+    return all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in (part.weight, part.bias))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hooks)
 
 
 class Body(nn.Module):

@@ -4,6 +4,7 @@ They are compiled when the package is installed, on Linux on x86-64 and where th
 does as well, only slower.
 """
 
+import logging
 import sysconfig
 from ctypes import CDLL, c_int64
 from functools import cache
@@ -13,18 +14,21 @@ import torch
 
 from spacy_electra.model.capability import has_amx, has_avx512_bf16, has_vnni
 
+logger = logging.getLogger("spacy_electra")
+
 PANEL = 64  # columns that the kernels sum at once
 LANES = 16  # numbers of a register
 INTERFACE = 1  # changes with the structures and with how weights are packed
-LIBRARY = Path(__file__).parent / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+FOLDER = Path(__file__).parent
 
 
 def runs_natively(device: torch.device, *, in_bytes: bool) -> bool:
     """True where the kernels were compiled and the processor has what they use.
 
-    Products of bfloat16 are left to oneDNN where the processor has AMX, which these kernels do not use.
+    Bytes need AVX512-VNNI, everything else AVX512-BF16 as well; products of bfloat16 are left to oneDNN where the
+    processor has AMX, which these kernels do not use.
     """
-    is_able = device.type == "cpu" and has_avx512_bf16() and has_vnni() and (in_bytes or not has_amx())
+    is_able = device.type == "cpu" and has_vnni() and (in_bytes or (has_avx512_bf16() and not has_amx()))
     return is_able and _loaded() is not None
 
 
@@ -43,9 +47,18 @@ def library() -> CDLL:
 @cache
 def _loaded() -> CDLL | None:
     """None where the kernels were not compiled, or for another version or system than this."""
+    kind = "bf16" if has_avx512_bf16() else "vnni"
     try:
-        loaded = CDLL(str(LIBRARY))
+        loaded = CDLL(str(FOLDER / f"_kernels_{kind}{sysconfig.get_config_var('EXT_SUFFIX')}"))
         loaded.spacy_electra_kept_bytes.restype = c_int64
-        return loaded if loaded.spacy_electra_interface() == INTERFACE else None
-    except (OSError, AttributeError):
-        return None
+        if loaded.spacy_electra_interface() == INTERFACE:
+            return loaded
+        reason = "they were compiled from another version"
+    except (OSError, AttributeError) as error:
+        reason = str(error)
+    logger.info(
+        "This processor could run this package's kernels, which cannot be loaded: %s. torch does the same more slowly. "
+        "Where there is a C compiler (gcc), installing the package again compiles them.",
+        reason,
+    )
+    return None

@@ -1,4 +1,4 @@
-"""An encoder for predictions in kernels of our own: all blocks in one call, on CPUs with AVX512-BF16 and AVX512-VNNI.
+"""An encoder for predictions in kernels of our own: all blocks in one call, on CPUs with AVX512-VNNI or -BF16.
 
 Each of ten operations that torch has for a block reads and writes all slots of a batch, and begins with what Python and
 torch's dispatch take. The kernels (`kernels/encoder.c`) take some windows through all blocks while they lie in a core's
@@ -105,8 +105,9 @@ class NativeEncoder(nn.Module):
         )
 
     def _hold(self, tensor: Tensor) -> int:
-        """The address of a tensor, which lives as long as this."""
+        """The address of a tensor, in float32 unless it is packed, which lives as long as this."""
         kept = tensor.detach().contiguous()
+        kept = kept.float() if kept.is_floating_point() else kept
         self._held.append(kept)
         return kept.data_ptr()
 
@@ -131,10 +132,11 @@ class NativeEncoder(nn.Module):
         return answer
 
     def forward(self, windows: Windows) -> Tensor:
-        """(N, D) float32. Raises MemoryError."""
-        assert windows.ids.max(initial=0) < self.vocab
-        assert windows.positions.max(initial=0) < self.positions
-        vectors = torch.empty((windows.rows, self.width))
+        """(N, D) float32. Raises IndexError for pieces or positions that have no vector, and MemoryError."""
+        for numbers, count in ((windows.ids, self.vocab), (windows.positions, self.positions)):
+            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
+                raise IndexError(f"numbers from {numbers.min()} to {numbers.max()} for a table of {count} vectors")
+        vectors = torch.empty((windows.rows, self.width), dtype=torch.float32, device="cpu")
         given = _Windows(
             **{
                 name: getattr(windows, name).ctypes.data for name in ("ids", "positions", "places", "starts", "lengths")
@@ -143,7 +145,9 @@ class NativeEncoder(nn.Module):
             out=vectors.data_ptr(),
         )
         if library().spacy_electra_encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads())):
-            raise MemoryError("there is no memory for the transformer's windows: a smaller max_slots needs less.")
+            raise MemoryError(
+                "there is no memory for the transformer's windows: shorter ones or fewer threads need less"
+            )
         return vectors
 
 

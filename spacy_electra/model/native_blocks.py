@@ -41,10 +41,12 @@ class NativeBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor, heads: int, eps: float, *weights: Tensor) -> Tensor:
         """x: (R, D) float32, windows of `lengths` (W,) int64 one after another -> (R, D)."""
+        assert x.is_contiguous()
+        assert int(lengths.sum()) == len(x)
         ctx.shape = (heads, eps)
         batch = _batch(x, lengths, weights, ctx.shape)
         out = torch.empty_like(x)
-        kept = torch.empty(library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8)
+        kept = torch.empty(library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8, device="cpu")
         status = library().spacy_electra_forward(
             byref(_pointers(weights)), byref(batch), _at(x), _at(out), _at(kept), c_int64(torch.get_num_threads())
         )
@@ -85,9 +87,9 @@ def learns_natively(x: Tensor, *, feed_forward: int, heads: int) -> bool:
 
 def window_lengths(x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
     """(W,) how many pieces of `x`, rows (B, T, D) or one axis (S, D), see each other; None where nobody knows."""
-    if mask is None:
-        return torch.full((x.shape[0],), x.shape[1])
-    return mask.lengths
+    if mask is not None:
+        return mask.lengths
+    return torch.full((x.shape[0],), x.shape[1], dtype=torch.int64, device="cpu") if x.dim() == 3 else None
 
 
 def _batch(x: Tensor, lengths: Tensor, weights: Any, shape: tuple[int, float]) -> _Batch:

@@ -1,5 +1,6 @@
 """The kernels of predictions against the torch encoder, window by window."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from spacy_electra.model import library
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import with_bytes
 from spacy_electra.model.native import NativeEncoder, Windows, hadamard, packed, predicts_natively, rotated
@@ -112,7 +114,11 @@ def test_a_channel_that_stands_out_costs_less_than_in_rows_that_are_not_turned()
 
 @pytest.mark.parametrize("in_bytes", [False, True])
 @pytest.mark.parametrize("threads", [2, 3, 5])
-@pytest.mark.parametrize("lengths", [[140], [70, 70, 70], LENGTHS * 2], ids=["shared rows", "shared windows", "chunks"])
+@pytest.mark.parametrize(
+    "lengths",
+    [[140], [70, 70, 70], LENGTHS * 2, [140, 140, 140], [140] * 9],
+    ids=["shared rows", "shared windows", "chunks", "long windows", "fewer chunks than threads"],
+)
 def test_threads_change_no_bit(lengths, threads, in_bytes):
     native, windows = NativeEncoder(made(), in_bytes=in_bytes), windows_of(lengths)
     torch.set_num_threads(1)
@@ -138,6 +144,62 @@ def test_vectors_go_where_they_are_wanted():
     answer = native(windows)
     backwards = replace(windows, places=np.array([-1, 4, 3, -1, 2, 1, 0]), rows=5)
     assert torch.equal(native(backwards), answer[[6, 5, 4, 2, 1]])
+
+
+@pytest.fixture
+def without_bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if the processor had AVX512-VNNI alone."""
+    with monkeypatch.context() as patched:
+        patched.setattr(library, "has_avx512_bf16", lambda: False)
+        library._loaded.cache_clear()
+        yield
+    library._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("changed", [{}, {"width": 256, "heads": 2}, {"width": 192}], ids=str)
+def test_bytes_need_no_products_of_bfloat16(changed, request):
+    encoder, windows = made(replace(SHAPE, **changed)), windows_of(LENGTHS)
+    with_units = NativeEncoder(encoder, in_bytes=True)(windows)
+    request.getfixturevalue("without_bf16")
+    assert predicts_natively(CPU, SHAPE, in_bytes=True)
+    assert not predicts_natively(CPU, SHAPE, in_bytes=False)
+    without = NativeEncoder(encoder, in_bytes=True)(windows)
+    exact = one_by_one(encoder, windows)
+    assert error(without, exact) < 1.1 * error(with_units, exact)
+    assert (without != with_units).any()
+    torch.testing.assert_close(NativeEncoder(encoder, in_bytes=False)(windows), exact, atol=0.1, rtol=0.05)
+
+
+def test_what_is_no_number_is_none_in_bytes_either():
+    encoder = made(replace(SHAPE, width=192, feed_forward=320))  # rows of several blocks that are turned
+    encoder.body.blocks[0].attention.qkv.bias[-1] = torch.nan
+    answer = NativeEncoder(encoder, in_bytes=True)(windows_of([9]))
+    assert answer.isnan().all()
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("ids", -1), ("ids", 50), ("positions", 140), ("positions", -1)])
+def test_numbers_without_a_vector_are_refused(name, wrong):
+    windows = windows_of([4])
+    getattr(windows, name)[2] = wrong
+    with pytest.raises(IndexError, match="for a table of"):
+        NativeEncoder(made(), in_bytes=False)(windows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_default_type_changes_nothing(dtype):
+    native, windows = NativeEncoder(made(), in_bytes=False), windows_of([12])
+    before = native(windows)
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(native(windows), before)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_weights_in_another_type_are_read_as_numbers():
+    windows = windows_of([12])
+    lower = NativeEncoder(made().bfloat16(), in_bytes=False)(windows)
+    torch.testing.assert_close(lower, NativeEncoder(made(), in_bytes=False)(windows), atol=0.1, rtol=0.05)
 
 
 def test_no_windows_have_no_vectors():

@@ -32,7 +32,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__", "*.so")
     )
-    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
     run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree, cwd=folder)
     (wheel,) = folder.glob("spacy_electra-*.whl")
@@ -66,10 +66,12 @@ def test_templates_are_packaged(python: Path, tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="kernels are for Linux on x86-64")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
-def test_kernels_are_packaged(python: Path, tmp_path: Path):
-    program = "from spacy_electra.model import library; print(library._loaded() is not None, library.LIBRARY)"
-    loads, place = run(python, "-c", program, cwd=tmp_path).split()
-    assert loads == "True"
+def test_kernels_for_two_kinds_of_processor_are_packaged(python: Path, tmp_path: Path):
+    program = (
+        "from spacy_electra.model import library; print(len(list(library.FOLDER.glob('_kernels_*'))), library.FOLDER)"
+    )
+    count, place = run(python, "-c", program, cwd=tmp_path).split()
+    assert count == "2"
     assert str(ROOT) not in place
 
 

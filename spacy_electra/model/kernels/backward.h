@@ -9,7 +9,7 @@ typedef struct {
     float *read;        /* (rows, width) gradient of what it read */
     const Block *gradients;
     int64_t steps;  /* words of a column over the batch's rows */
-    int64_t stride; /* from one such column to the next: no power of two, which would share few places of the cache */
+    int64_t stride; /* from one such column to the next: columns a power of two apart would share few places of the cache */
     Linear to_qkv; /* turned weights: y W */
     Linear to_output;
     Linear to_up;

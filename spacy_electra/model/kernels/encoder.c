@@ -102,7 +102,7 @@ static void encode(void *task, Team *team, int64_t member)
 }
 
 /* Cut the windows into chunks of at least CHUNK rows, or leave them together where that makes less than one a thread.
-   How many of `threads` have something to do. */
+   How many of `threads` are of use. */
 static int64_t plan(Job *job, int64_t *bounds, int64_t threads)
 {
     const Windows *windows = job->windows;
@@ -120,7 +120,13 @@ static int64_t plan(Job *job, int64_t *bounds, int64_t threads)
         job->most_rows = most(job->most_rows, rows);
         rows = 0;
     }
-    return job->is_shared ? threads : least(threads, job->chunks);
+    if (job->chunks < threads && !job->is_shared) { /* long windows made fewer chunks than there would be room for */
+        job->is_shared = 1;
+        bounds[1] = windows->windows;
+        job->chunks = 1;
+        job->most_rows = total;
+    }
+    return threads;
 }
 
 static int64_t bytes_for(const Job *job, int has_space, int has_chunk)

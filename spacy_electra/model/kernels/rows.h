@@ -52,7 +52,7 @@ INLINE __m512 bf16_to_float(const uint16_t *x)
 
 INLINE void store_bf16(uint16_t *out, __m512 x)
 {
-    _mm256_storeu_si256((__m256i *)out, (__m256i)_mm512_cvtneps_pbh(x));
+    _mm256_storeu_si256((__m256i *)out, to_bf16(x));
 }
 
 /* Output `at` to `at` + 15 of a layer, bias included, from the sums of its products. */
@@ -68,7 +68,7 @@ INLINE __m512 output_at(const Linear *layer, const void *sums, Levels levels, in
 }
 
 /* Phi(x), as far as GELU needs it: a polynomial up to 4.2, fitted there by the largest error of x Phi(x), which is 8e-5,
-   and 0 or 1 beyond. */
+   and the same as at its ends beyond. */
 INLINE __m512 gelu_share(__m512 x)
 {
     static const float powers[] = {-9.019540669896742e-10f, 7.942711732766838e-08f, -3.0383100693143206e-06f,
@@ -105,6 +105,7 @@ INLINE __m512 power_of_two(__m512 x)
 typedef struct {
     __m512 lowest;
     __m512 highest;
+    __m512 sum; /* of all numbers of a row, which is no number where one of them is none */
 } Extremes;
 
 /* Sums and differences of `size` registers in the pattern of a Hadamard matrix. `size` is a constant where this is
@@ -124,6 +125,7 @@ INLINE Extremes rotate_block(int size, const float *x, float *out, Extremes extr
                 part[i] = _mm512_add_ps(one, other);
                 part[i + apart] = _mm512_sub_ps(one, other);
             }
+    extremes.sum = _mm512_add_ps(extremes.sum, part[0]);
 #pragma GCC unroll 16
     for (int i = 0; i < size; i++) {
         extremes.lowest = _mm512_min_ps(extremes.lowest, part[i]);
@@ -137,7 +139,7 @@ INLINE Extremes rotate_block(int size, const float *x, float *out, Extremes extr
    Blocks take as many registers, up to ROTATED, as a power of two divides the row's into. */
 INLINE Extremes rotate_row(const float *x, int64_t width, float *out)
 {
-    Extremes extremes = {_mm512_set1_ps(__builtin_inff()), _mm512_set1_ps(-__builtin_inff())};
+    Extremes extremes = {_mm512_set1_ps(__builtin_inff()), _mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};
     int64_t registers = width / LANES, size = registers & -registers;
     for (int64_t at = 0; at < width; at += (size < ROTATED ? size : ROTATED) * LANES)
         switch (size) {
@@ -161,7 +163,7 @@ INLINE Levels lower_row(const float *x, const Linear *next, int32_t *words, floa
     Extremes extremes = rotate_row(x, next->inputs, turned);
     levels.lowest = _mm512_reduce_min_ps(extremes.lowest);
     float span = _mm512_reduce_max_ps(extremes.highest) - levels.lowest;
-    levels.scale = span / HIGHEST_LEVEL;
+    levels.scale = __builtin_isfinite(_mm512_reduce_add_ps(extremes.sum)) ? span / HIGHEST_LEVEL : __builtin_nanf("");
     __m512 begin = _mm512_set1_ps(levels.lowest), steps = _mm512_set1_ps(HIGHEST_LEVEL / (span > TINY ? span : TINY));
     for (int64_t at = 0; at < next->inputs; at += LANES) {
         __m512 level = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(turned + at), begin), steps);

@@ -64,11 +64,6 @@ static int64_t longest_of(const Batch *batch)
     return longest;
 }
 
-INLINE __m256i to_bf16(const float *x)
-{
-    return (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x));
-}
-
 /* 16 words of two rows each. */
 INLINE __m512i pair(__m256i even, __m256i odd)
 {
@@ -84,7 +79,8 @@ static void pack_panel(const float *weight, int64_t inputs, int64_t panel, int32
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; i++) {
                 const float *row = weight + (panel + column + i) * inputs + 2 * word;
-                block[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + LANES), _mm512_loadu_ps(row));
+                __m256i first = to_bf16(_mm512_loadu_ps(row)), second = to_bf16(_mm512_loadu_ps(row + LANES));
+                block[i] = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
             }
             transpose(block, packed + panel * (inputs / 2) + word * PANEL + column, PANEL);
         }
@@ -97,7 +93,7 @@ static void pack_turned_panel(const float *weight, int64_t outputs, int64_t inpu
         for (int64_t column = 0; column < PANEL; column += LANES) {
             const float *row = weight + 2 * word * inputs + panel + column;
             _mm512_storeu_si512(packed + panel * (outputs / 2) + word * PANEL + column,
-                                pair(to_bf16(row), to_bf16(row + inputs)));
+                                pair(to_bf16(_mm512_loadu_ps(row)), to_bf16(_mm512_loadu_ps(row + inputs))));
         }
 }
 
@@ -117,8 +113,8 @@ INLINE void pair_rows(const uint16_t *rows, int64_t stride, int64_t count, __m51
 /* Up to GROUP rows as the left side of a product over rows: (columns, steps) words, from word `step` on. */
 static void turn_rows(const uint16_t *rows, int64_t stride, int64_t count, int64_t columns, int32_t *out, int64_t steps)
 {
-    for (int64_t row = 0; row < count; row += PAIRED)
-        for (int64_t column = 0; column < columns; column += LANES) {
+    for (int64_t column = 0; column < columns; column += LANES)
+        for (int64_t row = 0; row < count; row += PAIRED) {
             __m512i pairs[LANES];
             pair_rows(rows + row * stride + column, stride, count - row, pairs);
             transpose(pairs, out + column * steps + row / 2, steps);
