@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spacy_electra.data.randomness import Purpose, mix, random_uniform
+from spacy_electra.data.randomness import Purpose, mix, random_bits, random_uniform
 
 LEVELS = 2**16  # of chance: one draw of torch's generator is enough for four numbers
 
 
 class Dropout(Protocol):
+    rate: float
+
     def __call__(self, x: Tensor) -> Tensor: ...
+
+    def seeds(self, x: Tensor) -> Tensor:
+        """One number for each row of `x` (..., D), all in one (R,) int64, for who draws what is dropped by himself."""
+        ...
 
     def for_block(self, number: int) -> "Dropout":
         """The dropout of one block, the same however often the block is computed."""
@@ -33,6 +39,9 @@ class TorchDropout:
         if x.device.type != "cpu":
             return F.dropout(x, self.rate, training=True)
         return x * _factors(x, self.rate)
+
+    def seeds(self, x: Tensor) -> Tensor:
+        return torch.empty(x[..., 0].numel(), dtype=torch.int64, device=x.device).random_(-(2**63), None)
 
     def for_block(self, number: int) -> "TorchDropout":
         return self  # torch's generator is turned back where a block is computed again
@@ -63,10 +72,15 @@ class KeyedDropout:
     calls: int = field(default=0, init=False)
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        purpose = Purpose.DROPOUT + (self.network << 8) + (self.calls << 16)
-        chance = random_uniform(mix(self.keys), purpose, x[0].numel()).view_as(x)
+        chance = random_uniform(mix(self.keys), self._purpose(), x[0].numel()).view_as(x)
         return x * (chance >= self.rate).to(x.dtype) / (1.0 - self.rate)
+
+    def seeds(self, x: Tensor) -> Tensor:
+        return random_bits(mix(self.keys), self._purpose(), x.shape[1]).flatten()
+
+    def _purpose(self) -> int:
+        self.calls += 1
+        return Purpose.DROPOUT + (self.network << 8) + (self.calls << 16)
 
     def for_block(self, number: int) -> "KeyedDropout":
         block = KeyedDropout(self.rate, self.keys, self.network)

@@ -6,7 +6,7 @@ convert both ways without loss (`huggingface.py`).
 Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.dropout import Dropout
-from spacy_electra.model.native_blocks import NativeBlock, learns_natively, window_lengths
+from spacy_electra.model.native_blocks import Around, NativeBlock, learns_natively, window_lengths
 
 NORM_EPS = 1e-12
 
@@ -100,10 +100,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        if drop is None and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling():
             lengths = self._native_lengths(x, mask)
             if lengths is not None:
-                return self._run_natively(x, lengths)
+                return self._run_natively(x, lengths, drop)
         mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
@@ -127,10 +127,13 @@ class Block(nn.Module):
         around = (self.attention, self.feed_forward)
         return all(map(_is_plain, self._parts(), shapes)) and not any(map(_has_hooks, (*self._parts(), *around)))
 
-    def _run_natively(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def _run_natively(self, x: Tensor, lengths: Tensor, drop: Dropout | None) -> Tensor:
         weights = [weight for part in self._parts() for weight in (part.weight, part.bias)]
         rows = x.float().reshape(-1, x.shape[-1]).contiguous()
-        return NativeBlock.apply(rows, lengths, self.attention.heads, NORM_EPS, *weights).view(x.shape)
+        around = Around(lengths=lengths, heads=self.attention.heads, eps=NORM_EPS)
+        if drop is not None:
+            around = replace(around, seeds=drop.seeds(x), rate=drop.rate)
+        return NativeBlock.apply(rows, around, *weights).view(x.shape)
 
 
 def _is_plain(part: Any, shape: tuple[int, ...]) -> bool:

@@ -6,7 +6,8 @@ torch keeps for each of some twenty operations is kept once, in bfloat16.
 Legend: R rows of all windows, W windows, D width.
 """
 
-from ctypes import Structure, byref, c_float, c_int64, c_void_p
+from ctypes import Structure, byref, c_float, c_int64, c_uint32, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from spacy_electra.model.attention import Blocks, Mask
 from spacy_electra.model.library import is_cut, library, runs_natively
+
+LEVELS = 2**32  # of chance
 
 
 class _Block(Structure):
@@ -27,50 +30,66 @@ class _Block(Structure):
     )
 
 
+class _Dropout(Structure):
+    _fields_ = (("seeds", c_void_p), ("dropped", c_uint32), ("factor", c_float))
+
+
 class _Batch(Structure):
     _fields_ = (
         ("lengths", c_void_p),
         *((name, c_int64) for name in ("windows", "rows", "width", "inner", "heads")),
+        ("dropout", _Dropout),
         ("eps", c_float),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What a block needs to know beside its input and its parameters."""
+
+    lengths: Tensor  # (W,) int64 of windows that stand one after another
+    heads: int
+    eps: float
+    seeds: Tensor | None = None  # (R,) int64, for dropout
+    rate: float = 0.0
 
 
 class NativeBlock(torch.autograd.Function):
     """A block's vectors from its input and its parameters, in the order of `_Block`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, lengths: Tensor, heads: int, eps: float, *weights: Tensor) -> Tensor:
-        """x: (R, D) float32, windows of `lengths` (W,) int64 one after another -> (R, D)."""
+    def forward(ctx: Any, x: Tensor, around: Around, *weights: Tensor) -> Tensor:
+        """(R, D) float32 -> (R, D)."""
         assert x.is_contiguous()
-        assert int(lengths.sum()) == len(x)
-        ctx.shape = (heads, eps)
-        batch = _batch(x, lengths, weights, ctx.shape)
+        assert int(around.lengths.sum()) == len(x)
+        ctx.around = around
+        batch = _batch(x, weights, around)
         out = torch.empty_like(x)
         kept = torch.empty(library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8, device="cpu")
         status = library().spacy_electra_forward(
             byref(_pointers(weights)), byref(batch), _at(x), _at(out), _at(kept), c_int64(torch.get_num_threads())
         )
         _check(status)
-        ctx.save_for_backward(lengths, kept, *weights)
+        ctx.save_for_backward(kept, *weights)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        lengths, kept, *weights = ctx.saved_tensors
+        kept, *weights = ctx.saved_tensors
         given = gradients[0].float().contiguous()
-        batch = _batch(given, lengths, weights, ctx.shape)
+        batch = _batch(given, weights, ctx.around)
         read = torch.empty_like(given)
         wanted = [
             torch.empty_like(weight) if weight.dim() == 1 or is_asked else None
-            for weight, is_asked in zip(weights, ctx.needs_input_grad[4:], strict=True)
+            for weight, is_asked in zip(weights, ctx.needs_input_grad[2:], strict=True)
         ]
         status = library().spacy_electra_backward(
             *(byref(_pointers(weights)), byref(batch), _at(kept), _at(given), _at(read)),
             *(byref(_pointers(wanted)), c_int64(torch.get_num_threads())),
         )
         _check(status)
-        return read, None, None, None, *wanted
+        return read, None, *wanted
 
 
 def learns_natively(x: Tensor, *, feed_forward: int, heads: int) -> bool:
@@ -92,16 +111,25 @@ def window_lengths(x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
     return torch.full((x.shape[0],), x.shape[1], dtype=torch.int64, device="cpu") if x.dim() == 3 else None
 
 
-def _batch(x: Tensor, lengths: Tensor, weights: Any, shape: tuple[int, float]) -> _Batch:
+def _batch(x: Tensor, weights: Any, around: Around) -> _Batch:
     return _Batch(
-        lengths=lengths.data_ptr(),
-        windows=len(lengths),
+        lengths=around.lengths.data_ptr(),
+        windows=len(around.lengths),
         rows=len(x),
         width=x.shape[1],
         inner=weights[6].shape[0],
-        heads=shape[0],
-        eps=shape[1],
+        heads=around.heads,
+        dropout=_dropout(around),
+        eps=around.eps,
     )
+
+
+def _dropout(around: Around) -> _Dropout:
+    """The rate is rounded to a multiple of 1 / LEVELS, and what makes up for it is that of the rounded rate."""
+    if around.seeds is None:
+        return _Dropout(seeds=None, dropped=0, factor=1.0)
+    dropped = min(round(around.rate * LEVELS), LEVELS - 1)
+    return _Dropout(seeds=around.seeds.data_ptr(), dropped=dropped, factor=LEVELS / (LEVELS - dropped))
 
 
 def _pointers(tensors: Any) -> _Block:

@@ -15,18 +15,13 @@ from spacy_electra.model.native import NativeEncoder, Windows, hadamard, packed,
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)
-pytestmark = pytest.mark.skipif(
-    not predicts_natively(CPU, SHAPE, in_bytes=False),
-    reason="no AVX512-BF16 or AVX512-VNNI, AMX, or no compiled kernels",
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(
+        not predicts_natively(CPU, SHAPE, in_bytes=False), reason="no AVX512-BF16, AMX, or no compiled kernels"
+    ),
+]
 LENGTHS = [1, 2, 140, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 96, 127, 128]
-
-
-@pytest.fixture(autouse=True)
-def one_thread_after():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def made(shape: EncoderShape = SHAPE, scale: float = 1.0) -> Encoder:

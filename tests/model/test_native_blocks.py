@@ -1,71 +1,22 @@
 """Blocks that learn in kernels of our own, against the same blocks in torch."""
 
-from collections.abc import Iterator
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model import native_blocks
 from spacy_electra.model.attention import Mask, within_segments
 from spacy_electra.model.dropout import TorchDropout
-from spacy_electra.model.encoder import Block, Body, EncoderShape
+from spacy_electra.model.encoder import Block, Body
 from spacy_electra.model.library import runs_natively
-from spacy_electra.model.native_blocks import NativeBlock, window_lengths
+from spacy_electra.model.native_blocks import Around, NativeBlock, window_lengths
+from tests.model.native_cases import bf16, made, mask_of, passes
 
-pytestmark = pytest.mark.skipif(
-    not runs_natively(torch.device("cpu"), in_bytes=False), reason="no AVX512-BF16, AMX, or no compiled kernels"
-)
-bf16 = partial(torch.autocast, "cpu", torch.bfloat16)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def in_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as patched:
-        patched.setattr(native_blocks, "runs_natively", lambda device, *, in_bytes: False)
-        yield
-
-
-def made(*, width: int = 64, heads: int = 2, inner: int = 128, layers: int = 1) -> Body:
-    torch.manual_seed(0)
-    shape = EncoderShape(
-        layers=layers, width=width, feed_forward=inner, heads=heads, embedding=width, vocab=9, positions=9
-    )
-    body = Body(shape)
-    with torch.no_grad():
-        for weight in body.parameters():
-            if weight.dim() == 1:
-                weight.add_(0.1 * torch.randn_like(weight))
-            else:
-                weight.normal_(std=weight.shape[1] ** -0.5)
-    return body
-
-
-def mask_of(lengths: list[int]) -> Mask:
-    number = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
-    return Mask((number[:, :, None] == number[:, None, :])[:, None], lengths=torch.tensor(lengths))
-
-
-def passes(body: Body, lengths: list[int]) -> list[Tensor]:
-    """What a body gives for random rows, the gradient of what it read, and those of its parameters."""
-    random = torch.Generator().manual_seed(1)
-    width = body.blocks[0].norm1.weight.shape[0]
-    x = torch.randn(1, sum(lengths), width, generator=random, requires_grad=True)
-    error = torch.randn(1, sum(lengths), width, generator=random)
-    answer = body(x, mask_of(lengths)).float()
-    answer.backward(error)
-    gradients = [weight.grad for weight in body.parameters()]
-    body.zero_grad()
-    return [answer.detach(), x.grad, *gradients]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(
+        not runs_natively(torch.device("cpu"), in_bytes=False), reason="no AVX512-BF16, AMX, or no compiled kernels"
+    ),
+]
 
 
 def is_native(body: Body, x: Tensor, **settings: object) -> bool:
@@ -105,7 +56,7 @@ def test_the_bodies_of_a_network_run_in_kernels():
     with bf16():
         assert is_native(body, x)
         assert is_native(body, x.view(1, 60, 64), mask=mask_of([12, 48]))
-        assert not is_native(body, x, drop=TorchDropout(0.1))
+        assert is_native(body, x, drop=TorchDropout(0.1))
     assert not is_native(body, x)
 
 
@@ -244,10 +195,11 @@ def test_what_is_kept_is_less_than_half_of_what_torch_keeps(in_torch, monkeypatc
 
     body, x = made(width=128, inner=512), torch.randn(8, 128, 128, requires_grad=True)
     weights = sum(weight.nbytes for weight in body.parameters())
+    around = Around(lengths=torch.full((8,), 128), heads=2, eps=1e-12)
     sizes = []
     for run in (
         lambda: body(x, None),
-        lambda: NativeBlock.apply(x.view(-1, 128), torch.full((8,), 128), 2, 1e-12, *order(body)),
+        lambda: NativeBlock.apply(x.view(-1, 128), around, *order(body)),
     ):
         kept.clear()
         with bf16(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

@@ -8,6 +8,8 @@ typedef struct {
     int64_t stride;
     int64_t rows;
     int64_t channels;
+    Dropout dropout; /* of chances; its seeds begin with those of the window's first row */
+    int64_t number;  /* of the head */
 } Head;
 
 /* Room for one window of `room` rows, a multiple of 16. */
@@ -95,8 +97,9 @@ static void pack_values(Head head, int32_t *packed)
 
 /* Scores of a row (columns, rounded up to 16), changed, -> bfloat16 chances before they are divided by the sum, which
    is returned. `unit`: log2(e) / sqrt(channels). */
-INLINE float softmax(float *scores, int64_t columns, float unit, uint16_t *chances)
+INLINE float softmax(float *scores, const Head *head, int64_t row, float unit, uint16_t *chances)
 {
+    int64_t columns = head->rows;
     int64_t last = (columns - 1) / LANES * LANES;
     __mmask16 held = (__mmask16)(0xffffu >> (LANES - (columns - last)));
     _mm512_storeu_ps(scores + last, _mm512_mask_loadu_ps(_mm512_set1_ps(-__builtin_inff()), held, scores + last));
@@ -107,7 +110,7 @@ INLINE float softmax(float *scores, int64_t columns, float unit, uint16_t *chanc
     for (int64_t at = 0; at <= last; at += LANES) {
         __m512 chance = power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + at), begin), units));
         sum = _mm512_add_ps(sum, chance);
-        store_bf16(chances + at, chance);
+        store_bf16(chances + at, drop(chance, head->dropout, row, HEADS + head->number, at));
     }
     return _mm512_reduce_add_ps(sum);
 }
@@ -128,7 +131,7 @@ static void attend(Head head, int64_t begin, int64_t end, AttentionSpace space, 
                           head.channels / 2, (Sums){space.scores + at, columns});
         float share[ROWS];
         for (int i = 0; i < rows; i++)
-            share[i] = 1.0f / softmax(space.scores + i * columns, head.rows, unit,
+            share[i] = 1.0f / softmax(space.scores + i * columns, &head, row + i, unit,
                                       (uint16_t *)space.chances + i * columns);
         Rows chances = {space.chances, columns / 2};
         for (int64_t at = 0; at < head.channels; at += PANEL)

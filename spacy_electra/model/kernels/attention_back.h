@@ -48,10 +48,12 @@ INLINE void multiply_rows(Rows x, int64_t rows, const int32_t *weights, int64_t 
         }
 }
 
-/* A row of scores and of the gradients of its chances -> its chances, and the gradients of the scores over `scale`. */
-INLINE void softmax_back(float *scores, const float *slopes, int64_t columns, float unit, uint16_t *chances,
+/* A row of scores and of the gradients of its chances, both changed -> its chances as they met the values, and the
+   gradients of the scores, which are still to be multiplied by 1 / sqrt(channels). */
+INLINE void softmax_back(float *scores, float *slopes, const Head *head, int64_t row, float unit, uint16_t *chances,
                          uint16_t *score_slopes)
 {
+    int64_t columns = head->rows, use = HEADS + head->number;
     int64_t last = (columns - 1) / LANES * LANES;
     __mmask16 held = (__mmask16)(0xffffu >> (LANES - (columns - last)));
     _mm512_storeu_ps(scores + last, _mm512_mask_loadu_ps(_mm512_set1_ps(-__builtin_inff()), held, scores + last));
@@ -61,15 +63,17 @@ INLINE void softmax_back(float *scores, const float *slopes, int64_t columns, fl
     __m512 begin = _mm512_set1_ps(_mm512_reduce_max_ps(highest)), units = _mm512_set1_ps(unit);
     for (int64_t at = 0; at <= last; at += LANES) {
         __m512 chance = power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + at), begin), units));
+        __m512 slope = drop(_mm512_loadu_ps(slopes + at), head->dropout, row, use, at);
         _mm512_storeu_ps(scores + at, chance);
+        _mm512_storeu_ps(slopes + at, slope);
         sum = _mm512_add_ps(sum, chance);
-        along = _mm512_fmadd_ps(chance, _mm512_loadu_ps(slopes + at), along);
+        along = _mm512_fmadd_ps(chance, slope, along);
     }
     __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
     __m512 mean = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_add_ps(along)), share);
     for (int64_t at = 0; at <= last; at += LANES) {
         __m512 chance = _mm512_mul_ps(_mm512_loadu_ps(scores + at), share);
-        store_bf16(chances + at, chance);
+        store_bf16(chances + at, drop(chance, head->dropout, row, use, at));
         store_bf16(score_slopes + at, _mm512_mul_ps(chance, _mm512_sub_ps(_mm512_loadu_ps(slopes + at), mean)));
     }
 }
@@ -101,10 +105,12 @@ static void attend_back(Head head, const uint16_t *given, int64_t stride, HeadSp
 {
     int64_t columns = round_up(head.rows, LANES), room = round_up(head.rows, PAIRED), words = head.channels / 2;
     float scale = 1.0f / __builtin_sqrtf((float)head.channels), unit = 1.4426950408889634f * scale;
-    Head values = {NULL, head.values, NULL, head.stride, head.rows, head.channels};
-    Head keys = {NULL, NULL, head.keys, head.stride, head.rows, head.channels};
-    Head queries = {NULL, NULL, head.queries, head.stride, head.rows, head.channels};
-    Head gradient = {NULL, NULL, given, stride, head.rows, head.channels};
+    Head values = head, keys = head, queries = head, gradient = head; /* each in the place that is packed */
+    values.keys = head.values;
+    keys.values = head.keys;
+    queries.values = head.queries;
+    gradient.values = given;
+    gradient.stride = stride;
     pack_keys(head, space.keys);
     pack_keys(values, space.values);
     pack_values(keys, space.key_rows);
@@ -117,7 +123,7 @@ static void attend_back(Head head, const uint16_t *given, int64_t stride, HeadSp
         multiply_rows(query, rows, space.keys, columns, words, space.scores, columns);
         multiply_rows(slope, rows, space.values, columns, words, space.slopes, columns);
         for (int64_t i = 0; i < rows; i++)
-            softmax_back(space.scores + i * columns, space.slopes + i * columns, head.rows, unit,
+            softmax_back(space.scores + i * columns, space.slopes + i * columns, &head, row + i, unit,
                          space.chances + i * columns, space.score_slopes + i * columns);
         turn_rows(space.chances, columns, rows, columns, space.turned_chances + row / 2, room / 2);
         turn_rows(space.score_slopes, columns, rows, columns, space.turned_slopes + row / 2, room / 2);

@@ -105,6 +105,7 @@ static void think_back(const Backward *pass, const BackwardSpace *space, VectorS
                       pass->block->gain2, sums.gain2, sums.shift2);
             for (int64_t at = 0; at < width; at += LANES) {
                 __m512 part = _mm512_loadu_ps(stream + row * width + at);
+                part = drop(part, pass->batch->dropout, begin + row, FED_FORWARD, at);
                 add_to(sums.down_bias + at, part);
                 store_bf16(space->wide + row * width + at, part);
             }
@@ -139,8 +140,9 @@ static void think_back(const Backward *pass, const BackwardSpace *space, VectorS
                       sums.shift1);
             for (int64_t at = 0; at < width; at += LANES) {
                 __m512 back = _mm512_loadu_ps(part + at);
-                add_to(sums.output_bias + at, back);
                 _mm512_storeu_ps(out + at, back);
+                back = drop(back, pass->batch->dropout, begin + row, MIXED, at);
+                add_to(sums.output_bias + at, back);
                 store_bf16(space->wide + row * width + at, back);
             }
         }
@@ -179,8 +181,7 @@ static void mix_back(const Backward *pass, const BackwardSpace *space, const Tea
             if (number++ % team->size != member)
                 continue;
             int64_t at = start * 3 * width + head * channels;
-            const uint16_t *queries = pass->kept.qkv + at;
-            Head one = {queries, queries + width, queries + 2 * width, 3 * width, batch->lengths[window], channels};
+            Head one = head_of(batch, pass->kept.qkv, start, batch->lengths[window], head);
             attend_back(one, pass->mixed + start * width + head * channels, width, space->head, pass->qkv + at, width);
         }
 }

@@ -8,6 +8,7 @@
 #include "products.h"
 #include "threads.h"
 #include "rows.h"
+#include "dropout.h"
 #include "attention.h"
 #include "encoder.h"
 

@@ -113,7 +113,7 @@ static void mix(const Encoder *encoder, const Windows *windows, Chunk *chunk, Sp
         int64_t end = range.end - start < length ? range.end - start : length;
         for (int64_t head = 0; head < encoder->heads && begin < end; head++) {
             const uint16_t *queries = chunk->qkv + start * 3 * width + head * channels;
-            Head one = {queries, queries + width, queries + 2 * width, 3 * width, length, channels};
+            Head one = {queries, queries + width, queries + 2 * width, 3 * width, length, channels, {NULL, 0, 1.0f}, 0};
             attend(one, begin, end, space->attention, chunk->mixed + start * width + head * channels, width);
         }
     }

@@ -71,14 +71,23 @@ static void pack_weights(const Forward *pass, const Team *team, int64_t member)
             pack_panel(weights[number], linears[number]->inputs, panel, (int32_t *)linears[number]->weights);
 }
 
+/* A row of a batch, and what is dropped of the product that is added to it. */
+typedef struct {
+    Dropout dropout;
+    int64_t row;
+    int64_t use;
+} Added;
+
 /* x = x + product; its norm without gain goes to `hat` and with it to x, the factor of the norm to `inverse`. */
-INLINE void norm_and_keep(float *x, const Linear *layer, const int32_t *sums, Norm norm, uint16_t *hat, float *inverse)
+INLINE void norm_and_keep(float *x, const Linear *layer, const int32_t *sums, Norm norm, Added added, uint16_t *hat,
+                          float *inverse)
 {
     int64_t width = layer->outputs;
     Levels none = {1.0f, 0.0f};
     __m512 sum = _mm512_setzero_ps(), squares = sum;
     for (int64_t at = 0; at < width; at += LANES) {
-        __m512 part = _mm512_add_ps(_mm512_loadu_ps(x + at), output_at(layer, sums, none, at));
+        __m512 product = drop(output_at(layer, sums, none, at), added.dropout, added.row, added.use, at);
+        __m512 part = _mm512_add_ps(_mm512_loadu_ps(x + at), product);
         _mm512_storeu_ps(x + at, part);
         sum = _mm512_add_ps(sum, part);
     }
@@ -122,6 +131,16 @@ static void ask_and_keep(const Forward *pass, const ForwardSpace *space, Range r
     }
 }
 
+/* One head of the window of `length` rows that begins with row `start`. */
+static Head head_of(const Batch *batch, const uint16_t *qkv, int64_t start, int64_t length, int64_t number)
+{
+    int64_t width = batch->width, channels = width / batch->heads;
+    const uint16_t *queries = qkv + start * 3 * width + number * channels;
+    Dropout dropout = batch->dropout;
+    dropout.seeds = dropout.seeds ? dropout.seeds + start : NULL;
+    return (Head){queries, queries + width, queries + 2 * width, 3 * width, length, channels, dropout, number};
+}
+
 /* Attention of rows, each inside its own window. */
 static void mix_rows(const Batch *batch, const Kept *kept, AttentionSpace space, Range range)
 {
@@ -129,9 +148,7 @@ static void mix_rows(const Batch *batch, const Kept *kept, AttentionSpace space,
     for (int64_t window = 0; window < batch->windows; start += batch->lengths[window++]) {
         int64_t begin = most(range.begin - start, 0), end = least(range.end - start, batch->lengths[window]);
         for (int64_t head = 0; head < batch->heads && begin < end; head++) {
-            const uint16_t *queries = kept->qkv + start * 3 * width + head * channels;
-            Head one = {queries, queries + width, queries + 2 * width, 3 * width, batch->lengths[window], channels};
-            attend(one, begin, end, space, kept->mixed + start * width + head * channels, width);
+            attend(head_of(batch, kept->qkv, start, batch->lengths[window], head), begin, end, space, kept->mixed + start * width + head * channels, width);
         }
     }
 }
@@ -149,7 +166,8 @@ static void think_and_keep(const Forward *pass, const ForwardSpace *space, Range
         multiply(&layer->output, (const int32_t *)(pass->kept.mixed + begin * width), space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             norm_and_keep(space->stream + row * width, &layer->output, space->sums + row * width,
-                          layer->attention_norm, hat1 + row * width, pass->kept.inverse1 + begin + row);
+                          layer->attention_norm, (Added){pass->batch->dropout, begin + row, MIXED}, hat1 + row * width,
+                          pass->kept.inverse1 + begin + row);
         row_to_bf16(space->stream, rows * width, space->words);
         multiply(&layer->up, (const int32_t *)space->words, space->sums, rows);
         keep_outputs(&layer->up, space->sums, rows, up);
@@ -159,7 +177,8 @@ static void think_and_keep(const Forward *pass, const ForwardSpace *space, Range
         memcpy(out, space->stream, (size_t)(rows * width) * sizeof(float));
         for (int64_t row = 0; row < rows; row++)
             norm_and_keep(out + row * width, &layer->down, space->sums + row * width, layer->norm,
-                          hat2 + row * width, pass->kept.inverse2 + begin + row);
+                          (Added){pass->batch->dropout, begin + row, FED_FORWARD}, hat2 + row * width,
+                          pass->kept.inverse2 + begin + row);
     }
 }
 

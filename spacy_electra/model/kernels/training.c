@@ -5,6 +5,7 @@
 #include "products.h"
 #include "threads.h"
 #include "rows.h"
+#include "dropout.h"
 #include "attention.h"
 #include "training.h"
 #include "attention_back.h"

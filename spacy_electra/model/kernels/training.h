@@ -24,6 +24,7 @@ typedef struct {
     int64_t width;
     int64_t inner;
     int64_t heads;
+    Dropout dropout;
     float eps;
 } Batch;
 
