@@ -11,6 +11,7 @@ Example: python benchmarks/gpu.py small --json small.json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ COPIED = 1 << 28  # numbers whose copy shows how fast memory is
 ROWS = {"small": 128, "base": 128, "base 512": 32}
 BATCHES = 4
 FAILED = "no, it failed"
+MINUTES = 6.5  # what is begun last may be compiled for two
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 Step = Callable[[Rows], None]
@@ -45,14 +47,17 @@ def small(
     rows: int = typer.Option(ROWS["small"], min=1, help="Rows of a step"),
     compiled: bool = typer.Option(True, help="Also both under torch.compile"),
     shape: str = typer.Option("small", help="Frozen shape; tiny for a quick look"),
+    minutes: float = typer.Option(MINUTES, min=0.0, help="After which no other program is begun"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
     """Peaks, and ELECTRA-small."""
     if shape not in PAIRS:
         raise typer.BadParameter(f"--shape knows {', '.join(PAIRS)}, but got {shape!r}.")
     place, report = start(device, json_path)
+    until = monotonic() + 60 * minutes
     peak = report.facts["peaks"] = peaks(place)
-    report.add("rows", compare(shape, PAIRS[shape], place, rows=rows, rounds=rounds, compiled=compiled, peak=peak))
+    options: dict[str, Any] = {"rows": rows, "rounds": rounds, "compiled": compiled, "peak": peak, "until": until}
+    report.add("rows", compare(shape, PAIRS[shape], place, **options))
     print(report.text())
 
 
@@ -60,13 +65,16 @@ def small(
 def base(
     device: str = typer.Option("cuda:0", help="torch's name of the device"),
     rounds: int = typer.Option(10, min=2, help="Steps of each program"),
+    minutes: float = typer.Option(MINUTES, min=0.0, help="After which no other program is begun"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
     """ELECTRA-base, on short rows and on long ones."""
     place, report = start(device, json_path)
+    begun = monotonic()
     peak = report.facts["peaks"] = peaks(place)
-    for name in ("base", "base 512"):
-        options = {"rows": ROWS[name], "rounds": rounds, "compiled": True, "peak": peak}
+    for name, share in (("base", 0.5), ("base 512", 1.0)):
+        until = begun + 60 * minutes * share
+        options: dict[str, Any] = {"rows": ROWS[name], "rounds": rounds, "compiled": True, "peak": peak, "until": until}
         report.add("rows", compare(name, CARD_PAIRS[name], place, **options))
     print(report.text())
 
@@ -109,19 +117,29 @@ def peaks(device: torch.device) -> dict[str, float]:
 
 
 def compare(
-    name: str, pair: Pair, device: torch.device, *, rows: int, rounds: int, compiled: bool, peak: dict[str, float]
+    name: str,
+    pair: Pair,
+    device: torch.device,
+    *,
+    rows: int,
+    rounds: int,
+    compiled: bool,
+    peak: dict[str, float],
+    until: float,
 ) -> dict[str, Any]:
     """Pieces a second of ours and of the reference, batch for batch, and what share of the peak that is.
 
-    None for a program that does not fit into memory, or that could not be compiled and would be another's double.
+    None for a program that does not fit into memory, that could not be compiled and would be another's double, or that
+    was left out because the time of `until` had come.
     """
     window, vocab = pair.discriminator.positions, pair.discriminator.vocab
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
     precision = NAMES[choose_precision("auto", device).training]
     makes = make_programs(pair, batches, precision=precision, device=device)
     asked = {name: make for name, make in makes.items() if compiled or "," not in name}
-    found = time_made(asked, rounds=rounds, device=device)
-    answer: dict[str, Any] = {"what": f"{name}, {rows} rows of {window}, {precision}", "took_turns": found.took_turns}
+    found = time_made(asked, rounds=rounds, device=device, until=until)
+    what = f"{name}, {rows} rows of {window}, {precision}"
+    answer: dict[str, Any] = {"what": what, "took_turns": found.took_turns, "left_out": found.left_out}
     for program, timed in found.timed.items():
         is_told = timed is not None and timed.facts.get("compiled") != FAILED
         answer[program] = figures(timed, pair, peak, ours=found.timed["ours"]) if is_told else None

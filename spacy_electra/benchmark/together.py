@@ -4,9 +4,11 @@ A program's memory is what torch's allocator took from the card for it at its hi
 what torch keeps for later, and with the pool of CUDA graphs, which all compiled programs of a process share.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 import torch
@@ -26,6 +28,7 @@ class Timings:
 
     timed: dict[str, Timed | None]  # None: it does not fit into memory alone
     took_turns: bool  # step by step, so that what else happens met all alike; False: one ran after the other
+    left_out: tuple[str, ...] = ()  # for lack of time
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,23 @@ class Taken:
     gigabytes: float | None  # of the card; None on other devices
 
 
-def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -> Timings:
-    """Time what each of `makes` builds, in turn if all that fit alone fit at once."""
-    taken = {name: _or_none(partial(_run_alone, make, device)) for name, make in makes.items()}
-    fitting = {name: make for name, make in makes.items() if taken[name] is not None}
+def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device, until: float = math.inf) -> Timings:
+    """Time what each of `makes` builds, in turn if all that fit alone fit at once.
+
+    until: a time of `time.monotonic` after which none is built; half of what is left now is for each of them alone.
+    """
+    now = monotonic()
+    taken: dict[str, Taken | None] = {}
+    for name, make in makes.items():
+        if monotonic() < now + (until - now) / 2:
+            taken[name] = _or_none(partial(_run_alone, make, device))
+    fitting = {name: make for name, make in makes.items() if taken.get(name) is not None}
+    left_out = {name for name in makes if name not in taken}
 
     def run(some: Mapping[str, Make]) -> dict[str, Timed]:
-        return in_turn({name: make() for name, make in some.items()}, rounds=rounds, device=device)
+        steps = {name: make() for name, make in some.items() if monotonic() < until}
+        left_out.update(some.keys() - steps)
+        return in_turn(steps, rounds=rounds, device=device) if steps else {}
 
     together = _or_none(lambda: run(fitting))
     timed: dict[str, Timed | None] = dict.fromkeys(makes)
@@ -51,9 +64,10 @@ def time_made(makes: Mapping[str, Make], *, rounds: int, device: torch.device) -
         for name, make in fitting.items():
             timed |= _or_none(partial(run, {name: make})) or {}
     for name, one in timed.items():
-        found = taken[name]
+        found = taken.get(name)
         timed[name] = None if one is None or found is None else replace(one, memory=found.gigabytes)
-    return Timings(timed, took_turns=together is not None)
+    late = tuple(name for name in makes if name in left_out)
+    return Timings(timed, took_turns=together is not None, left_out=late)
 
 
 def _run_alone(make: Make, device: torch.device) -> Taken:

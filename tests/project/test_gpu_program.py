@@ -47,7 +47,7 @@ def refuse(module: object, inputs: object) -> object:
 
 
 def test_ours_is_timed_beside_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small("cpu", rounds=2, rows=2, compiled=False, shape="tiny", json_path=tmp_path / "small.json")
+    small("cpu", rounds=2, rows=2, compiled=False, shape="tiny", minutes=60.0, json_path=tmp_path / "small.json")
     facts = json.loads((tmp_path / "small.json").read_text())
     assert json.loads(capsys.readouterr().out) == facts
     (row,) = facts["rows"]
@@ -83,7 +83,7 @@ def test_what_would_fail_later_is_refused_at_once(changed: dict[str, Any], messa
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_both_are_timed_compiled_as_well(tmp_path: Path) -> None:
-    small("cpu", rounds=2, rows=2, compiled=True, shape="tiny", json_path=tmp_path / "small.json")
+    small("cpu", rounds=2, rows=2, compiled=True, shape="tiny", minutes=60.0, json_path=tmp_path / "small.json")
     (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
     assert list(row) == ["what", "took_turns", "ours", "ours, compiled", "reference", "reference, compiled"]
     assert row["ours, compiled"]["pieces_a_second"] > 0
@@ -121,6 +121,23 @@ def test_programs_that_fit_one_by_one_are_timed_one_by_one() -> None:
 
 def test_programs_that_fit_together_take_turns() -> None:
     assert time_made({name: lambda: Program(room=2) for name in ("first", "second")}, rounds=2, device=CPU).took_turns
+
+
+def test_programs_that_time_is_short_for_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock is ten seconds later: half of the time is for programs alone, the rest for turns."""
+    monkeypatch.setattr("spacy_electra.benchmark.together.monotonic", iter(range(0, 1000, 10)).__next__)
+    makes = {name: lambda: Program(room=9) for name in ("first", "second", "third")}
+    found = time_made(makes, rounds=2, device=CPU, until=50.0)
+    assert found.left_out == ("second", "third")  # at 10, 20 and 30 s alone, at 40 and 50 s for turns
+    assert found.timed["first"] is not None
+    assert found.timed["second"] is found.timed["third"] is None
+
+
+def test_no_program_is_begun_without_time(tmp_path: Path) -> None:
+    small("cpu", rounds=2, rows=2, compiled=False, shape="tiny", minutes=0.0, json_path=tmp_path / "small.json")
+    (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
+    assert row["left_out"] == ["ours", "reference"]
+    assert row["ours"] is row["reference"] is None
 
 
 def test_an_error_that_is_no_lack_of_memory_is_raised() -> None:
