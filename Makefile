@@ -28,4 +28,4 @@ $(STAMP): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard spacy_ele
 	touch $(STAMP)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache spacy_electra/model/_kernels*.so

@@ -65,7 +65,9 @@ def small(
 def base(
     device: str = typer.Option("cuda:0", help="torch's name of the device"),
     rounds: int = typer.Option(10, min=2, help="Steps of each program"),
-    minutes: float = typer.Option(MINUTES, min=0.0, help="After which no other program is begun"),
+    minutes: float = typer.Option(
+        MINUTES, min=0.0, help="After which no other program is begun; half of it for the short rows"
+    ),
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
     """ELECTRA-base, on short rows and on long ones."""
@@ -170,7 +172,7 @@ def make_programs(pair: Pair, batches: list[Rows], *, precision: str, device: to
 
 
 def figures(timed: Timed, pair: Pair, peak: dict[str, float], *, ours: Timed | None) -> dict[str, Any]:
-    """One program's row of the table. ours: None where that does not fit into memory."""
+    """One program's row of the table. ours: None where that does not fit into memory, or was left out."""
     return {
         "pieces_a_second": round(timed.best),
         "share_of_peak": round(timed.best * pair.train_flops / (peak["tflops"] * 1e12), 4),

@@ -21,7 +21,7 @@ class Dropout(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def seeds(self, x: Tensor) -> Tensor:
-        """One number for each row of `x` (..., D), all in one (R,) int64, for who draws what is dropped by himself."""
+        """A random number for each row of `x` (..., D), in one (R,) int64, from which kernels draw what they drop."""
         ...
 
     def for_block(self, number: int) -> "Dropout":

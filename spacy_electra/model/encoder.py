@@ -1,4 +1,4 @@
-"""The ELECTRA encoder as fast torch: embeddings, then post-LayerNorm transformer blocks with one fused QKV product.
+"""The ELECTRA encoder: embeddings, then post-LayerNorm transformer blocks with one fused QKV product.
 
 The arithmetic is that of Hugging Face's `ElectraModel` (absolute positions, erf GELU, eps 1e-12); the weights
 convert both ways without loss (`huggingface.py`).
@@ -138,7 +138,9 @@ class Block(nn.Module):
 
 def _is_plain(part: Any, shape: tuple[int, ...]) -> bool:
     """A layer of torch's own, of this shape and in float32."""
-    if type(part) not in (nn.Linear, nn.LayerNorm) or part.weight.shape != shape or part.bias is None:
+    if type(part) not in (nn.Linear, nn.LayerNorm) or part.weight is None or part.bias is None:
+        return False
+    if part.weight.shape != shape or getattr(part, "eps", NORM_EPS) != NORM_EPS:
         return False
     return all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in (part.weight, part.bias))
 

@@ -5,6 +5,7 @@ does as well, only slower.
 """
 
 import logging
+import sys
 import sysconfig
 from ctypes import CDLL, c_int64
 from functools import cache
@@ -18,7 +19,7 @@ logger = logging.getLogger("spacy_electra")
 
 PANEL = 64  # columns that the kernels sum at once
 LANES = 16  # numbers of a register
-INTERFACE = 1  # changes with the structures and with how weights are packed
+INTERFACE = 2  # to be raised here and in encoder.c with every change of a structure or of how weights are packed
 FOLDER = Path(__file__).parent
 
 
@@ -28,8 +29,9 @@ def runs_natively(device: torch.device, *, in_bytes: bool) -> bool:
     Bytes need AVX512-VNNI, everything else AVX512-BF16 as well; products of bfloat16 are left to oneDNN where the
     processor has AMX, which these kernels do not use.
     """
-    is_able = device.type == "cpu" and has_vnni() and (in_bytes or (has_avx512_bf16() and not has_amx()))
-    return is_able and _loaded() is not None
+    if device.type != "cpu" or not has_vnni():
+        return False
+    return _best() is not None if in_bytes else has_avx512_bf16() and not has_amx() and _loaded("bf16") is not None
 
 
 def is_cut(*, width: int, feed_forward: int, heads: int) -> bool:
@@ -39,15 +41,19 @@ def is_cut(*, width: int, feed_forward: int, heads: int) -> bool:
 
 def library() -> CDLL:
     """To be asked for only where something runs natively."""
-    loaded = _loaded()
-    assert loaded is not None
-    return loaded
+    best = _best()
+    assert best is not None
+    return best
+
+
+def _best() -> CDLL | None:
+    """The build that uses most of what the processor has; an old compiler makes only the one for bytes."""
+    return (_loaded("bf16") if has_avx512_bf16() else None) or _loaded("vnni")
 
 
 @cache
-def _loaded() -> CDLL | None:
-    """None where the kernels were not compiled, or for another version or system than this."""
-    kind = "bf16" if has_avx512_bf16() else "vnni"
+def _loaded(kind: str) -> CDLL | None:
+    """One build; None where it was not compiled, or for another version or system than this."""
     try:
         loaded = CDLL(str(FOLDER / f"_kernels_{kind}{sysconfig.get_config_var('EXT_SUFFIX')}"))
         loaded.spacy_electra_kept_bytes.restype = c_int64
@@ -56,9 +62,10 @@ def _loaded() -> CDLL | None:
         reason = "they were compiled from another version"
     except (OSError, AttributeError) as error:
         reason = str(error)
-    logger.info(
-        "This processor could run this package's kernels, which cannot be loaded: %s. torch does the same more slowly. "
-        "Where there is a C compiler (gcc), installing the package again compiles them.",
-        reason,
-    )
+    if sys.platform == "linux":
+        logger.info(
+            "This processor could run this package's kernels, which cannot be loaded: %s. torch does the same more "
+            "slowly. Where there is a C compiler (gcc 10 or newer), installing the package again compiles them.",
+            reason,
+        )
     return None

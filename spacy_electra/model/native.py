@@ -1,4 +1,4 @@
-"""An encoder for predictions in kernels of our own: all blocks in one call, on CPUs with AVX512-VNNI or -BF16.
+"""An encoder for predictions in kernels of our own: all blocks in one call, on CPUs with AVX512-VNNI.
 
 Each of ten operations that torch has for a block reads and writes all slots of a batch, and begins with what Python and
 torch's dispatch take. The kernels (`kernels/encoder.c`) take some windows through all blocks while they lie in a core's

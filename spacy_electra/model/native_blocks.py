@@ -1,4 +1,4 @@
-"""Blocks of an encoder in training, in kernels of our own: bfloat16 on CPUs with AVX512-BF16, see `native`.
+"""Blocks of an encoder in training, in kernels of our own: bfloat16 on CPUs with AVX512-BF16 and without AMX.
 
 One call runs a block forward, another backward. Products are of bfloat16, everything between them is float32, and what
 torch keeps for each of some twenty operations is kept once, in bfloat16.
@@ -60,8 +60,8 @@ class NativeBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, around: Around, *weights: Tensor) -> Tensor:
         """(R, D) float32 -> (R, D)."""
-        assert x.is_contiguous()
-        assert int(around.lengths.sum()) == len(x)
+        if int(around.lengths.sum()) != len(x) or not x.is_contiguous():
+            raise ValueError(f"windows of {around.lengths.tolist()} rows do not make up {len(x)} contiguous ones.")
         ctx.around = around
         batch = _batch(x, weights, around)
         out = torch.empty_like(x)

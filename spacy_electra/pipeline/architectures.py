@@ -33,7 +33,7 @@ def build_electra_transformer(
     pieces from the start of one window to that of the next; null for eight ninths of a window's pieces. precision:
     "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32; "int8" of predictions
     alone. dropout: share of hidden values and attention weights dropped in training, whatever `[training] dropout`
-    says. max_slots: most slots, padding included, that the encoder reads at a time. freeze_embeddings, freeze_layers:
+    says. max_slots: most slots, padding included, of a batch. freeze_embeddings, freeze_layers:
     what stays as it was pretrained; with any of the lowest blocks the embeddings do, too. activation_checkpointing:
     less memory in training for a third more time. lora_rank: inner width of adapters (LoRA, needs peft) that learn in
     place of the weights, 0 for none; they are part of the weights in predictions and on disk. lora_alpha: what an

@@ -1,5 +1,6 @@
 """Predictions in kernels of our own, as users of a pipeline see them, and where there are none."""
 
+import shutil
 import sysconfig
 from functools import partial
 
@@ -118,6 +119,19 @@ def test_updates_follow_the_gradients_that_torch_would_give(make_wide, examples_
     off, usual = ((gradients[name] - exact).norm() / exact.norm() for name in ("kernels", "torch"))
     assert 0 < off < 1.25 * usual < 0.1
     assert (gradients["kernels"] != gradients["torch"]).any()
+
+
+@needs_kernels
+def test_bytes_take_the_build_that_an_old_compiler_makes(monkeypatch, tmp_path):
+    name = f"_kernels_vnni{sysconfig.get_config_var('EXT_SUFFIX')}"
+    shutil.copy(library.FOLDER / name, tmp_path / name)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    library._loaded.cache_clear()
+    try:
+        assert predicts_natively(CPU, SHAPE, in_bytes=True)
+        assert not predicts_natively(CPU, SHAPE, in_bytes=False)
+    finally:
+        library._loaded.cache_clear()
 
 
 @needs_kernels

@@ -85,7 +85,7 @@ def test_what_would_fail_later_is_refused_at_once(changed: dict[str, Any], messa
 def test_both_are_timed_compiled_as_well(tmp_path: Path) -> None:
     small("cpu", rounds=2, rows=2, compiled=True, shape="tiny", minutes=60.0, json_path=tmp_path / "small.json")
     (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
-    assert list(row) == ["what", "took_turns", "ours", "ours, compiled", "reference", "reference, compiled"]
+    assert list(row) == ["what", "took_turns", "left_out", "ours", "ours, compiled", "reference", "reference, compiled"]
     assert row["ours, compiled"]["pieces_a_second"] > 0
 
 
@@ -137,6 +137,7 @@ def test_no_program_is_begun_without_time(tmp_path: Path) -> None:
     small("cpu", rounds=2, rows=2, compiled=False, shape="tiny", minutes=0.0, json_path=tmp_path / "small.json")
     (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
     assert row["left_out"] == ["ours", "reference"]
+    assert not row["took_turns"]
     assert row["ours"] is row["reference"] is None
 
 

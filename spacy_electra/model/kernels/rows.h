@@ -136,7 +136,7 @@ INLINE Extremes rotate_block(int size, const float *x, float *out, Extremes extr
 }
 
 /* Spread what stands out in a row over others: the weights that meet it were turned against it (`native.rotated`).
-   Blocks take as many registers, up to ROTATED, as a power of two divides the row's into. */
+   A block is the largest power of two, up to ROTATED, that divides the number of the row's registers. */
 INLINE Extremes rotate_row(const float *x, int64_t width, float *out)
 {
     Extremes extremes = {_mm512_set1_ps(__builtin_inff()), _mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};

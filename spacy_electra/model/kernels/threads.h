@@ -22,7 +22,7 @@ typedef struct {
     int64_t number;
 } Member;
 
-/* Members begin to `end` of `count` things, in portions of `grain`. */
+/* Things `begin` to `end`, the last not among them. */
 typedef struct {
     int64_t begin;
     int64_t end;
