@@ -7,16 +7,16 @@ from glob import glob
 from setuptools import Extension, setup
 
 FOLDER = "spacy_electra/model/kernels"
-SETS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "fma")
+SETS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "fma")
 
 
-def kernels(kind: str, *sets: str) -> Extension:
+def kernels(name: str, *more_sets: str) -> Extension:
     """A library for processors with these instruction sets, which library.py loads."""
     return Extension(
-        f"spacy_electra.model._kernels_{kind}",
-        [f"{FOLDER}/encoder.c", f"{FOLDER}/training.c"],
+        f"spacy_electra.model._kernels_{name}",
+        [f"{FOLDER}/{name}.c"],
         depends=sorted(glob(f"{FOLDER}/*.h")),
-        extra_compile_args=["-O3", "-fno-strict-aliasing", "-pthread", *(f"-m{name}" for name in sets)],
+        extra_compile_args=["-O3", "-fno-strict-aliasing", "-pthread", *(f"-m{each}" for each in (*SETS, *more_sets))],
         extra_link_args=["-pthread"],
         libraries=["m"],
         optional=True,  # without it everything runs in torch
@@ -24,4 +24,4 @@ def kernels(kind: str, *sets: str) -> Extension:
 
 
 is_meant = sys.platform == "linux" and platform.machine() == "x86_64"
-setup(ext_modules=[kernels("vnni", *SETS), kernels("bf16", *SETS, "avx512bf16")] if is_meant else [])
+setup(ext_modules=[kernels("encoder", "avx512vnni"), kernels("training", "avx512bf16")] if is_meant else [])

@@ -24,9 +24,9 @@ SCALE = ".scale"  # behind a weight's name on disk
 
 @dataclass(frozen=True)
 class Quantized:
-    """A weight in bytes."""
+    """A weight in levels."""
 
-    levels: Tensor  # (N, K) int8
+    levels: Tensor  # (N, K) int8, or int16 in `model.native`
     scale: Tensor  # (N,) float32
 
     def restored(self) -> Tensor:

@@ -7,7 +7,7 @@ does as well, only slower.
 import logging
 import sys
 import sysconfig
-from ctypes import CDLL, c_int64
+from ctypes import CDLL
 from functools import cache
 from pathlib import Path
 
@@ -19,19 +19,23 @@ logger = logging.getLogger("spacy_electra")
 
 PANEL = 64  # columns that the kernels sum at once
 LANES = 16  # numbers of a register
-INTERFACE = 2  # to be raised here and in encoder.c with every change of a structure or of how weights are packed
+INTERFACE = 3  # to be raised here and in products.h with every change of a structure or of how weights are packed
 FOLDER = Path(__file__).parent
 
 
-def runs_natively(device: torch.device, *, in_bytes: bool) -> bool:
-    """True where the kernels were compiled and the processor has what they use.
+def predicts_in_kernels(device: torch.device, *, in_bytes: bool) -> bool:
+    """True where the kernels of predictions were compiled and the processor has what they use, AVX512-VNNI.
 
-    Bytes need AVX512-VNNI, everything else AVX512-BF16 as well; products of bfloat16 are left to oneDNN where the
-    processor has AMX, which these kernels do not use.
+    Products of 16 bits are left to oneDNN where the processor has AMX, which these kernels do not use.
     """
-    if device.type != "cpu" or not has_vnni():
-        return False
-    return _best() is not None if in_bytes else has_avx512_bf16() and not has_amx() and _loaded("bf16") is not None
+    can_run = device.type == "cpu" and has_vnni() and (in_bytes or not has_amx())
+    return can_run and _loaded("encoder") is not None
+
+
+def learns_in_kernels(device: torch.device) -> bool:
+    """True where those of training were compiled, and the processor has AVX512-BF16 but no AMX."""
+    can_run = device.type == "cpu" and has_avx512_bf16() and not has_amx()
+    return can_run and _loaded("training") is not None
 
 
 def is_cut(*, width: int, feed_forward: int, heads: int) -> bool:
@@ -39,24 +43,18 @@ def is_cut(*, width: int, feed_forward: int, heads: int) -> bool:
     return not (width % PANEL or feed_forward % PANEL or width // heads % LANES)
 
 
-def library() -> CDLL:
-    """To be asked for only where something runs natively."""
-    best = _best()
-    assert best is not None
-    return best
-
-
-def _best() -> CDLL | None:
-    """The build that uses most of what the processor has; an old compiler makes only the one for bytes."""
-    return (_loaded("bf16") if has_avx512_bf16() else None) or _loaded("vnni")
+def library(name: str) -> CDLL:
+    """The kernels "encoder" or "training", where they run."""
+    loaded = _loaded(name)
+    assert loaded is not None
+    return loaded
 
 
 @cache
-def _loaded(kind: str) -> CDLL | None:
-    """One build; None where it was not compiled, or for another version or system than this."""
+def _loaded(name: str) -> CDLL | None:
+    """None for what was not compiled, or for another version or system than this."""
     try:
-        loaded = CDLL(str(FOLDER / f"_kernels_{kind}{sysconfig.get_config_var('EXT_SUFFIX')}"))
-        loaded.spacy_electra_kept_bytes.restype = c_int64
+        loaded = CDLL(str(FOLDER / f"_kernels_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"))
         if loaded.spacy_electra_interface() == INTERFACE:
             return loaded
         reason = "they were compiled from another version"

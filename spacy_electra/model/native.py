@@ -1,4 +1,4 @@
-"""An encoder for predictions in kernels of our own: all blocks in one call, on CPUs with AVX512-VNNI.
+"""An encoder for predictions in kernels of our own: all blocks in one call, in integers, on CPUs with AVX512-VNNI.
 
 Each of ten operations that torch has for a block reads and writes all slots of a batch, and begins with what Python and
 torch's dispatch take. The kernels (`kernels/encoder.c`) take some windows through all blocks while they lie in a core's
@@ -15,10 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.model.encoder import Block, Encoder, EncoderShape
-from spacy_electra.model.int8 import quantize
-from spacy_electra.model.library import LANES, PANEL, is_cut, library, runs_natively
+from spacy_electra.model.int8 import TINY, Quantized, quantize
+from spacy_electra.model.library import LANES, PANEL, is_cut, library, predicts_in_kernels
 
 ROTATED = 16  # registers of a block at most
+BYTES, SHORTS = 1, 2  # kinds of products, as products.h counts them
+PART = 256  # inputs that are summed in 32 bits
+LONGEST = 65_400  # root of the sum of squares of a part's levels; twice what rows may have
+HIGHEST = 32_767  # level
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Windows:
 class _Linear(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("weights", "scale", "total", "bias")),
-        *((name, c_int64) for name in ("inputs", "outputs", "is_bytes")),
+        *((name, c_int64) for name in ("inputs", "outputs", "kind")),
     )
 
 
@@ -76,7 +80,7 @@ class NativeEncoder(nn.Module):
     """What an `Encoder` computes without dropout, from its embeddings and packed copies of its linear layers."""
 
     def __init__(self, encoder: Encoder, *, in_bytes: bool):
-        """in_bytes: multiply bytes, but in the first product of the first block and where embeddings are projected."""
+        """in_bytes: multiply bytes, but shorts in the first product of the first block and to project embeddings."""
         super().__init__()
         self._held: list[Tensor] = []  # what the structures point to
         shape, body, embeddings = encoder.shape, encoder.body, encoder.embeddings
@@ -116,20 +120,17 @@ class NativeEncoder(nn.Module):
 
     def _linear(self, linear: nn.Module, *, in_bytes: bool) -> _Linear:
         assert isinstance(linear, nn.Linear)
-        answer = _Linear(
+        weight = linear.weight.detach()
+        quantized = quantize(rotated(weight)) if in_bytes else in_shorts(weight)
+        return _Linear(
+            weights=self._hold(packed(quantized.levels)),
+            scale=self._hold(quantized.scale),
+            total=self._hold(quantized.restored().sum(dim=1)) if in_bytes else None,
             bias=self._hold(linear.bias.clone()),
             inputs=linear.in_features,
             outputs=linear.out_features,
-            is_bytes=in_bytes,
+            kind=BYTES if in_bytes else SHORTS,
         )
-        if in_bytes:
-            quantized = quantize(rotated(linear.weight.detach()))
-            answer.scale = self._hold(quantized.scale)
-            answer.total = self._hold(quantized.restored().sum(dim=1))
-            answer.weights = self._hold(packed(quantized.levels))
-        else:
-            answer.weights = self._hold(packed(linear.weight.detach().bfloat16()))
-        return answer
 
     def forward(self, windows: Windows) -> Tensor:
         """(N, D) float32. Raises IndexError for pieces or positions that have no vector, and MemoryError."""
@@ -144,7 +145,9 @@ class NativeEncoder(nn.Module):
             windows=len(windows.starts),
             out=vectors.data_ptr(),
         )
-        if library().spacy_electra_encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads())):
+        if library("encoder").spacy_electra_encode(
+            byref(self._encoder), byref(given), c_int64(torch.get_num_threads())
+        ):
             raise MemoryError(
                 "there is no memory for the transformer's windows: shorter ones or fewer threads need less"
             )
@@ -154,7 +157,19 @@ class NativeEncoder(nn.Module):
 def predicts_natively(device: torch.device, shape: EncoderShape, *, in_bytes: bool) -> bool:
     """True where a `NativeEncoder` of this shape can run."""
     has_room = is_cut(width=shape.width, feed_forward=shape.feed_forward, heads=shape.heads)
-    return has_room and shape.embedding % LANES == 0 and runs_natively(device, in_bytes=in_bytes)
+    return has_room and shape.embedding % LANES == 0 and predicts_in_kernels(device, in_bytes=in_bytes)
+
+
+def in_shorts(weight: Tensor) -> Quantized:
+    """A weight (outputs, inputs) in levels of 16 bits.
+
+    The sum over a part, with a row half as long, never overflows 32 bits by Cauchy and Schwarz, so it is exact.
+    """
+    weight = weight.float()
+    squares = torch.stack([part.square().sum(dim=1) for part in weight.split(PART, dim=1)])
+    by_length = squares.amax(dim=0).sqrt() / LONGEST
+    scale = torch.maximum(by_length, weight.abs().amax(dim=1) / HIGHEST).clamp_min(TINY)
+    return Quantized(levels=(weight / scale[:, None]).round().to(torch.int16), scale=scale)
 
 
 def rotated(weight: Tensor) -> Tensor:
@@ -179,6 +194,6 @@ def hadamard(order: int) -> Tensor:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """A weight (outputs, inputs) in bfloat16 or bytes -> (outputs / 64, words, 64) int32, as the kernels read it."""
+    """Levels (outputs, inputs) in bytes or shorts -> (outputs / 64, words, 64) int32, as the kernels read them."""
     words = weight.contiguous().view(torch.int32)
     return words.view(-1, PANEL, words.shape[1]).transpose(1, 2).contiguous()

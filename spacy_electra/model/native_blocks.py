@@ -6,7 +6,7 @@ torch keeps for each of some twenty operations is kept once, in bfloat16.
 Legend: R rows of all windows, W windows, D width.
 """
 
-from ctypes import Structure, byref, c_float, c_int64, c_uint32, c_void_p
+from ctypes import CDLL, Structure, byref, c_float, c_int64, c_uint32, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spacy_electra.model.attention import Blocks, Mask
-from spacy_electra.model.library import is_cut, library, runs_natively
+from spacy_electra.model.library import is_cut, learns_in_kernels, library
 
 LEVELS = 2**32  # of chance
 
@@ -65,8 +65,8 @@ class NativeBlock(torch.autograd.Function):
         ctx.around = around
         batch = _batch(x, weights, around)
         out = torch.empty_like(x)
-        kept = torch.empty(library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8, device="cpu")
-        status = library().spacy_electra_forward(
+        kept = torch.empty(_library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8, device="cpu")
+        status = _library().spacy_electra_forward(
             byref(_pointers(weights)), byref(batch), _at(x), _at(out), _at(kept), c_int64(torch.get_num_threads())
         )
         _check(status)
@@ -84,7 +84,7 @@ class NativeBlock(torch.autograd.Function):
             torch.empty_like(weight) if weight.dim() == 1 or is_asked else None
             for weight, is_asked in zip(weights, ctx.needs_input_grad[2:], strict=True)
         ]
-        status = library().spacy_electra_backward(
+        status = _library().spacy_electra_backward(
             *(byref(_pointers(weights)), byref(batch), _at(kept), _at(given), _at(read)),
             *(byref(_pointers(wanted)), c_int64(torch.get_num_threads())),
         )
@@ -97,11 +97,7 @@ def learns_natively(x: Tensor, *, feed_forward: int, heads: int) -> bool:
     if not torch.is_autocast_enabled("cpu") or x.device.type != "cpu":
         return False
     is_bf16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return (
-        is_bf16
-        and is_cut(width=x.shape[-1], feed_forward=feed_forward, heads=heads)
-        and runs_natively(x.device, in_bytes=False)
-    )
+    return is_bf16 and is_cut(width=x.shape[-1], feed_forward=feed_forward, heads=heads) and learns_in_kernels(x.device)
 
 
 def window_lengths(x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
@@ -109,6 +105,12 @@ def window_lengths(x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
     if mask is not None:
         return mask.lengths
     return torch.full((x.shape[0],), x.shape[1], dtype=torch.int64, device="cpu") if x.dim() == 3 else None
+
+
+def _library() -> CDLL:
+    loaded = library("training")
+    loaded.spacy_electra_kept_bytes.restype = c_int64
+    return loaded
 
 
 def _batch(x: Tensor, weights: Any, around: Around) -> _Batch:

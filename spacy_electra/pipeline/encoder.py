@@ -5,7 +5,7 @@ Legend: N pieces, D width.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
 from spacy_electra.model.int8 import compressed, linear_weights
 from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
-from spacy_electra.model.precision import INT8, PRECISIONS, fastest_dtype
+from spacy_electra.model.precision import INT8, PRECISIONS, Precision, fastest_dtype
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.finetuning import FineTuning
@@ -128,6 +128,15 @@ class EncoderShim(TorchShim):
     @property
     def has_encoder(self) -> bool:
         return self._tokenizer is not None
+
+    @property
+    def chosen_precision(self) -> Precision:
+        """As in every shim, but "auto" also predicts in 16 bits where the kernels alone have products of these."""
+        chosen = super().chosen_precision
+        is_slower = self.precision == "auto" and chosen.prediction == torch.float32
+        if is_slower and predicts_natively(self.device, self.shape, in_bytes=False):
+            return replace(chosen, prediction=torch.bfloat16)
+        return chosen
 
     @property
     def encoder(self) -> Encoder:

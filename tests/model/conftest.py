@@ -20,5 +20,5 @@ def one_thread() -> Iterator[None]:
 def in_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Blocks run without kernels."""
     with monkeypatch.context() as patched:
-        patched.setattr(native_blocks, "runs_natively", lambda device, *, in_bytes: False)
+        patched.setattr(native_blocks, "learns_in_kernels", lambda device: False)
         yield

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from spacy_electra.model.attention import Mask, within_segments
 from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.encoder import Block, Body
-from spacy_electra.model.library import runs_natively
+from spacy_electra.model.library import learns_in_kernels
 from spacy_electra.model.native_blocks import Around, NativeBlock, window_lengths
 from tests.model.native_cases import bf16, made, mask_of, passes
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(
-        not runs_natively(torch.device("cpu"), in_bytes=False), reason="no AVX512-BF16, AMX, or no compiled kernels"
+        not learns_in_kernels(torch.device("cpu")), reason="no AVX512-BF16, AMX, or no compiled kernels"
     ),
 ]
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from spacy_electra.model.dropout import KeyedDropout, TorchDropout
-from spacy_electra.model.library import runs_natively
+from spacy_electra.model.library import learns_in_kernels
 from tests.model.native_cases import bf16, made, passes
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(
-        not runs_natively(torch.device("cpu"), in_bytes=False), reason="no AVX512-BF16, AMX, or no compiled kernels"
+        not learns_in_kernels(torch.device("cpu")), reason="no AVX512-BF16, AMX, or no compiled kernels"
     ),
 ]
 

@@ -66,7 +66,7 @@ def test_templates_are_packaged(python: Path, tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="kernels are for Linux on x86-64")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
-def test_kernels_for_two_kinds_of_processor_are_packaged(python: Path, tmp_path: Path):
+def test_kernels_of_predictions_and_of_training_are_packaged(python: Path, tmp_path: Path):
     program = (
         "from spacy_electra.model import library; print(len(list(library.FOLDER.glob('_kernels_*'))), library.FOLDER)"
     )

@@ -1,4 +1,4 @@
-/* Attention of one head inside one window: queries, keys and values in bfloat16, sums and softmax in float. */
+/* Attention of one head inside one window in training: queries, keys and values in bfloat16, sums and softmax in float. */
 
 /* Queries, keys and values of one head of one window; each is `stride` numbers from one row to the next. */
 typedef struct {
@@ -20,80 +20,6 @@ typedef struct {
     int32_t *chances; /* (ROWS, room / 2) */
     float *mixed;     /* (ROWS, channels) */
 } AttentionSpace;
-
-INLINE int64_t columns_in(int64_t panel_begin, int64_t columns)
-{
-    return columns - panel_begin < PANEL ? columns - panel_begin : PANEL;
-}
-
-/* 16 x 16 words from rows to columns: `out` are rows of `stride` words. */
-INLINE void transpose(__m512i rows[LANES], int32_t *out, int64_t stride)
-{
-    __m512i pairs[LANES], fours[LANES], eights[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i += 2) {
-        pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i += 4) {
-        fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
-        fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
-        fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
-        fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 4; i++) {
-        eights[i] = _mm512_shuffle_i32x4(fours[i], fours[i + 4], 0x88);
-        eights[i + 4] = _mm512_shuffle_i32x4(fours[i], fours[i + 4], 0xdd);
-        eights[i + 8] = _mm512_shuffle_i32x4(fours[i + 8], fours[i + 12], 0x88);
-        eights[i + 12] = _mm512_shuffle_i32x4(fours[i + 8], fours[i + 12], 0xdd);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 4; i++) {
-        _mm512_storeu_si512(out + i * stride, _mm512_shuffle_i32x4(eights[i], eights[i + 8], 0x88));
-        _mm512_storeu_si512(out + (i + 4) * stride, _mm512_shuffle_i32x4(eights[i + 4], eights[i + 12], 0x88));
-        _mm512_storeu_si512(out + (i + 8) * stride, _mm512_shuffle_i32x4(eights[i], eights[i + 8], 0xdd));
-        _mm512_storeu_si512(out + (i + 12) * stride, _mm512_shuffle_i32x4(eights[i + 4], eights[i + 12], 0xdd));
-    }
-}
-
-/* Keys as weights: a word is two channels, a column a row of the window; columns behind the last are 0. */
-static void pack_keys(Head head, int32_t *packed)
-{
-    int64_t words = head.channels / 2, columns = round_up(head.rows, LANES);
-    for (int64_t row = 0; row < columns; row += LANES) {
-        int64_t panel = row / PANEL * PANEL, wide = columns_in(panel, columns);
-        for (int64_t word = 0; word < words; word += LANES) {
-            __mmask16 held = words - word < LANES ? (__mmask16)((1u << (words - word)) - 1) : 0xffff;
-            __m512i block[LANES];
-#pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) {
-                __mmask16 mask = row + i < head.rows ? held : 0;
-                block[i] = _mm512_maskz_loadu_epi32(mask, head.keys + (row + i) * head.stride + 2 * word);
-            }
-            transpose(block, packed + panel * words + word * wide + row - panel, wide);
-        }
-    }
-}
-
-/* Values as weights: a word is the same channel of two rows, a column a channel; rows behind the last are 0. */
-static void pack_values(Head head, int32_t *packed)
-{
-    const __m256i none = _mm256_setzero_si256();
-    int64_t steps = round_up(head.rows, LANES) / 2;
-    for (int64_t channel = 0; channel < head.channels; channel += LANES) {
-        int64_t panel = channel / PANEL * PANEL, wide = columns_in(panel, head.channels);
-        int32_t *out = packed + panel * steps + channel - panel;
-        for (int64_t step = 0; step < steps; step++, out += wide) {
-            const uint16_t *row = head.values + 2 * step * head.stride + channel;
-            __m256i even = 2 * step < head.rows ? _mm256_loadu_si256((const __m256i *)row) : none;
-            __m256i odd = 2 * step + 1 < head.rows ? _mm256_loadu_si256((const __m256i *)(row + head.stride)) : none;
-            __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
-            _mm512_storeu_si512(out, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
-        }
-    }
-}
 
 /* Scores of a row (columns, rounded up to 16), changed, -> bfloat16 chances before they are divided by the sum, which
    is returned. `unit`: log2(e) / sqrt(channels). */
@@ -121,22 +47,19 @@ static void attend(Head head, int64_t begin, int64_t end, AttentionSpace space, 
 {
     int64_t columns = round_up(head.rows, LANES);
     float unit = 1.4426950408889634f / __builtin_sqrtf((float)head.channels);
-    pack_keys(head, space.keys);
-    pack_values(head, space.values);
+    pack_keys((Strip){head.keys, head.stride, head.rows, head.channels}, space.keys);
+    pack_values((Strip){head.values, head.stride, head.rows, head.channels}, space.values);
     for (int64_t row = begin; row < end; row += ROWS) {
         int rows = (int)(end - row < ROWS ? end - row : ROWS);
         Rows queries = {(const int32_t *)(head.queries + row * head.stride), head.stride / 2};
-        for (int64_t at = 0; at < columns; at += PANEL)
-            multiply_bf16(rows, (int)columns_in(at, columns) / LANES, queries, space.keys + at * (head.channels / 2),
-                          head.channels / 2, (Sums){space.scores + at, columns});
+        multiply_rows(multiply_bf16, queries, rows, space.keys, columns, head.channels / 2, (Sums){space.scores, columns});
         float share[ROWS];
         for (int i = 0; i < rows; i++)
             share[i] = 1.0f / softmax(space.scores + i * columns, &head, row + i, unit,
                                       (uint16_t *)space.chances + i * columns);
         Rows chances = {space.chances, columns / 2};
-        for (int64_t at = 0; at < head.channels; at += PANEL)
-            multiply_bf16(rows, (int)columns_in(at, head.channels) / LANES, chances, space.values + at * (columns / 2),
-                          columns / 2, (Sums){space.mixed + at, head.channels});
+        multiply_rows(multiply_bf16, chances, rows, space.values, head.channels, columns / 2,
+                      (Sums){space.mixed, head.channels});
         for (int i = 0; i < rows; i++)
             for (int64_t at = 0; at < head.channels; at += LANES) {
                 __m512 mixed = _mm512_loadu_ps(space.mixed + i * head.channels + at);

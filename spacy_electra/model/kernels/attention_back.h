@@ -35,19 +35,6 @@ static HeadSpace lay_head(int64_t longest, int64_t channels, char **memory)
     return space;
 }
 
-/* Up to PAIRED rows by all columns of packed weights, `steps` words deep, into rows of `stride` numbers. */
-INLINE void multiply_rows(Rows x, int64_t rows, const int32_t *weights, int64_t columns, int64_t steps, float *out,
-                          int64_t stride)
-{
-    for (int64_t at = 0; at < columns; at += PANEL)
-        for (int64_t row = 0; row < rows; row += ROWS) {
-            Rows some = {x.words + row * x.stride, x.stride};
-            Sums sums = {out + row * stride + at, stride};
-            multiply_bf16((int)least(ROWS, rows - row), (int)columns_in(at, columns) / LANES, some,
-                          weights + at * steps, steps, sums);
-        }
-}
-
 /* A row of scores and of the gradients of its chances, both changed -> its chances as they met the values, and the
    gradients of the scores, which are still to be multiplied by 1 / sqrt(channels). */
 INLINE void softmax_back(float *scores, float *slopes, const Head *head, int64_t row, float unit, uint16_t *chances,
@@ -94,7 +81,7 @@ static void turned_products(const int32_t *turned, int64_t room, const int32_t *
     for (int64_t row = 0; row < head.rows; row += ROWS) {
         int64_t rows = least(ROWS, head.rows - row);
         Rows x = {turned + row * (room / 2), room / 2};
-        multiply_rows(x, rows, weights, head.channels, steps, sums, head.channels);
+        multiply_rows(multiply_bf16, x, rows, weights, head.channels, steps, (Sums){sums, head.channels});
         give_rows(sums, rows, head.channels, scale, out + row * head.stride, head.stride);
     }
 }
@@ -105,13 +92,11 @@ static void attend_back(Head head, const uint16_t *given, int64_t stride, HeadSp
 {
     int64_t columns = round_up(head.rows, LANES), room = round_up(head.rows, PAIRED), words = head.channels / 2;
     float scale = 1.0f / __builtin_sqrtf((float)head.channels), unit = 1.4426950408889634f * scale;
-    Head values = head, keys = head, queries = head, gradient = head; /* each in the place that is packed */
-    values.keys = head.values;
-    keys.values = head.keys;
-    queries.values = head.queries;
-    gradient.values = given;
-    gradient.stride = stride;
-    pack_keys(head, space.keys);
+    Strip queries = {head.queries, head.stride, head.rows, head.channels}, keys = queries, values = queries;
+    Strip gradient = {given, stride, head.rows, head.channels};
+    keys.numbers = head.keys;
+    values.numbers = head.values;
+    pack_keys(keys, space.keys);
     pack_keys(values, space.values);
     pack_values(keys, space.key_rows);
     pack_values(queries, space.query_rows);
@@ -120,8 +105,8 @@ static void attend_back(Head head, const uint16_t *given, int64_t stride, HeadSp
         int64_t rows = least(PAIRED, head.rows - row);
         Rows query = {(const int32_t *)(head.queries + row * head.stride), head.stride / 2};
         Rows slope = {(const int32_t *)(given + row * stride), stride / 2};
-        multiply_rows(query, rows, space.keys, columns, words, space.scores, columns);
-        multiply_rows(slope, rows, space.values, columns, words, space.slopes, columns);
+        multiply_rows(multiply_bf16, query, rows, space.keys, columns, words, (Sums){space.scores, columns});
+        multiply_rows(multiply_bf16, slope, rows, space.values, columns, words, (Sums){space.slopes, columns});
         for (int64_t i = 0; i < rows; i++)
             softmax_back(space.scores + i * columns, space.slopes + i * columns, &head, row + i, unit,
                          space.chances + i * columns, space.score_slopes + i * columns);
@@ -130,7 +115,8 @@ static void attend_back(Head head, const uint16_t *given, int64_t stride, HeadSp
         for (int64_t i = 0; i < rows; i += ROWS) {
             Rows x = {(const int32_t *)(space.score_slopes + i * columns), columns / 2};
             int64_t some = least(ROWS, rows - i);
-            multiply_rows(x, some, space.key_rows, head.channels, columns / 2, space.sums, head.channels);
+            multiply_rows(multiply_bf16, x, some, space.key_rows, head.channels, columns / 2,
+                          (Sums){space.sums, head.channels});
             give_rows(space.sums, some, head.channels, scale, out + (row + i) * head.stride, head.stride);
         }
     }

@@ -39,7 +39,7 @@ typedef struct {
 } VectorSums;
 
 typedef struct {
-    int32_t *sums;    /* (GROUP, most outputs) */
+    float *sums;      /* (GROUP, most outputs) */
     float *stream;    /* (GROUP, width) */
     uint16_t *inner;  /* (GROUP, inner) */
     uint16_t *hidden; /* (GROUP, inner) */
@@ -111,11 +111,11 @@ static void think_back(const Backward *pass, const BackwardSpace *space, VectorS
             }
         }
         turn_rows(space->wide, width, rows, width, pass->left[3] + word, pass->stride);
-        multiply(&pass->to_down, (const int32_t *)space->wide, space->sums, rows);
+        multiply(&pass->to_down, space->wide, space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             for (int64_t at = 0; at < inner; at += LANES) {
                 __m512 before = bf16_to_float(up + row * inner + at);
-                __m512 part = _mm512_loadu_ps((const float *)space->sums + row * inner + at);
+                __m512 part = _mm512_loadu_ps(space->sums + row * inner + at);
                 part = _mm512_mul_ps(part, gelu_slope(before));
                 add_to(sums.up_bias + at, part);
                 store_bf16(space->inner + row * inner + at, part);
@@ -123,7 +123,7 @@ static void think_back(const Backward *pass, const BackwardSpace *space, VectorS
             }
         turn_rows(space->inner, inner, rows, inner, pass->left[2] + word, pass->stride);
         panel_rows(space->hidden, inner, rows, inner, pass->right[3] + word * PANEL, steps);
-        multiply(&pass->to_up, (const int32_t *)space->inner, space->sums, rows);
+        multiply(&pass->to_up, space->inner, space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             for (int64_t at = 0; at < width; at += LANES) {
                 __m512 gained = _mm512_mul_ps(bf16_to_float(hat1 + row * width + at),
@@ -135,7 +135,7 @@ static void think_back(const Backward *pass, const BackwardSpace *space, VectorS
         for (int64_t row = 0; row < rows; row++) {
             float *part = stream + row * width, *out = pass->read + (begin + row) * width;
             for (int64_t at = 0; at < width; at += LANES)
-                add_to(part + at, _mm512_loadu_ps((const float *)space->sums + row * width + at));
+                add_to(part + at, _mm512_loadu_ps(space->sums + row * width + at));
             norm_back(part, width, hat1 + row * width, kept->inverse1[begin + row], pass->block->gain1, sums.gain1,
                       sums.shift1);
             for (int64_t at = 0; at < width; at += LANES) {
@@ -148,8 +148,8 @@ static void think_back(const Backward *pass, const BackwardSpace *space, VectorS
         }
         turn_rows(space->wide, width, rows, width, pass->left[1] + word, pass->stride);
         panel_rows(kept->mixed + begin * width, width, rows, width, pass->right[1] + word * PANEL, steps);
-        multiply(&pass->to_output, (const int32_t *)space->wide, space->sums, rows);
-        row_to_bf16((const float *)space->sums, rows * width, pass->mixed + begin * width);
+        multiply(&pass->to_output, space->wide, space->sums, rows);
+        row_to_bf16(space->sums, rows * width, pass->mixed + begin * width);
     }
 }
 
@@ -165,9 +165,9 @@ static void ask_back(const Backward *pass, const BackwardSpace *space, VectorSum
                 add_to(sums.qkv_bias + at, bf16_to_float(qkv + row * wide + at));
         turn_rows(qkv, wide, rows, wide, pass->left[0] + begin / 2, pass->stride);
         panel_rows(pass->kept.x + begin * width, width, rows, width, pass->right[0] + begin / 2 * PANEL, pass->steps);
-        multiply(&pass->to_qkv, (const int32_t *)qkv, space->sums, rows);
+        multiply(&pass->to_qkv, qkv, space->sums, rows);
         for (int64_t at = 0; at < rows * width; at += LANES)
-            add_to(pass->read + begin * width + at, _mm512_loadu_ps((const float *)space->sums + at));
+            add_to(pass->read + begin * width + at, _mm512_loadu_ps(space->sums + at));
     }
 }
 

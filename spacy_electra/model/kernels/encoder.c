@@ -1,4 +1,4 @@
-/* An ELECTRA encoder for predictions on processors with AVX512-VNNI, faster in bfloat16 with AVX512-BF16.
+/* An ELECTRA encoder for predictions on processors with AVX512-VNNI.
 
    A chunk of windows goes through all blocks before the next begins, so that its numbers stay in a core's cache. Windows
    know nothing of each other: threads take chunks one after another. Where chunks are fewer than threads, all threads
@@ -8,8 +8,9 @@
 #include "products.h"
 #include "threads.h"
 #include "rows.h"
-#include "dropout.h"
-#include "attention.h"
+#include "levels.h"
+#include "packing.h"
+#include "attention_levels.h"
 #include "encoder.h"
 
 enum { CHUNK = 192, SHARE = 32 }; /* least rows of a chunk, and of a thread that shares one */
@@ -31,11 +32,12 @@ typedef struct {
 static Chunk lay_chunk(const Job *job, char **memory)
 {
     int64_t rows = job->most_rows, width = job->encoder->width;
-    Chunk chunk = {0, 0, NULL, NULL, NULL, NULL};
+    Chunk chunk = {0};
     chunk.slots = take(memory, rows * (int64_t)sizeof(int64_t));
     chunk.x = take(memory, rows * width * (int64_t)sizeof(float));
-    chunk.qkv = take(memory, rows * 3 * width * (int64_t)sizeof(uint16_t));
-    chunk.mixed = take(memory, rows * width * (int64_t)sizeof(uint16_t));
+    chunk.qkv = take(memory, rows * 3 * width * (int64_t)sizeof(int16_t));
+    chunk.scales = take(memory, rows * 3 * job->encoder->heads * (int64_t)sizeof(float));
+    chunk.mixed = take(memory, rows * width * (int64_t)sizeof(float));
     return chunk;
 }
 
@@ -49,6 +51,8 @@ static void lay_space(const Job *job, char **memory, Space *space)
     space->row = take(memory, wide * 4);
     space->attention.keys = take(memory, round_up(channels / 2, LANES) * room * 4);
     space->attention.values = take(memory, channels * room * 2);
+    space->attention.key_scales = take(memory, room * 4);
+    space->attention.value_scales = take(memory, room * 4);
     space->attention.scores = take(memory, ROWS * room * 4);
     space->attention.chances = take(memory, ROWS * room * 2);
     space->attention.mixed = take(memory, ROWS * channels * 4);
@@ -59,7 +63,7 @@ static void run_chunk(Job *job, Team *team, Chunk *chunk, Space *space, Range ra
     const Encoder *encoder = job->encoder;
     embed(encoder, job->windows, chunk, space, range);
     for (const Layer *layer = encoder->layers; layer < encoder->layers + encoder->count; layer++) {
-        ask(layer, chunk, space, range);
+        ask(encoder, layer, chunk, space, range);
         if (job->is_shared)
             meet(team);
         mix(encoder, job->windows, chunk, space, range);
@@ -141,10 +145,9 @@ static int64_t bytes_for(const Job *job, int has_space, int has_chunk)
     return (int64_t)(intptr_t)end;
 }
 
-/* The same number as in library.py, or the two were not made for each other. */
 int spacy_electra_interface(void)
 {
-    return 2;
+    return INTERFACE;
 }
 
 /* Vectors of windows, on up to `threads` threads. 0, or 1 where there is no memory for what lies between. */

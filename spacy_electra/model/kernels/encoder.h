@@ -31,13 +31,14 @@ typedef struct {
     int64_t end;
     int64_t *slots;  /* (rows,) */
     float *x;        /* (rows, width) the stream */
-    uint16_t *qkv;   /* (rows, 3 x width) */
-    uint16_t *mixed; /* (rows, width) what attention gives */
+    int16_t *qkv;    /* (rows, 3 x width) queries, keys and values of all heads, in shorts */
+    float *scales;   /* (rows, 3 x heads) what these are worth */
+    float *mixed;    /* (rows, width) what attention gives */
 } Chunk;
 
 /* What a thread has for itself. */
 typedef struct {
-    int32_t *sums;        /* (BLOCK, most outputs) of a product */
+    float *sums;          /* (BLOCK, most outputs) of a product */
     int32_t *words;       /* (BLOCK, most inputs) what a product reads */
     Levels levels[BLOCK]; /* of these rows */
     float *row;           /* (most inputs,) */
@@ -89,17 +90,22 @@ static void embed(const Encoder *encoder, const Windows *windows, Chunk *chunk, 
 }
 
 /* Queries, keys and values, side by side. */
-static void ask(const Layer *layer, Chunk *chunk, Space *space, Range range)
+static void ask(const Encoder *encoder, const Layer *layer, Chunk *chunk, Space *space, Range range)
 {
     const Linear *qkv = &layer->qkv;
+    int64_t parts = 3 * encoder->heads, channels = encoder->width / encoder->heads;
     for (int64_t begin = range.begin; begin < range.end; begin += BLOCK) {
         int64_t rows = range.end - begin < BLOCK ? range.end - begin : BLOCK;
         for (int64_t row = 0; row < rows; row++)
             lower(chunk->x + (begin + row) * qkv->inputs, qkv, space, row);
         multiply(qkv, space->words, space->sums, rows);
-        for (int64_t row = 0; row < rows; row++)
+        for (int64_t row = 0; row < rows; row++) {
             for (int64_t at = 0; at < qkv->outputs; at += LANES)
-                store_bf16(chunk->qkv + (begin + row) * qkv->outputs + at, product_at(qkv, space, row, at));
+                _mm512_storeu_ps(space->row + at, product_at(qkv, space, row, at));
+            for (int64_t part = 0; part < parts; part++)
+                chunk->scales[(begin + row) * parts + part] = to_shorts(
+                    space->row + part * channels, channels, chunk->qkv + (begin + row) * qkv->outputs + part * channels);
+        }
     }
 }
 
@@ -112,8 +118,11 @@ static void mix(const Encoder *encoder, const Windows *windows, Chunk *chunk, Sp
         int64_t begin = range.begin > start ? range.begin - start : 0;
         int64_t end = range.end - start < length ? range.end - start : length;
         for (int64_t head = 0; head < encoder->heads && begin < end; head++) {
-            const uint16_t *queries = chunk->qkv + start * 3 * width + head * channels;
-            Head one = {queries, queries + width, queries + 2 * width, 3 * width, length, channels, {NULL, 0, 1.0f}, 0};
+            const int16_t *queries = chunk->qkv + start * 3 * width + head * channels;
+            const float *scales = chunk->scales + start * 3 * encoder->heads + head;
+            Head one = {queries, queries + width,          queries + 2 * width,          3 * width,
+                        scales,  scales + encoder->heads, scales + 2 * encoder->heads, 3 * encoder->heads,
+                        length,  channels};
             attend(one, begin, end, space->attention, chunk->mixed + start * width + head * channels, width);
         }
     }
@@ -126,11 +135,8 @@ static void think(const Layer *layer, Chunk *chunk, Space *space, Range range)
     for (int64_t begin = range.begin; begin < range.end; begin += BLOCK) {
         int64_t rows = range.end - begin < BLOCK ? range.end - begin : BLOCK;
         float *x = chunk->x + begin * width;
-        for (int64_t row = 0; row < rows; row++) {
-            for (int64_t at = 0; at < width; at += LANES)
-                _mm512_storeu_ps(space->row + at, bf16_to_float(chunk->mixed + (begin + row) * width + at));
-            lower(space->row, &layer->output, space, row);
-        }
+        for (int64_t row = 0; row < rows; row++)
+            lower(chunk->mixed + (begin + row) * width, &layer->output, space, row);
         multiply(&layer->output, space->words, space->sums, rows);
         for (int64_t row = 0; row < rows; row++) {
             add_and_norm(x + row * width, &layer->output, space, row, layer->attention_norm);

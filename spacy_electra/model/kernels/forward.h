@@ -1,6 +1,15 @@
 /* The forward pass of a block in training: what encoder.h computes, and what the backward pass needs of it. */
 
 typedef struct {
+    Linear qkv;
+    Linear output;
+    Linear up;
+    Linear down;
+    Norm attention_norm;
+    Norm norm;
+} Layer;
+
+typedef struct {
     const Block *block;
     const Batch *batch;
     const float *x; /* (rows, width) */
@@ -14,7 +23,7 @@ typedef struct {
 } Forward;
 
 typedef struct {
-    int32_t *sums;    /* (GROUP, most outputs) */
+    float *sums;      /* (GROUP, most outputs) */
     uint16_t *words;  /* (GROUP, width or inner) */
     float *stream;    /* (GROUP, width) */
     AttentionSpace attention;
@@ -51,10 +60,10 @@ static void lay_layer(Forward *pass, char **memory)
     pass->packed = take(memory, (4 * width * width + 2 * width * inner) * 2);
     const int32_t *output = pass->packed + 3 * width * width / 2, *up = output + width * width / 2;
     pass->layer = (Layer){
-        {pass->packed, NULL, NULL, block->qkv_bias, width, 3 * width, 0},
-        {output, NULL, NULL, block->output_bias, width, width, 0},
-        {up, NULL, NULL, block->up_bias, width, inner, 0},
-        {up + width * inner / 2, NULL, NULL, block->down_bias, inner, width, 0},
+        {pass->packed, block->qkv_bias, width, 3 * width},
+        {output, block->output_bias, width, width},
+        {up, block->up_bias, width, inner},
+        {up + width * inner / 2, block->down_bias, inner, width},
         norm1,
         norm2,
     };
@@ -79,14 +88,13 @@ typedef struct {
 } Added;
 
 /* x = x + product; its norm without gain goes to `hat` and with it to x, the factor of the norm to `inverse`. */
-INLINE void norm_and_keep(float *x, const Linear *layer, const int32_t *sums, Norm norm, Added added, uint16_t *hat,
+INLINE void norm_and_keep(float *x, const Linear *layer, const float *sums, Norm norm, Added added, uint16_t *hat,
                           float *inverse)
 {
     int64_t width = layer->outputs;
-    Levels none = {1.0f, 0.0f};
     __m512 sum = _mm512_setzero_ps(), squares = sum;
     for (int64_t at = 0; at < width; at += LANES) {
-        __m512 product = drop(output_at(layer, sums, none, at), added.dropout, added.row, added.use, at);
+        __m512 product = drop(output_at(layer, sums, at), added.dropout, added.row, added.use, at);
         __m512 part = _mm512_add_ps(_mm512_loadu_ps(x + at), product);
         _mm512_storeu_ps(x + at, part);
         sum = _mm512_add_ps(sum, part);
@@ -105,19 +113,12 @@ INLINE void norm_and_keep(float *x, const Linear *layer, const int32_t *sums, No
     }
 }
 
-INLINE void row_to_bf16(const float *x, int64_t width, uint16_t *out)
-{
-    for (int64_t at = 0; at < width; at += LANES)
-        store_bf16(out + at, _mm512_loadu_ps(x + at));
-}
-
 /* Outputs of a layer for some rows, in bfloat16. */
-INLINE void keep_outputs(const Linear *layer, const int32_t *sums, int64_t rows, uint16_t *out)
+INLINE void keep_outputs(const Linear *layer, const float *sums, int64_t rows, uint16_t *out)
 {
-    Levels none = {1.0f, 0.0f};
     for (int64_t row = 0; row < rows; row++, out += layer->outputs)
         for (int64_t at = 0; at < layer->outputs; at += LANES)
-            store_bf16(out + at, output_at(layer, sums + row * layer->outputs, none, at));
+            store_bf16(out + at, output_at(layer, sums + row * layer->outputs, at));
 }
 
 static void ask_and_keep(const Forward *pass, const ForwardSpace *space, Range range)
@@ -126,7 +127,7 @@ static void ask_and_keep(const Forward *pass, const ForwardSpace *space, Range r
     for (int64_t begin = range.begin; begin < range.end; begin += GROUP) {
         int64_t rows = least(GROUP, range.end - begin);
         row_to_bf16(pass->x + begin * width, rows * width, pass->kept.x + begin * width);
-        multiply(&pass->layer.qkv, (const int32_t *)(pass->kept.x + begin * width), space->sums, rows);
+        multiply(&pass->layer.qkv, pass->kept.x + begin * width, space->sums, rows);
         keep_outputs(&pass->layer.qkv, space->sums, rows, pass->kept.qkv + begin * 3 * width);
     }
 }
@@ -163,17 +164,17 @@ static void think_and_keep(const Forward *pass, const ForwardSpace *space, Range
         uint16_t *up = pass->kept.up + begin * inner;
         float *out = pass->out + begin * width;
         memcpy(space->stream, pass->x + begin * width, (size_t)(rows * width) * sizeof(float));
-        multiply(&layer->output, (const int32_t *)(pass->kept.mixed + begin * width), space->sums, rows);
+        multiply(&layer->output, pass->kept.mixed + begin * width, space->sums, rows);
         for (int64_t row = 0; row < rows; row++)
             norm_and_keep(space->stream + row * width, &layer->output, space->sums + row * width,
                           layer->attention_norm, (Added){pass->batch->dropout, begin + row, MIXED}, hat1 + row * width,
                           pass->kept.inverse1 + begin + row);
         row_to_bf16(space->stream, rows * width, space->words);
-        multiply(&layer->up, (const int32_t *)space->words, space->sums, rows);
+        multiply(&layer->up, space->words, space->sums, rows);
         keep_outputs(&layer->up, space->sums, rows, up);
         for (int64_t at = 0; at < rows * inner; at += LANES)
             store_bf16(space->words + at, gelu(bf16_to_float(up + at)));
-        multiply(&layer->down, (const int32_t *)space->words, space->sums, rows);
+        multiply(&layer->down, space->words, space->sums, rows);
         memcpy(out, space->stream, (size_t)(rows * width) * sizeof(float));
         for (int64_t row = 0; row < rows; row++)
             norm_and_keep(out + row * width, &layer->down, space->sums + row * width, layer->norm,

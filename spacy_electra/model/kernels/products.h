@@ -1,9 +1,9 @@
-/* Products of bfloat16 pairs or of byte quadruples, summed in registers: 6 rows by 64 columns at once.
+/* Products of words, summed in registers: 6 rows by 64 columns at once.
 
-   Takes rows of 32-bit words and packed weights, gives sums. A word holds two bfloat16 or four bytes of one row; packed
-   weights stand in panels of up to 64 columns, and in a panel, for each word of a row, one word of every column.
-   The products are written in assembler because compilers copy their sums from register to register otherwise. Without
-   AVX512-BF16 those of bfloat16 are two products of float each, at less than half of the speed. */
+   Takes rows of 32-bit words and packed weights, gives sums. A word holds two bfloat16, four bytes or two 16-bit integers
+   of one row; packed weights stand in panels of up to 64 columns, and in a panel, for each word of a row, one word of
+   every column. The products are written in assembler because compilers copy their sums from register to register
+   otherwise. */
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -11,6 +11,11 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 16, ROWS = 6, VECTORS = 4, PANEL = VECTORS * LANES };
+enum { DEEP = 128 }; /* words of shorts that are summed before their sum becomes float */
+enum { INTERFACE = 3 }; /* the same number as in library.py, or the two were not made for each other */
+
+/* What a word holds. */
+typedef enum { BF16, BYTES, SHORTS } Kind;
 
 /* Rows of words, `stride` words from one to the next. */
 typedef struct {
@@ -18,9 +23,9 @@ typedef struct {
     int64_t stride;
 } Rows;
 
-/* Where sums go, `stride` numbers from one row to the next: float for bfloat16, int32 for bytes. */
+/* Where sums go, `stride` numbers from one row to the next. */
 typedef struct {
-    void *sums;
+    float *sums;
     int64_t stride;
 } Sums;
 
@@ -31,89 +36,76 @@ typedef struct {
 
 #define ZERO(i, j) __m512i sum##i##j = _mm512_setzero_si512();
 #define WEIGHTS(j) __m512i weight##j = vectors > j ? _mm512_loadu_si512(weights + j * LANES) : _mm512_setzero_si512();
-#define WORD(i) __m512i word##i = _mm512_set1_epi32(rows > i ? x.words[i * x.stride + step] : 0);
-#ifdef __AVX512BF16__
-#define ADD_BF16(i, j) \
-    if (rows > i && vectors > j) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum##i##j) : "v"(word##i), "v"(weight##j));
-#else
-#define ADD_BF16(i, j) \
-    if (rows > i && vectors > j) sum##i##j = add_pairs(sum##i##j, word##i, weight##j);
-#endif
-#define ADD_BYTES(i, j) \
-    if (rows > i && vectors > j) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum##i##j) : "v"(word##i), "v"(weight##j));
+#define ADD_BY(instruction, i, j) __asm__(instruction " %2, %1, %0" : "+v"(sum##i##j) : "v"(word), "v"(weight##j));
+#define ADD(i, j) \
+    if (vectors > j && kind == BF16) ADD_BY("vdpbf16ps", i, j) \
+    if (vectors > j && kind == BYTES) ADD_BY("vpdpbusd", i, j) \
+    if (vectors > j && kind == SHORTS) ADD_BY("vpdpwssd", i, j)
+#define ADD_ROW(i) \
+    if (rows > i) { \
+        __m512i word = _mm512_set1_epi32(x.words[i * x.stride + step]); /* one at a time: 28 registers are taken */ \
+        IN_ROW(ADD, i) \
+    }
 #define STORE(i, j) \
-    if (rows > i && vectors > j) _mm512_storeu_si512((int32_t *)out.sums + i * out.stride + j * LANES, sum##i##j);
+    if (rows > i && vectors > j) { \
+        float *place = out.sums + i * out.stride + j * LANES; \
+        __m512 sum = kind == BF16 ? _mm512_castsi512_ps(sum##i##j) : _mm512_cvtepi32_ps(sum##i##j); \
+        _mm512_storeu_ps(place, begin ? _mm512_add_ps(_mm512_loadu_ps(place), sum) : sum); \
+    }
 
-/* 16 numbers in bfloat16, rounded to the nearest, to even ones in the middle. */
-INLINE __m256i to_bf16(__m512 x)
+/* Rows, vectors and kind are constants where this is called, so that the sums stay in registers. */
+INLINE void tile(int rows, int vectors, Kind kind, Rows x, const int32_t *weights, int64_t steps, Sums out)
 {
-#ifdef __AVX512BF16__
-    return (__m256i)_mm512_cvtneps_pbh(x);
-#else
-    __m512i bits = _mm512_castps_si512(x);
-    __m512i half = _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1)));
-    bits = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
-    bits = _mm512_mask_mov_epi32(bits, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
-    return _mm512_cvtepi32_epi16(bits);
-#endif
-}
-
-/* The first number of each pair as a float. */
-INLINE __m512 first_of(__m512i pairs)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-}
-
-INLINE __m512 second_of(__m512i pairs)
-{
-    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int32_t)0xffff0000)));
-}
-
-INLINE __m512i add_pairs(__m512i sum, __m512i one, __m512i other)
-{
-    __m512 with_first = _mm512_fmadd_ps(first_of(one), first_of(other), _mm512_castsi512_ps(sum));
-    return _mm512_castps_si512(_mm512_fmadd_ps(second_of(one), second_of(other), with_first));
-}
-
-/* All but the pointers are constants where this is called, so that the sums stay in registers. */
-INLINE void tile(int rows, int vectors, int is_bytes, Rows x, const int32_t *weights, int64_t steps, Sums out)
-{
-    IN_ALL(ZERO)
-    for (int64_t step = 0; step < steps; step++, weights += vectors * LANES) {
-        IN_EACH_VECTOR(WEIGHTS)
-        IN_EACH_ROW(WORD)
-        if (is_bytes) {
-            IN_ALL(ADD_BYTES)
-        } else {
-            IN_ALL(ADD_BF16)
+    int64_t deep = kind == SHORTS ? DEEP : steps;
+    for (int64_t begin = 0; begin < steps; begin += deep) {
+        int64_t end = steps - begin < deep ? steps : begin + deep;
+        IN_ALL(ZERO)
+        for (int64_t step = begin; step < end; step++, weights += vectors * LANES) {
+            IN_EACH_VECTOR(WEIGHTS)
+            IN_EACH_ROW(ADD_ROW)
         }
+        IN_ALL(STORE)
     }
-    IN_ALL(STORE)
 }
 
-#define FOR_ROWS(vectors, is_bytes) \
+#define FOR_ROWS(vectors, kind) \
     switch (rows) { \
-    case 1: tile(1, vectors, is_bytes, x, weights, steps, out); break; \
-    case 2: tile(2, vectors, is_bytes, x, weights, steps, out); break; \
-    case 3: tile(3, vectors, is_bytes, x, weights, steps, out); break; \
-    case 4: tile(4, vectors, is_bytes, x, weights, steps, out); break; \
-    case 5: tile(5, vectors, is_bytes, x, weights, steps, out); break; \
-    default: tile(6, vectors, is_bytes, x, weights, steps, out); \
+    case 1: tile(1, vectors, kind, x, weights, steps, out); break; \
+    case 2: tile(2, vectors, kind, x, weights, steps, out); break; \
+    case 3: tile(3, vectors, kind, x, weights, steps, out); break; \
+    case 4: tile(4, vectors, kind, x, weights, steps, out); break; \
+    case 5: tile(5, vectors, kind, x, weights, steps, out); break; \
+    default: tile(6, vectors, kind, x, weights, steps, out); \
     }
 
-/* Up to 6 rows by one panel of 64 columns, of bytes: x unsigned, weights signed. */
-static void multiply_bytes(int rows, Rows x, const int32_t *weights, int64_t steps, Sums out)
+/* Up to 6 rows by one panel of 16 to 64 columns, as a function of this name. Of bytes, rows are unsigned, weights not. */
+#define PRODUCT(name, kind) \
+    static void name(int rows, int vectors, Rows x, const int32_t *weights, int64_t steps, Sums out) \
+    { \
+        switch (vectors) { \
+        case 1: FOR_ROWS(1, kind) break; \
+        case 2: FOR_ROWS(2, kind) break; \
+        case 3: FOR_ROWS(3, kind) break; \
+        default: FOR_ROWS(4, kind) \
+        } \
+    }
+
+typedef void (*Product)(int rows, int vectors, Rows x, const int32_t *weights, int64_t steps, Sums out);
+
+INLINE int64_t columns_in(int64_t panel_begin, int64_t columns)
 {
-    FOR_ROWS(4, 1)
+    return columns - panel_begin < PANEL ? columns - panel_begin : PANEL;
 }
 
-/* Up to 6 rows by one panel of 16 to 64 columns, of bfloat16. */
-static void multiply_bf16(int rows, int vectors, Rows x, const int32_t *weights, int64_t steps, Sums out)
+/* All rows by all columns, which are a multiple of 16. */
+INLINE void multiply_rows(Product product, Rows x, int64_t rows, const int32_t *weights, int64_t columns, int64_t steps,
+                          Sums out)
 {
-    switch (vectors) {
-    case 1: FOR_ROWS(1, 0) break;
-    case 2: FOR_ROWS(2, 0) break;
-    case 3: FOR_ROWS(3, 0) break;
-    default: FOR_ROWS(4, 0)
-    }
+    for (int64_t at = 0; at < columns; at += PANEL)
+        for (int64_t row = 0; row < rows; row += ROWS) {
+            Rows some = {x.words + row * x.stride, x.stride};
+            Sums sums = {out.sums + row * out.stride + at, out.stride};
+            product((int)(rows - row < ROWS ? rows - row : ROWS), (int)columns_in(at, columns) / LANES, some,
+                    weights + at * steps, steps, sums);
+        }
 }

@@ -5,7 +5,9 @@
 #include "products.h"
 #include "threads.h"
 #include "rows.h"
+#include "bf16.h"
 #include "dropout.h"
+#include "packing.h"
 #include "attention.h"
 #include "training.h"
 #include "attention_back.h"
@@ -15,6 +17,11 @@
 static int64_t useful(const Batch *batch, int64_t threads)
 {
     return most(1, least(least(threads, MOST_THREADS), batch->rows / GROUP));
+}
+
+int spacy_electra_interface(void)
+{
+    return INTERFACE;
 }
 
 int64_t spacy_electra_kept_bytes(const Batch *batch)
@@ -54,7 +61,7 @@ static void lay_backward(Backward *pass, char **memory, int64_t threads)
     pass->stride = pass->steps | LANES;
     for (int number = 0; number < 4; number++) {
         const int32_t *weights = take(memory, outputs[number] * inputs[number] * 2);
-        *turned[number] = (Linear){weights, NULL, NULL, NULL, outputs[number], inputs[number], 0};
+        *turned[number] = (Linear){weights, NULL, outputs[number], inputs[number]};
         pass->left[number] = take(memory, outputs[number] * pass->stride * 4);
         pass->right[number] = take(memory, inputs[number] * pass->steps * 4);
     }
