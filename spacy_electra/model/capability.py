@@ -13,7 +13,7 @@ def has_avx512_bf16() -> bool:
 
 
 def has_vnni() -> bool:
-    """Products of bytes."""
+    """Products of bytes and of 16-bit integers."""
     return _answer("_is_vnni_supported")
 
 

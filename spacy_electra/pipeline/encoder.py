@@ -139,6 +139,12 @@ class EncoderShim(TorchShim):
         return chosen
 
     @property
+    def predicts_in_kernels(self) -> bool:
+        dtype = self.chosen_precision.prediction
+        is_known = dtype in (torch.bfloat16, torch.int8)
+        return is_known and predicts_natively(self.device, self.shape, in_bytes=dtype == torch.int8)
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder that learns, with its adapters where it has some."""
         module = self.module
@@ -216,7 +222,7 @@ class EncoderShim(TorchShim):
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         assert isinstance(module, Encoder)
         in_bytes = dtype == torch.int8
-        if (in_bytes or dtype == torch.bfloat16) and predicts_natively(self.device, module.shape, in_bytes=in_bytes):
+        if self.predicts_in_kernels:
             return NativeEncoder(module, in_bytes=in_bytes)
         if in_bytes:
             return with_bytes(module, fastest=fastest_dtype(self.device))

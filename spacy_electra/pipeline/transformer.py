@@ -14,7 +14,6 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 
 from spacy_electra.model.dropout import TorchDropout
-from spacy_electra.model.native import predicts_natively
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
@@ -148,7 +147,7 @@ def forward(
 
 def _limits(shim: EncoderShim, settings: Settings, is_train: bool) -> Limits:
     is_int8 = not is_train and shim.chosen_precision.prediction == torch.int8
-    is_int8 = is_int8 and not predicts_natively(shim.device, shim.shape, in_bytes=True)  # which cut batches themselves
+    is_int8 = is_int8 and not shim.predicts_in_kernels  # which cut batches themselves
     return Limits(
         max_slots=min(settings.max_slots, INT8_SLOTS) if is_int8 else settings.max_slots,
         group_cost=CPU_GROUP_COST if shim.device.type == "cpu" else GPU_GROUP_COST,

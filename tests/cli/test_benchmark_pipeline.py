@@ -25,8 +25,9 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
-from spacy_electra.model.precision import NAMES, choose_precision
+from spacy_electra.model.precision import NAMES
 from spacy_electra.pipeline.layout import SMALLEST
+from spacy_electra.pipeline.transformer import encoder_of
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
 OURS = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(WEIGHTS), "precision": "fp32"}
@@ -110,7 +111,9 @@ def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:
     assert row.ours_gb is not None
     assert row.theirs_gb is not None
     assert max(row.ours_gb, row.theirs_gb) < here - 0.4
-    assert row.ours_ran["precision"] == NAMES[choose_precision("auto", torch.device("cpu")).prediction]
+    shim = encoder_of(transformer_of(blank_with(OURS | {"precision": "auto"})).model)
+    assert row.ours_ran["precision"] == NAMES[shim.chosen_precision.prediction]
+    assert row.ours_ran["products"] == ("kernels" if shim.predicts_in_kernels else "torch")
     assert row.theirs_ran["precision"] == "fp32"
     assert row.theirs_ran["attention"] in {"eager", "sdpa"}  # up to version 4 of transformers and from 5 on
     del ballast

@@ -101,7 +101,7 @@ def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_pa
         library._loaded.cache_clear()
 
 
-@needs_kernels
+@pytest.mark.skipif(not library.learns_in_kernels(CPU), reason="no AVX512-BF16, AMX, or no compiled kernels")
 def test_updates_follow_the_gradients_that_torch_would_give(make_wide, examples_of, monkeypatch):
     """Windows of several lengths on one axis, with spare pieces behind them."""
     gradients = {}
@@ -136,7 +136,7 @@ def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch, tmp_path)
         chosen = encoder_of(nlp.get_pipe("transformer").model).chosen_precision
         assert (chosen.prediction, chosen.training) == (torch.bfloat16, torch.float32)
         assert isinstance(module_of(nlp), NativeEncoder)
-        assert not library.learns_in_kernels(CPU)
+        assert library._loaded("training") is None
     finally:
         library._loaded.cache_clear()
 

@@ -127,8 +127,13 @@ def facts_of(nlp: Language, *, in_training: bool = False) -> dict[str, str]:
     """How the transformer of a pipeline computes; of the stock one with which kind of attention."""
     model = transformer_of(nlp).model
     if model.name == "electra_transformer":
-        chosen = encoder_of(model).chosen_precision
-        return {"precision": NAMES[chosen.training if in_training else chosen.prediction]}
+        shim = encoder_of(model)
+        if in_training:
+            return {"precision": NAMES[shim.chosen_precision.training]}
+        return {
+            "precision": NAMES[shim.chosen_precision.prediction],
+            "products": "kernels" if shim.predicts_in_kernels else "torch",
+        }
     module: Any = torch_module(nlp)
     inner = getattr(module, "transformer", module)
     return {"precision": NAMES[next(inner.parameters()).dtype], "attention": inner.config._attn_implementation}

@@ -58,7 +58,8 @@ static float longest_chances(const Head *head)
 }
 
 /* Sums of a query's products with all keys, changed, -> chances in shorts, each times the scale of its value; what one of
-   these is worth after the division by the sum of chances. */
+   these is worth after the division by the sum of chances: the number that brings them closest to what they were, so that
+   nothing is lost where all are rounded alike. */
 INLINE float softmax(float *scores, float query_scale, float longest, int64_t rows, AttentionSpace space,
                      int16_t *chances)
 {
@@ -70,21 +71,27 @@ INLINE float softmax(float *scores, float query_scale, float longest, int64_t ro
         _mm512_storeu_ps(scores + at, score);
         highest = _mm512_mask_max_ps(highest, at < last ? 0xffff : held, highest, score);
     }
-    __m512 query = _mm512_set1_ps(query_scale), begin = _mm512_set1_ps(query_scale * _mm512_reduce_max_ps(highest));
+    __m512 query = _mm512_set1_ps(query_scale), begin = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
     __m512 sum = _mm512_setzero_ps(), squares = sum;
     for (int64_t at = 0; at <= last; at += LANES) {
-        __m512 chance = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), query, begin));
+        __m512 chance = power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + at), begin), query));
         chance = _mm512_maskz_mov_ps(at < last ? 0xffff : held, chance);
         __m512 part = _mm512_mul_ps(chance, _mm512_loadu_ps(space.value_scales + at));
         _mm512_storeu_ps(scores + at, part);
         sum = _mm512_add_ps(sum, chance);
         squares = _mm512_fmadd_ps(part, part, squares);
     }
-    float length = __builtin_sqrtf(_mm512_reduce_add_ps(squares));
-    __m512 steps = _mm512_set1_ps(longest / (length > TINY ? length : TINY));
-    for (int64_t at = 0; at <= last; at += LANES)
-        store_shorts(chances + at, _mm512_loadu_ps(scores + at), steps);
-    return __builtin_isfinite(length) ? length / (longest * _mm512_reduce_add_ps(sum)) : __builtin_nanf("");
+    float square = _mm512_reduce_add_ps(squares), length = __builtin_sqrtf(square);
+    __m512 steps = _mm512_set1_ps(longest / (length < SHORTEST ? SHORTEST : length)), along = _mm512_setzero_ps();
+    for (int64_t at = 0; at <= last; at += LANES) {
+        __m512 part = _mm512_loadu_ps(scores + at);
+        __m512i levels = _mm512_cvtps_epi32(_mm512_mul_ps(part, steps));
+        along = _mm512_fmadd_ps(part, _mm512_cvtepi32_ps(levels), along);
+        store_shorts(chances + at, levels);
+    }
+    if (!(square > SHORTEST * SHORTEST)) /* values are 0, or something is no number */
+        return square <= SHORTEST * SHORTEST ? 0.0f : square;
+    return square / (_mm512_reduce_add_ps(along) * _mm512_reduce_add_ps(sum));
 }
 
 /* softmax(q k' / sqrt(channels)) v for the queries of rows `begin` to `end` of a window, each `stride` numbers from the

@@ -35,7 +35,8 @@ typedef struct {
 
 enum { ROTATED = 16 }; /* registers */
 
-static const float TINY = 1e-30f;
+static const float TINY = 1e-30f;     /* span of bytes */
+static const float SHORTEST = 1e-15f; /* part of shorts: squares of what is less have lost their digits */
 static const float HIGHEST_BYTE = 255.0f;
 static const float LONGEST = 32700.0f; /* part; with what rounding adds to it still less than 2^15 */
 
@@ -106,13 +107,13 @@ INLINE Extremes rotate_row(const float *x, int64_t width, float *out)
     return extremes;
 }
 
-/* 16 numbers times `steps`, rounded. */
-INLINE void store_shorts(int16_t *out, __m512 x, __m512 steps)
+INLINE void store_shorts(int16_t *out, __m512i levels)
 {
-    _mm256_storeu_si256((__m256i *)out, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(x, steps))));
+    _mm256_storeu_si256((__m256i *)out, _mm512_cvtsepi32_epi16(levels));
 }
 
-/* Numbers in shorts; what one of these is worth, which is no number where one of the numbers is none. */
+/* Numbers in shorts; what one of these is worth, which is no number where one of the numbers is none or its square
+   infinite. */
 INLINE float to_shorts(const float *x, int64_t size, int16_t *out)
 {
     float most = 0.0f;
@@ -121,12 +122,13 @@ INLINE float to_shorts(const float *x, int64_t size, int16_t *out)
         for (int64_t at = begin; at < least(size, begin + 2 * DEEP); at += LANES)
             squares = _mm512_fmadd_ps(_mm512_loadu_ps(x + at), _mm512_loadu_ps(x + at), squares);
         float sum = _mm512_reduce_add_ps(squares);
-        most = sum <= most ? most : sum; /* also what is no number */
+        most = most != most || sum <= most ? most : sum; /* once no number, then for good */
     }
     float length = __builtin_sqrtf(most);
-    __m512 steps = _mm512_set1_ps(LONGEST / (length > TINY ? length : TINY));
+    length = length < SHORTEST ? SHORTEST : length;
+    __m512 steps = _mm512_set1_ps(LONGEST / length);
     for (int64_t at = 0; at < size; at += LANES)
-        store_shorts(out + at, _mm512_loadu_ps(x + at), steps);
+        store_shorts(out + at, _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + at), steps)));
     return __builtin_isfinite(length) ? length / LONGEST : __builtin_nanf("");
 }
 

@@ -56,8 +56,8 @@ typedef struct {
 /* Rows, vectors and kind are constants where this is called, so that the sums stay in registers. */
 INLINE void tile(int rows, int vectors, Kind kind, Rows x, const int32_t *weights, int64_t steps, Sums out)
 {
-    int64_t deep = kind == SHORTS ? DEEP : steps;
-    for (int64_t begin = 0; begin < steps; begin += deep) {
+    int64_t deep = kind == SHORTS ? DEEP : steps, begin = 0;
+    do {
         int64_t end = steps - begin < deep ? steps : begin + deep;
         IN_ALL(ZERO)
         for (int64_t step = begin; step < end; step++, weights += vectors * LANES) {
@@ -65,7 +65,7 @@ INLINE void tile(int rows, int vectors, Kind kind, Rows x, const int32_t *weight
             IN_EACH_ROW(ADD_ROW)
         }
         IN_ALL(STORE)
-    }
+    } while ((begin += deep) < steps);
 }
 
 #define FOR_ROWS(vectors, kind) \
