@@ -182,7 +182,7 @@ def test_a_channel_that_stands_out_costs_less_than_in_rows_that_are_not_turned()
 @pytest.mark.parametrize("threads", [2, 3, 5])
 @pytest.mark.parametrize(
     "lengths",
-    [[140], [70, 70, 70], LENGTHS * 2, [140, 140, 140], [140] * 9],
+    [[140], [70, 70, 70], LENGTHS * 3, [140, 140, 140], [140] * 9],
     ids=["shared rows", "shared windows", "chunks", "long windows", "fewer chunks than threads"],
 )
 def test_threads_change_no_bit(lengths, threads, in_bytes):

@@ -13,7 +13,7 @@
 #include "attention_levels.h"
 #include "encoder.h"
 
-enum { CHUNK = 192, SHARE = 32 }; /* least rows of a chunk, and of a thread that shares one */
+enum { CHUNK = 384, SHARE = 32 }; /* least rows of a chunk, and of a thread that shares one */
 
 typedef struct {
     const Encoder *encoder;
