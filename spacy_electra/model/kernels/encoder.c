@@ -9,6 +9,7 @@
 #include "threads.h"
 #include "rows.h"
 #include "levels.h"
+#include "layer.h"
 #include "packing.h"
 #include "attention_levels.h"
 #include "encoder.h"

@@ -1,15 +1,6 @@
 /* The forward pass of a block in training: what encoder.h computes, and what the backward pass needs of it. */
 
 typedef struct {
-    Linear qkv;
-    Linear output;
-    Linear up;
-    Linear down;
-    Norm attention_norm;
-    Norm norm;
-} Layer;
-
-typedef struct {
     const Block *block;
     const Batch *batch;
     const float *x; /* (rows, width) */

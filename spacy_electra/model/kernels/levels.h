@@ -23,16 +23,6 @@ typedef struct {
     float lowest;
 } Levels;
 
-/* A block. */
-typedef struct {
-    Linear qkv;
-    Linear output;
-    Linear up;
-    Linear down;
-    Norm attention_norm;
-    Norm norm;
-} Layer;
-
 enum { ROTATED = 16 }; /* registers */
 
 static const float TINY = 1e-30f;     /* span of bytes */

@@ -6,6 +6,7 @@
 #include "threads.h"
 #include "rows.h"
 #include "bf16.h"
+#include "layer.h"
 #include "dropout.h"
 #include "packing.h"
 #include "attention.h"
