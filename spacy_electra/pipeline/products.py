@@ -1,7 +1,7 @@
 """Let torch multiply for the components of a pipeline, as it does for the transformer.
 
-spaCy's heads multiply by BLIS, which takes its generic kernels on processors that it does not know: on an AMD EPYC (Zen 4) these
-reach half or less of what torch does in the products that a parser makes for every token.
+spaCy's heads multiply by BLIS, which takes its generic kernels on processors that it does not know: on an AMD EPYC
+(Zen 4) these reach half or less of what torch does in the products that a parser makes for every token.
 """
 
 from collections.abc import Callable
