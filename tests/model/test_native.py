@@ -219,6 +219,8 @@ def test_vectors_go_where_they_are_wanted():
         ({"width": 192, "feed_forward": 320}, "attention.qkv", -1),  # rows of several blocks that are turned
         ({"width": 512}, "attention.qkv", 1024),  # values of the first head; rows of two parts
         ({"feed_forward": 1024}, "feed_forward.up", 3),  # the first of four parts
+        ({}, "attention.qkv", 5),  # queries
+        ({}, "attention.qkv", 128 + 31),  # keys
     ],
     ids=str,
 )
@@ -227,6 +229,22 @@ def test_what_is_no_number_is_none_in_levels_either(changed, layer, output, in_b
     encoder.body.blocks[0].get_submodule(layer).bias[output] = torch.nan
     answer = NativeEncoder(encoder, in_bytes=in_bytes)(windows_of([9]))
     assert answer.isnan().all()
+
+
+@pytest.mark.parametrize("output", [5, 128 + 31], ids=["queries", "keys"])
+def test_what_is_infinite_in_bytes_gives_no_number(output):
+    encoder = made()
+    encoder.body.blocks[0].attention.qkv.bias[output] = torch.inf
+    assert NativeEncoder(encoder, in_bytes=True)(windows_of([9])).isnan().all()
+
+
+def test_scores_of_bytes_hold_what_keys_have_in_common():
+    """A query's zero is level 128, so that sums hold 128 times the sum of a key's levels until that is taken off."""
+    encoder, windows = made(replace(SHAPE, layers=1)), windows_of(LENGTHS)
+    qkv = encoder.body.blocks[0].attention.qkv
+    qkv.bias[128:256] = 20.0
+    answer = NativeEncoder(encoder, in_bytes=True)(windows)
+    assert error(answer, one_by_one(encoder, windows)) < 0.02
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("ids", -1), ("ids", 50), ("positions", 140), ("positions", -1)])

@@ -1,8 +1,12 @@
-/* Attention of one head inside one window in predictions. Queries, keys, values and chances are shorts, each row of them
-   with what its levels are worth; products are exact, the softmax is float. */
+/* Attention of one head inside one window in predictions. Values and chances are shorts, queries and keys shorts or bytes,
+   each row of them with what its levels are worth; products are exact, the softmax is float. */
 
-/* Queries, keys and values of one head; each is `stride` numbers from one row to the next. */
+enum { MIDDLE = 128 }; /* of a query's bytes: the level of 0 */
+
+/* Queries, keys and values of one head; each is `stride` shorts from one row to the next, bytes in the first half of
+   their place. */
 typedef struct {
+    Kind kind; /* of queries and keys */
     const int16_t *queries;
     const int16_t *keys;
     const int16_t *values;
@@ -19,6 +23,7 @@ typedef struct {
 typedef struct {
     int32_t *keys;       /* (channels / 2, room) in panels */
     int32_t *values;     /* (room / 2, channels) in panels */
+    float *key_sums;     /* (room,) MIDDLE times, where keys are bytes */
     float *key_scales;   /* (room,) scores in units of log2(e) / sqrt(channels) */
     float *value_scales; /* (room,) */
     float *scores;       /* (ROWS, room) */
@@ -57,61 +62,115 @@ static float longest_chances(const Head *head)
     return by_sum < LONGEST ? by_sum : LONGEST;
 }
 
-/* Sums of a query's products with all keys, changed, -> chances in shorts, each times the scale of its value; what one of
-   these is worth after the division by the sum of chances: the number that brings them closest to what they were, so that
-   nothing is lost where all are rounded alike. */
-INLINE float softmax(float *scores, float query_scale, float longest, int64_t rows, AttentionSpace space,
-                     int16_t *chances)
+/* Queries next to each other whose scores and chances lie from row `place` of the space on. */
+typedef struct {
+    int64_t first; /* row of the window */
+    int64_t place;
+    int64_t columns;
+    float longest; /* their rows of chances may be */
+} Queries;
+
+/* Sums of `count` queries' products with all keys, changed, -> chances in shorts, each times the scale of its value, and
+   in `worth` what one of these is worth after the division by the sum of chances: the number that brings them closest to
+   what they were, so that nothing is lost where all are rounded alike. `count` and `kind` are constants where this is
+   called: what follows from a row's sums waits for them, and other rows fill the time. */
+INLINE void softmax(int count, Kind kind, const Head *head, Queries queries, AttentionSpace space, float *worth)
 {
-    int64_t last = (rows - 1) / LANES * LANES;
-    __mmask16 held = (__mmask16)(0xffffu >> (LANES - (rows - last)));
-    __m512 highest = _mm512_set1_ps(-__builtin_inff());
+    int64_t last = (head->rows - 1) / LANES * LANES, columns = queries.columns;
+    __mmask16 held = (__mmask16)(0xffffu >> (LANES - (head->rows - last)));
+    float *scores = space.scores + queries.place * columns, square[ROWS];
+    int16_t *chances = (int16_t *)space.chances + queries.place * columns;
+    __m512 highest[ROWS], query[ROWS], begin[ROWS], sum[ROWS], squares[ROWS], steps[ROWS], along[ROWS];
+    for (int i = 0; i < count; i++)
+        highest[i] = _mm512_set1_ps(-__builtin_inff());
     for (int64_t at = 0; at <= last; at += LANES) {
-        __m512 score = _mm512_mul_ps(_mm512_loadu_ps(scores + at), _mm512_loadu_ps(space.key_scales + at));
-        _mm512_storeu_ps(scores + at, score);
-        highest = _mm512_mask_max_ps(highest, at < last ? 0xffff : held, highest, score);
+        __m512 scale = _mm512_loadu_ps(space.key_scales + at);
+        __mmask16 mask = at < last ? 0xffff : held;
+        for (int i = 0; i < count; i++) {
+            float *place = scores + i * columns + at;
+            __m512 score = _mm512_loadu_ps(place);
+            if (kind == BYTES)
+                score = _mm512_sub_ps(score, _mm512_loadu_ps(space.key_sums + at));
+            score = _mm512_mul_ps(score, scale);
+            _mm512_storeu_ps(place, score);
+            highest[i] = _mm512_mask_max_ps(highest[i], mask, highest[i], score);
+        }
     }
-    __m512 query = _mm512_set1_ps(query_scale), begin = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
-    __m512 sum = _mm512_setzero_ps(), squares = sum;
+    for (int i = 0; i < count; i++) {
+        query[i] = _mm512_set1_ps(head->query_scales[(queries.first + i) * head->scale_stride]);
+        begin[i] = _mm512_set1_ps(_mm512_reduce_max_ps(highest[i]));
+        sum[i] = squares[i] = along[i] = _mm512_setzero_ps();
+    }
     for (int64_t at = 0; at <= last; at += LANES) {
-        __m512 chance = power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + at), begin), query));
-        chance = _mm512_maskz_mov_ps(at < last ? 0xffff : held, chance);
-        __m512 part = _mm512_mul_ps(chance, _mm512_loadu_ps(space.value_scales + at));
-        _mm512_storeu_ps(scores + at, part);
-        sum = _mm512_add_ps(sum, chance);
-        squares = _mm512_fmadd_ps(part, part, squares);
+        __m512 scale = _mm512_loadu_ps(space.value_scales + at);
+        __mmask16 mask = at < last ? 0xffff : held;
+        for (int i = 0; i < count; i++) {
+            float *place = scores + i * columns + at;
+            __m512 apart = _mm512_sub_ps(_mm512_loadu_ps(place), begin[i]);
+            __m512 chance = _mm512_maskz_mov_ps(mask, power_of_two(_mm512_mul_ps(apart, query[i])));
+            __m512 part = _mm512_mul_ps(chance, scale);
+            _mm512_storeu_ps(place, part);
+            sum[i] = _mm512_add_ps(sum[i], chance);
+            squares[i] = _mm512_fmadd_ps(part, part, squares[i]);
+        }
     }
-    float square = _mm512_reduce_add_ps(squares), length = __builtin_sqrtf(square);
-    __m512 steps = _mm512_set1_ps(longest / (length < SHORTEST ? SHORTEST : length)), along = _mm512_setzero_ps();
-    for (int64_t at = 0; at <= last; at += LANES) {
-        __m512 part = _mm512_loadu_ps(scores + at);
-        __m512i levels = _mm512_cvtps_epi32(_mm512_mul_ps(part, steps));
-        along = _mm512_fmadd_ps(part, _mm512_cvtepi32_ps(levels), along);
-        store_shorts(chances + at, levels);
+    for (int i = 0; i < count; i++) {
+        square[i] = _mm512_reduce_add_ps(squares[i]);
+        float length = __builtin_sqrtf(square[i]);
+        steps[i] = _mm512_set1_ps(queries.longest / (length < SHORTEST ? SHORTEST : length));
     }
-    if (!(square > SHORTEST * SHORTEST)) /* values are 0, or something is no number */
-        return square <= SHORTEST * SHORTEST ? 0.0f : square;
-    return square / (_mm512_reduce_add_ps(along) * _mm512_reduce_add_ps(sum));
+    for (int64_t at = 0; at <= last; at += LANES)
+        for (int i = 0; i < count; i++) {
+            __m512 part = _mm512_loadu_ps(scores + i * columns + at);
+            __m512i levels = _mm512_cvtps_epi32(_mm512_mul_ps(part, steps[i]));
+            along[i] = _mm512_fmadd_ps(part, _mm512_cvtepi32_ps(levels), along[i]);
+            store_shorts(chances + i * columns + at, levels);
+        }
+    for (int i = 0; i < count; i++) {
+        if (square[i] > SHORTEST * SHORTEST)
+            worth[i] = square[i] / (_mm512_reduce_add_ps(along[i]) * _mm512_reduce_add_ps(sum[i]));
+        else /* values are 0, or something is no number */
+            worth[i] = square[i] <= SHORTEST * SHORTEST ? 0.0f : square[i];
+    }
 }
 
-/* softmax(q k' / sqrt(channels)) v for the queries of rows `begin` to `end` of a window, each `stride` numbers from the
-   next in `out`. */
-static void attend(Head head, int64_t begin, int64_t end, AttentionSpace space, float *out, int64_t stride)
+/* What the level of a query's zeros adds to its sums with the keys. */
+static void sum_keys(int64_t columns, int64_t steps, AttentionSpace space)
 {
-    int64_t columns = round_up(head.rows, LANES);
-    pack_keys((Strip){head.keys, head.stride, head.rows, head.channels}, space.keys);
+    const __m512i middle = _mm512_set1_epi8((char)MIDDLE);
+    for (int64_t panel = 0; panel < columns; panel += PANEL) {
+        int64_t wide = columns_in(panel, columns);
+        for (int64_t column = 0; column < wide; column += LANES) {
+            const int32_t *keys = space.keys + panel * steps + column;
+            __m512i sum = _mm512_setzero_si512();
+            for (int64_t step = 0; step < steps; step++)
+                sum = _mm512_dpbusd_epi32(sum, middle, _mm512_loadu_si512(keys + step * wide));
+            _mm512_storeu_ps(space.key_sums + panel + column, _mm512_cvtepi32_ps(sum));
+        }
+    }
+}
+
+INLINE void attend_by(Kind kind, Head head, Range range, AttentionSpace space, float *out, int64_t stride)
+{
+    int64_t columns = round_up(head.rows, LANES), steps = head.channels / (kind == BYTES ? 4 : 2);
+    pack_keys((Strip){head.keys, head.stride, head.rows, 2 * steps}, space.keys);
+    if (kind == BYTES)
+        sum_keys(columns, steps, space);
     pack_values((Strip){head.values, head.stride, head.rows, head.channels}, space.values);
     gather_scales(&head, space);
-    float longest = longest_chances(&head);
-    for (int64_t row = begin; row < end; row += ROWS) {
-        int rows = (int)(end - row < ROWS ? end - row : ROWS);
-        Rows queries = {(const int32_t *)(head.queries + row * head.stride), head.stride / 2};
-        multiply_rows(multiply_shorts, queries, rows, space.keys, columns, head.channels / 2,
+    Queries queries = {range.begin, 0, columns, longest_chances(&head)};
+    for (; queries.first < range.end; queries.first += ROWS) {
+        int64_t row = queries.first;
+        int rows = (int)(range.end - row < ROWS ? range.end - row : ROWS);
+        Rows words = {(const int32_t *)(head.queries + row * head.stride), head.stride / 2};
+        multiply_rows(kind == BYTES ? multiply_bytes : multiply_shorts, words, rows, space.keys, columns, steps,
                       (Sums){space.scores, columns});
         float worth[ROWS];
-        for (int i = 0; i < rows; i++)
-            worth[i] = softmax(space.scores + i * columns, head.query_scales[(row + i) * head.scale_stride], longest,
-                               head.rows, space, (int16_t *)space.chances + i * columns);
+        if (rows == ROWS)
+            softmax(ROWS, kind, &head, queries, space, worth);
+        else
+            for (int i = 0; i < rows; i++)
+                softmax(1, kind, &head, (Queries){row + i, i, columns, queries.longest}, space, worth + i);
         Rows chances = {space.chances, columns / 2};
         multiply_rows(multiply_shorts, chances, rows, space.values, head.channels, columns / 2,
                       (Sums){space.mixed, head.channels});
@@ -121,4 +180,14 @@ static void attend(Head head, int64_t begin, int64_t end, AttentionSpace space, 
                 _mm512_storeu_ps(out + (row + i) * stride + at, _mm512_mul_ps(mixed, _mm512_set1_ps(worth[i])));
             }
     }
+}
+
+/* softmax(q k' / sqrt(channels)) v for the queries of some rows of a window, each `stride` numbers from the next in
+   `out`. */
+static void attend(Head head, Range range, AttentionSpace space, float *out, int64_t stride)
+{
+    if (head.kind == BYTES)
+        attend_by(BYTES, head, range, space, out, stride);
+    else
+        attend_by(SHORTS, head, range, space, out, stride);
 }

@@ -52,6 +52,7 @@ static void lay_space(const Job *job, char **memory, Space *space)
     space->row = take(memory, wide * 4);
     space->attention.keys = take(memory, round_up(channels / 2, LANES) * room * 4);
     space->attention.values = take(memory, channels * room * 2);
+    space->attention.key_sums = take(memory, room * 4);
     space->attention.key_scales = take(memory, room * 4);
     space->attention.value_scales = take(memory, room * 4);
     space->attention.scores = take(memory, ROWS * room * 4);
@@ -67,7 +68,7 @@ static void run_chunk(Job *job, Team *team, Chunk *chunk, Space *space, Range ra
         ask(encoder, layer, chunk, space, range);
         if (job->is_shared)
             meet(team);
-        mix(encoder, job->windows, chunk, space, range);
+        mix(encoder, layer, job->windows, chunk, space, range);
         if (job->is_shared)
             meet(team);
         think(layer, chunk, space, range);

@@ -31,7 +31,7 @@ typedef struct {
     int64_t end;
     int64_t *slots;  /* (rows,) */
     float *x;        /* (rows, width) the stream */
-    int16_t *qkv;    /* (rows, 3 x width) queries, keys and values of all heads, in shorts */
+    int16_t *qkv;    /* (rows, 3 x width) queries, keys and values of all heads; bytes in the first half of a head's */
     float *scales;   /* (rows, 3 x heads) what these are worth */
     float *mixed;    /* (rows, width) what attention gives */
 } Chunk;
@@ -45,6 +45,12 @@ typedef struct {
     AttentionSpace attention;
 } Space;
 
+/* Of queries and keys: bytes where the product behind attention is of bytes, in the first block as well. */
+INLINE Kind kind_of_scores(const Layer *layer)
+{
+    return layer->output.kind == BYTES ? BYTES : SHORTS;
+}
+
 INLINE void lower(const float *x, const Linear *next, Space *space, int64_t row)
 {
     space->levels[row] = lower_row(x, next, space->words + row * words_of(next), space->row);
@@ -55,12 +61,29 @@ INLINE __m512 product_at(const Linear *layer, const Space *space, int64_t row, i
     return output_at(layer, space->sums + row * layer->outputs, space->levels[row], at);
 }
 
-/* x = norm(x + product) for one row. */
-INLINE void add_and_norm(float *x, const Linear *layer, const Space *space, int64_t row, Norm norm)
+INLINE void add_and_norm_some(int count, float *x, const Linear *layer, const Space *space, int64_t row, Norm norm)
 {
+    __m512 sums[TOGETHER];
+    for (int i = 0; i < count; i++)
+        sums[i] = _mm512_setzero_ps();
     for (int64_t at = 0; at < layer->outputs; at += LANES)
-        _mm512_storeu_ps(x + at, _mm512_add_ps(_mm512_loadu_ps(x + at), product_at(layer, space, row, at)));
-    norm_row(x, layer->outputs, norm);
+        for (int i = 0; i < count; i++) {
+            float *place = x + i * layer->outputs + at;
+            __m512 sum = _mm512_add_ps(_mm512_loadu_ps(place), product_at(layer, space, row + i, at));
+            _mm512_storeu_ps(place, sum);
+            sums[i] = _mm512_add_ps(sums[i], sum);
+        }
+    norm_rows(count, x, layer->outputs, sums, norm);
+}
+
+/* x = norm(x + product) */
+static void add_and_norm(float *x, const Linear *layer, const Space *space, int64_t rows, Norm norm)
+{
+    int64_t row = 0;
+    for (; row + TOGETHER <= rows; row += TOGETHER)
+        add_and_norm_some(TOGETHER, x + row * layer->outputs, layer, space, row, norm);
+    for (; row < rows; row++)
+        add_and_norm_some(1, x + row * layer->outputs, layer, space, row, norm);
 }
 
 static void embed(const Encoder *encoder, const Windows *windows, Chunk *chunk, Space *space, Range range)
@@ -89,28 +112,49 @@ static void embed(const Encoder *encoder, const Windows *windows, Chunk *chunk, 
     }
 }
 
+/* Queries, keys or values of one head. */
+typedef struct {
+    Kind kind;
+    int middle; /* where they are bytes, the level of 0 */
+    int64_t row;
+    int64_t at; /* the first of a layer's outputs */
+} Part;
+
+INLINE float lower_part(Part part, int64_t channels, const Linear *qkv, const Space *space, int16_t *levels)
+{
+    float *numbers = space->row + part.at;
+    for (int64_t at = 0; at < channels; at += LANES)
+        _mm512_storeu_ps(numbers + at, product_at(qkv, space, part.row, part.at + at));
+    if (part.kind == BYTES)
+        return to_bytes_about(part.middle, numbers, channels, (uint8_t *)levels);
+    return to_shorts(numbers, channels, levels);
+}
+
 /* Queries, keys and values, side by side. */
 static void ask(const Encoder *encoder, const Layer *layer, Chunk *chunk, Space *space, Range range)
 {
     const Linear *qkv = &layer->qkv;
-    int64_t parts = 3 * encoder->heads, channels = encoder->width / encoder->heads;
+    int64_t heads = encoder->heads, parts = 3 * heads, channels = encoder->width / heads;
     for (int64_t begin = range.begin; begin < range.end; begin += BLOCK) {
         int64_t rows = range.end - begin < BLOCK ? range.end - begin : BLOCK;
         for (int64_t row = 0; row < rows; row++)
             lower(chunk->x + (begin + row) * qkv->inputs, qkv, space, row);
         multiply(qkv, space->words, space->sums, rows);
-        for (int64_t row = 0; row < rows; row++) {
-            for (int64_t at = 0; at < qkv->outputs; at += LANES)
-                _mm512_storeu_ps(space->row + at, product_at(qkv, space, row, at));
-            for (int64_t part = 0; part < parts; part++)
-                chunk->scales[(begin + row) * parts + part] = to_shorts(
-                    space->row + part * channels, channels, chunk->qkv + (begin + row) * qkv->outputs + part * channels);
-        }
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t part = 0; part < parts; part++) {
+                Kind kind = part < 2 * heads ? kind_of_scores(layer) : SHORTS;
+                Part one = {kind, part < heads ? MIDDLE : 0, row, part * channels};
+                int16_t *levels = chunk->qkv + (begin + row) * qkv->outputs + one.at;
+                float *scale = chunk->scales + (begin + row) * parts + part;
+                *scale = channels == 64 ? lower_part(one, 64, qkv, space, levels) /* unrolled */
+                                        : lower_part(one, channels, qkv, space, levels);
+            }
     }
 }
 
 /* Attention of the rows of a range, each inside its own window. */
-static void mix(const Encoder *encoder, const Windows *windows, Chunk *chunk, Space *space, Range range)
+static void mix(const Encoder *encoder, const Layer *layer, const Windows *windows, Chunk *chunk, Space *space,
+                Range range)
 {
     int64_t width = encoder->width, channels = width / encoder->heads, start = 0;
     for (int64_t window = chunk->first; window < chunk->end; start += windows->lengths[window++]) {
@@ -120,37 +164,64 @@ static void mix(const Encoder *encoder, const Windows *windows, Chunk *chunk, Sp
         for (int64_t head = 0; head < encoder->heads && begin < end; head++) {
             const int16_t *queries = chunk->qkv + start * 3 * width + head * channels;
             const float *scales = chunk->scales + start * 3 * encoder->heads + head;
-            Head one = {queries, queries + width,          queries + 2 * width,          3 * width,
+            Head one = {kind_of_scores(layer),
+                        queries, queries + width,          queries + 2 * width,          3 * width,
                         scales,  scales + encoder->heads, scales + 2 * encoder->heads, 3 * encoder->heads,
                         length,  channels};
-            attend(one, begin, end, space->attention, chunk->mixed + start * width + head * channels, width);
+            attend(one, (Range){begin, end}, space->attention, chunk->mixed + start * width + head * channels, width);
         }
     }
+}
+
+INLINE Extremes gelu_block(int size, const Linear *up, const Space *space, int64_t row, int64_t at, Extremes extremes)
+{
+    __m512 part[ROTATED];
+#pragma GCC unroll 16
+    for (int i = 0; i < size; i++)
+        part[i] = gelu_for_bytes(product_at(up, space, row, at + i * LANES));
+    return rotate(size, part, space->row + at, extremes);
+}
+
+/* GELU of one row, as the layer behind it reads it. */
+INLINE void lower_gelu(const Layer *layer, Space *space, int64_t row)
+{
+    int64_t inner = layer->up.outputs;
+    if (layer->down.kind == BYTES) {
+        Extremes extremes = no_extremes();
+        int together = rotated_together(inner);
+        for (int64_t at = 0; at < inner; at += together * LANES)
+            switch (together) {
+            case 4: extremes = gelu_block(4, &layer->up, space, row, at, extremes); break;
+            case 8: extremes = gelu_block(8, &layer->up, space, row, at, extremes); break;
+            default: extremes = gelu_block(ROTATED, &layer->up, space, row, at, extremes);
+            }
+        uint8_t *bytes = (uint8_t *)(space->words + row * words_of(&layer->down));
+        space->levels[row] = to_bytes_between(extremes, space->row, inner, bytes);
+        return;
+    }
+    for (int64_t at = 0; at < inner; at += LANES)
+        _mm512_storeu_ps(space->row + at, gelu(product_at(&layer->up, space, row, at)));
+    lower(space->row, &layer->down, space, row);
 }
 
 /* All of a block that comes after attention. */
 static void think(const Layer *layer, Chunk *chunk, Space *space, Range range)
 {
-    int64_t width = layer->output.outputs, inner = layer->up.outputs;
+    int64_t width = layer->output.outputs;
     for (int64_t begin = range.begin; begin < range.end; begin += BLOCK) {
         int64_t rows = range.end - begin < BLOCK ? range.end - begin : BLOCK;
         float *x = chunk->x + begin * width;
         for (int64_t row = 0; row < rows; row++)
             lower(chunk->mixed + (begin + row) * width, &layer->output, space, row);
         multiply(&layer->output, space->words, space->sums, rows);
-        for (int64_t row = 0; row < rows; row++) {
-            add_and_norm(x + row * width, &layer->output, space, row, layer->attention_norm);
-            lower(x + row * width, &layer->up, space, row);
-        }
-        multiply(&layer->up, space->words, space->sums, rows);
-        for (int64_t row = 0; row < rows; row++) {
-            for (int64_t at = 0; at < inner; at += LANES)
-                _mm512_storeu_ps(space->row + at, gelu(product_at(&layer->up, space, row, at)));
-            lower(space->row, &layer->down, space, row);
-        }
-        multiply(&layer->down, space->words, space->sums, rows);
+        add_and_norm(x, &layer->output, space, rows, layer->attention_norm);
         for (int64_t row = 0; row < rows; row++)
-            add_and_norm(x + row * width, &layer->down, space, row, layer->norm);
+            lower(x + row * width, &layer->up, space, row);
+        multiply(&layer->up, space->words, space->sums, rows);
+        for (int64_t row = 0; row < rows; row++)
+            lower_gelu(layer, space, row);
+        multiply(&layer->down, space->words, space->sums, rows);
+        add_and_norm(x, &layer->down, space, rows, layer->norm);
     }
 }
 

@@ -23,11 +23,13 @@ typedef struct {
     float lowest;
 } Levels;
 
-enum { ROTATED = 16 }; /* registers */
+enum { ROTATED = 16 };     /* registers */
+enum { NO_NUMBER = 0x99 }; /* to fpclass: infinite or none */
 
 static const float TINY = 1e-30f;     /* span of bytes */
 static const float SHORTEST = 1e-15f; /* part of shorts: squares of what is less have lost their digits */
 static const float HIGHEST_BYTE = 255.0f;
+static const float HIGHEST_SIGNED = 127.0f;
 static const float LONGEST = 32700.0f; /* part; with what rounding adds to it still less than 2^15 */
 
 PRODUCT(multiply_bytes, BYTES)
@@ -55,14 +57,16 @@ typedef struct {
     __m512 sum; /* of all numbers of a row, which is no number where one of them is none */
 } Extremes;
 
-/* Sums and differences of `size` registers in the pattern of a Hadamard matrix. `size` is a constant where this is
-   called, so that they stay in registers. */
-INLINE Extremes rotate_block(int size, const float *x, float *out, Extremes extremes)
+INLINE Extremes no_extremes(void)
 {
-    __m512 part[ROTATED];
-#pragma GCC unroll 16
-    for (int i = 0; i < size; i++)
-        part[i] = _mm512_loadu_ps(x + i * LANES);
+    return (Extremes){_mm512_set1_ps(__builtin_inff()), _mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};
+}
+
+/* Sums and differences of `size` registers in the pattern of a Hadamard matrix: this spreads what stands out in a row over
+   others, and the weights that meet it were turned against it (`native.rotated`). `size` is a constant where this is
+   called, so that they stay in registers. */
+INLINE Extremes rotate(int size, __m512 part[ROTATED], float *out, Extremes extremes)
+{
 #pragma GCC unroll 4
     for (int apart = 1; apart < size; apart *= 2)
 #pragma GCC unroll 16
@@ -82,19 +86,11 @@ INLINE Extremes rotate_block(int size, const float *x, float *out, Extremes extr
     return extremes;
 }
 
-/* Spread what stands out in a row over others: the weights that meet it were turned against it (`native.rotated`).
-   A block is the largest power of two, up to ROTATED, that divides the number of the row's registers. */
-INLINE Extremes rotate_row(const float *x, int64_t width, float *out)
+/* Registers that are turned together: the largest power of two, up to ROTATED, that divides the number of a row's. */
+INLINE int rotated_together(int64_t width)
 {
-    Extremes extremes = {_mm512_set1_ps(__builtin_inff()), _mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};
     int64_t registers = width / LANES, size = registers & -registers;
-    for (int64_t at = 0; at < width; at += (size < ROTATED ? size : ROTATED) * LANES)
-        switch (size) {
-        case 4: extremes = rotate_block(4, x + at, out + at, extremes); break;
-        case 8: extremes = rotate_block(8, x + at, out + at, extremes); break;
-        default: extremes = rotate_block(ROTATED, x + at, out + at, extremes);
-        }
-    return extremes;
+    return (int)(size < ROTATED ? size : ROTATED);
 }
 
 INLINE void store_shorts(int16_t *out, __m512i levels)
@@ -122,20 +118,62 @@ INLINE float to_shorts(const float *x, int64_t size, int16_t *out)
     return __builtin_isfinite(length) ? length / LONGEST : __builtin_nanf("");
 }
 
-/* Numbers in bytes, turned. `turned`: room for them, which may be `x`. */
-INLINE Levels to_bytes(const float *x, int64_t size, uint8_t *out, float *turned)
+/* Numbers in bytes, as far above `middle` or below it as they are above or below 0; what one of these is worth, as in
+   `to_shorts`. */
+INLINE float to_bytes_about(int middle, const float *x, int64_t size, uint8_t *out)
+{
+    __m512i highest = _mm512_setzero_si512(); /* bits of positive numbers are in their order, those of no number last */
+    for (int64_t at = 0; at < size; at += LANES)
+        highest = _mm512_max_epu32(highest, _mm512_castps_si512(_mm512_abs_ps(_mm512_loadu_ps(x + at))));
+    union {
+        uint32_t bits;
+        float number;
+    } most = {_mm512_reduce_max_epu32(highest)};
+    __m512 steps = _mm512_set1_ps(HIGHEST_SIGNED / (most.number > TINY ? most.number : TINY));
+    __m512i begin = _mm512_set1_epi32(middle);
+    for (int64_t at = 0; at < size; at += LANES) {
+        __m512i levels = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + at), steps));
+        _mm_storeu_si128((__m128i *)(out + at), _mm512_cvtepi32_epi8(_mm512_add_epi32(levels, begin)));
+    }
+    return __builtin_isfinite(most.number) ? most.number / HIGHEST_SIGNED : __builtin_nanf("");
+}
+
+/* Numbers between extremes in bytes. */
+INLINE Levels to_bytes_between(Extremes extremes, const float *x, int64_t size, uint8_t *out)
 {
     Levels levels;
-    Extremes extremes = rotate_row(x, size, turned);
     levels.lowest = _mm512_reduce_min_ps(extremes.lowest);
     float span = _mm512_reduce_max_ps(extremes.highest) - levels.lowest;
-    levels.scale = __builtin_isfinite(_mm512_reduce_add_ps(extremes.sum)) ? span / HIGHEST_BYTE : __builtin_nanf("");
+    levels.scale = _mm512_fpclass_ps_mask(extremes.sum, NO_NUMBER) ? __builtin_nanf("") : span / HIGHEST_BYTE;
     __m512 begin = _mm512_set1_ps(levels.lowest), steps = _mm512_set1_ps(HIGHEST_BYTE / (span > TINY ? span : TINY));
     for (int64_t at = 0; at < size; at += LANES) {
-        __m512 level = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(turned + at), begin), steps);
+        __m512 level = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + at), begin), steps);
         _mm_storeu_si128((__m128i *)(out + at), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(level)));
     }
     return levels;
+}
+
+INLINE Extremes rotate_block(int size, const float *x, float *out, Extremes extremes)
+{
+    __m512 part[ROTATED];
+#pragma GCC unroll 16
+    for (int i = 0; i < size; i++)
+        part[i] = _mm512_loadu_ps(x + i * LANES);
+    return rotate(size, part, out, extremes);
+}
+
+/* Numbers in bytes, turned. `turned`: room for them, which may be `x`. */
+INLINE Levels to_bytes(const float *x, int64_t size, uint8_t *out, float *turned)
+{
+    Extremes extremes = no_extremes();
+    int together = rotated_together(size);
+    for (int64_t at = 0; at < size; at += together * LANES)
+        switch (together) {
+        case 4: extremes = rotate_block(4, x + at, turned + at, extremes); break;
+        case 8: extremes = rotate_block(8, x + at, turned + at, extremes); break;
+        default: extremes = rotate_block(ROTATED, x + at, turned + at, extremes);
+        }
+    return to_bytes_between(extremes, turned, size, out);
 }
 
 /* A row as the next layer reads it. */
