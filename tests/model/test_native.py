@@ -84,6 +84,11 @@ def test_shorts_are_as_close_in_windows_of_five_hundred_pieces():
     assert error(NativeEncoder(encoder, in_bytes=False)(windows), one_by_one(encoder, windows)) < 5e-4
 
 
+def test_bytes_are_as_close_in_windows_of_five_hundred_pieces():
+    encoder, windows = made(replace(SHAPE, positions=513)), windows_of([512, 513])
+    assert error(NativeEncoder(encoder, in_bytes=True)(windows), one_by_one(encoder, windows)) < 0.02
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_row_in_the_direction_of_its_weights_does_not_overflow(sign):
     """The largest sum that there can be: 32,700 times 65,400, a little less than 2^31."""
@@ -151,7 +156,18 @@ def test_levels_of_a_weight_fill_sixteen_bits_or_thirty_one_with_a_row():
     torch.testing.assert_close(in_shorts(weight).restored(), weight, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("changed", [{}, {"width": 192}, {"width": 256}, {"width": 320, "heads": 5}], ids=str)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"width": 192},
+        {"width": 256},
+        {"width": 320, "heads": 5},
+        {"width": 64, "heads": 4, "feed_forward": 64},  # heads of 16 channels, four words
+        {"width": 256, "heads": 2},  # heads of 128 channels
+    ],
+    ids=str,
+)
 def test_products_of_bytes_err_by_two_hundredths(changed):
     encoder, windows = made(replace(SHAPE, **changed)), windows_of(LENGTHS)
     native = NativeEncoder(encoder, in_bytes=True)(windows)

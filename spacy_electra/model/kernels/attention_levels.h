@@ -21,7 +21,7 @@ typedef struct {
 
 /* Room for one window of `room` rows, a multiple of 16. */
 typedef struct {
-    int32_t *keys;       /* (channels / 2, room) in panels */
+    int32_t *keys;       /* (channels / 2, room) in panels; of bytes half as many rows */
     int32_t *values;     /* (room / 2, channels) in panels */
     float *key_sums;     /* (room,) MIDDLE times, where keys are bytes */
     float *key_scales;   /* (room,) scores in units of log2(e) / sqrt(channels) */

@@ -3,7 +3,8 @@
    A row of shorts has as its measure the length (the root of the sum of squares) of the longest of its parts of 256
    numbers: LONGEST levels, so that by Cauchy and Schwarz no sum over a part, with weights of twice as many levels,
    overflows 32 bits. Sums are exact therefore, and a row errs by 1e-4 of its length, an eighth of what bfloat16 costs.
-   A row of bytes is first turned by Hadamard matrices, and lies between its lowest and its highest number. */
+   A row of bytes is first turned by Hadamard matrices, and lies between its lowest and its highest number; queries and keys
+   in bytes are not turned, and lie about 0. */
 
 /* `scale` says what a level of each output's weights is worth, and `total` is the sum of these weights, which only bytes
    need. All pointers but `weights` are to `outputs` numbers. */
@@ -118,8 +119,8 @@ INLINE float to_shorts(const float *x, int64_t size, int16_t *out)
     return __builtin_isfinite(length) ? length / LONGEST : __builtin_nanf("");
 }
 
-/* Numbers in bytes, as far above `middle` or below it as they are above or below 0; what one of these is worth, as in
-   `to_shorts`. */
+/* Numbers in bytes, as far above `middle` or below it as they are above or below 0; what one of these is worth, which is
+   no number where one of the numbers is infinite or none. */
 INLINE float to_bytes_about(int middle, const float *x, int64_t size, uint8_t *out)
 {
     __m512i highest = _mm512_setzero_si512(); /* bits of positive numbers are in their order, those of no number last */

@@ -1,4 +1,5 @@
-/* Queries, keys or values of one head as weights of products. Words hold two 16-bit numbers of any kind. */
+/* Queries, keys or values of one head as weights of products. Words hold two 16-bit numbers of any kind, or four bytes of
+   a strip that has half as many channels for it. */
 
 /* One kind of these in one window; `stride` numbers from one row to the next. */
 typedef struct {
@@ -40,7 +41,7 @@ INLINE void transpose(__m512i rows[LANES], int32_t *out, int64_t stride)
     }
 }
 
-/* Keys as weights: a word is two channels, a column a row of the window; columns behind the last are 0. */
+/* Keys as weights: a word is two channels (four of bytes), a column a row of the window; columns behind the last are 0. */
 static void pack_keys(Strip strip, int32_t *packed)
 {
     int64_t words = strip.channels / 2, columns = round_up(strip.rows, LANES);
