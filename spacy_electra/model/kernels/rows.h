@@ -6,20 +6,26 @@ typedef struct {
     float eps;
 } Norm;
 
-/* Phi(x), as far as GELU needs it: a polynomial up to 4.4, fitted there by the largest error of x Phi(x), which is 4e-5,
-   and the same as at its ends beyond, where the error is below 3e-6 of x. */
+/* Phi(x) by an odd polynomial of `count` terms, the highest first, up to `end`, and beyond the same as at its ends. `count` is
+   a constant where this is called. */
+INLINE __m512 normal_share(const float *powers, int count, float end, __m512 x)
+{
+    __m512 t = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(end)), _mm512_set1_ps(-end));
+    __m512 square = _mm512_mul_ps(t, t);
+    __m512 p = _mm512_set1_ps(powers[0]);
+    for (int i = 1; i < count; i++)
+        p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(powers[i]));
+    return _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.5f));
+}
+
+/* Phi(x), as far as GELU needs it: fitted by the largest error of x Phi(x), which is 4e-5 up to 4.4 and below 3e-6 of x
+   beyond. */
 INLINE __m512 gelu_share(__m512 x)
 {
     static const float powers[] = {3.5693389216495675e-11f, -3.75397313234771e-09f,   1.740820749773775e-07f,
                                    -4.724819063994801e-06f, 8.429249282926321e-05f,   -0.0010549892904236913f,
                                    0.009643017314374447f,   -0.06607641279697418f,    0.3987616002559662f};
-    const __m512 end = _mm512_set1_ps(4.4f);
-    __m512 t = _mm512_max_ps(_mm512_min_ps(x, end), _mm512_sub_ps(_mm512_setzero_ps(), end));
-    __m512 square = _mm512_mul_ps(t, t);
-    __m512 p = _mm512_set1_ps(powers[0]);
-    for (int i = 1; i < 9; i++)
-        p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(powers[i]));
-    return _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.5f));
+    return normal_share(powers, 9, 4.4f, x);
 }
 
 /* x Phi(x) */
@@ -33,13 +39,7 @@ INLINE __m512 gelu_for_bytes(__m512 x)
 {
     static const float powers[] = {-7.903623782112845e-07f, 3.706955612869933e-05f, -0.0007447493844665587f,
                                    0.00856210757046938f,    -0.06430455297231674f, 0.39778536558151245f};
-    const __m512 end = _mm512_set1_ps(3.4f);
-    __m512 t = _mm512_max_ps(_mm512_min_ps(x, end), _mm512_sub_ps(_mm512_setzero_ps(), end));
-    __m512 square = _mm512_mul_ps(t, t);
-    __m512 p = _mm512_set1_ps(powers[0]);
-    for (int i = 1; i < 6; i++)
-        p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(powers[i]));
-    return _mm512_mul_ps(x, _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.5f)));
+    return _mm512_mul_ps(x, normal_share(powers, 6, 3.4f, x));
 }
 
 /* 2 to the power of x, to 4e-6 of its value; 0 for what is far below. */
