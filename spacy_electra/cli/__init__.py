@@ -24,6 +24,7 @@ COMMANDS = {
     "pretrain": "pretrain",
     "evaluate": "evaluate",
     "export": "export",
+    "quantize": "quantize",
     "debug": "debug",
     "benchmark": "benchmark",
 }

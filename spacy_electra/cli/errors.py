@@ -90,6 +90,7 @@ def _interrupted(command: str) -> str:
         "pretrain": ": what it saved stays, go on with --resume",
         "train_tokenizer": ": nothing was written",
         "corpus": ": nothing was written",
+        "quantize": ": nothing was written",
     }
     return f"Interrupted{what_stays.get(command, '')}."
 

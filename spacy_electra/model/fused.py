@@ -5,6 +5,8 @@ and write everything again. oneDNN does all of it where the product is still at 
 Also which products of an encoder are of bytes, and which stay in bfloat16 beside them.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.capability import has_bf16_products
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Block, Encoder
-from spacy_electra.model.int8 import with_int8_products
+from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, part_of, with_int8_products
 
 
 class PackedLinear(nn.Module):
@@ -67,18 +69,26 @@ def with_fused_blocks(encoder: Encoder) -> Encoder:
     return encoder
 
 
-def with_bytes(encoder: Encoder, *, fastest: torch.dtype) -> Encoder:
+def with_bytes(encoder: Encoder, *, fastest: torch.dtype, excluded: Collection[str] = ()) -> Encoder:
     """Let an encoder, which is changed and returned, multiply bytes, but for the first product of its first block.
 
     That decides where the block looks; rounded, it moves single pieces as far as all others do. fastest: the type that
-    the processor is fastest in beside bytes, in which long rows attend.
+    the processor is fastest in beside bytes, in which long rows attend. excluded: parts that multiply in that type as
+    well, of `int8.parts_of`.
     """
-    attentions = [block.attention for block in encoder.body.blocks if isinstance(block, Block)]
-    with_int8_products(encoder, but=[attentions[0].qkv])
+    blocks = [block for block in encoder.body.blocks if isinstance(block, Block)]
+    kept: list[tuple[nn.Module, str]] = [(blocks[0].attention, "qkv")]
+    for number, block in enumerate(blocks):
+        if part_of(number, ATTENTION) in excluded:
+            kept += [(block.attention, name) for name in ("qkv", "output") if number or name != "qkv"]
+        if part_of(number, FEED_FORWARD) in excluded:
+            kept += [(block.feed_forward, name) for name in ("up", "down")]
+    with_int8_products(encoder, but=[getattr(parent, name) for parent, name in kept])
     if fuses_products(torch.device("cpu"), fastest):
-        attentions[0].add_module("qkv", PackedLinear(attentions[0].qkv))
-        for attention in attentions:
-            attention.long_dtype = fastest
+        for parent, name in kept:
+            parent.add_module(name, PackedLinear(getattr(parent, name)))
+        for block in blocks:
+            block.attention.long_dtype = fastest
     return encoder
 
 

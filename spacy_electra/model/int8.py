@@ -7,19 +7,21 @@ so that a row's answer does not depend on what stands beside it. Source of per-c
 Legend: M rows, K inputs, N outputs.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spacy_electra.model.capability import has_amx, has_vnni
+from spacy_electra.model.keys import nearest
 
 LEVELS = 127  # on either side of zero
 SCALE_BITS = 12  # of a scale's 23 fraction bits are 0, so that LEVELS x scale is exact and a second look finds it again
 BEHIND = 8  # bytes after the levels of a row: what one is worth and the lowest number, in float32
 TINY = 1e-12  # in place of the scale of a channel that is all zeros
 SCALE = ".scale"  # behind a weight's name on disk
+ATTENTION, FEED_FORWARD = "attention", "feed_forward"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,27 @@ def with_int8_products(module: nn.Module, *, but: Collection[nn.Module] = ()) ->
             if isinstance(child, nn.Linear) and child not in but:
                 setattr(parent, name, Int8Linear(child))
     return module
+
+
+def parts_of(layers: int) -> list[str]:
+    """Names of the parts of an encoder that multiply bytes or do not, as `int8_excluded` takes them: two a block."""
+    return [part_of(number, name) for number in range(layers) for name in (ATTENTION, FEED_FORWARD)]
+
+
+def part_of(number: int, name: str) -> str:
+    """number: of a block, from 0. name: `ATTENTION` or `FEED_FORWARD`."""
+    return f"layer.{number}.{name}"
+
+
+def check_parts(excluded: Sequence[str], *, layers: int) -> None:
+    """Raise ValueError for a name that is none of `parts_of`."""
+    known = parts_of(layers)
+    for name in excluded:
+        if name not in known:
+            raise ValueError(
+                f"int8_excluded names {name!r}, which is no part of a model of {layers} layers: did you mean "
+                f"{nearest(name, known)!r}? There are {known[0]}, {known[1]} and so on up to {known[-1]}."
+            )
 
 
 def multiplies_int8(device: torch.device) -> bool:

@@ -7,6 +7,7 @@ cache.
 Legend: N rows of the answer, S slots of all windows, W windows, D width.
 """
 
+from collections.abc import Collection
 from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.model.encoder import Block, Encoder, EncoderShape
-from spacy_electra.model.int8 import TINY, Quantized, quantize
+from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize
 from spacy_electra.model.library import LANES, PANEL, is_cut, library, predicts_in_kernels
 
 ROTATED = 16  # registers of a block at most
@@ -79,8 +80,10 @@ class _Windows(Structure):
 class NativeEncoder(nn.Module):
     """What an `Encoder` computes without dropout, from its embeddings and packed copies of its linear layers."""
 
-    def __init__(self, encoder: Encoder, *, in_bytes: bool):
-        """in_bytes: multiply bytes, but shorts in the first product of the first block and to project embeddings."""
+    def __init__(self, encoder: Encoder, *, in_bytes: bool, excluded: Collection[str] = ()):
+        """in_bytes: multiply bytes, but shorts in the first product of the first block and to project embeddings.
+        excluded: parts that multiply shorts nevertheless, of `int8.parts_of`.
+        """
         super().__init__()
         self._held: list[Tensor] = []  # what the structures point to
         shape, body, embeddings = encoder.shape, encoder.body, encoder.embeddings
@@ -88,11 +91,14 @@ class NativeEncoder(nn.Module):
         layers = (_Layer * shape.layers)()
         for number, block in enumerate(body.blocks):
             assert isinstance(block, Block)
+            attends_in_bytes, feeds_in_bytes = (
+                in_bytes and part_of(number, name) not in excluded for name in (ATTENTION, FEED_FORWARD)
+            )
             layers[number] = _Layer(
-                qkv=self._linear(block.attention.qkv, in_bytes=in_bytes and number > 0),
-                output=self._linear(block.attention.output, in_bytes=in_bytes),
-                up=self._linear(block.feed_forward.up, in_bytes=in_bytes),
-                down=self._linear(block.feed_forward.down, in_bytes=in_bytes),
+                qkv=self._linear(block.attention.qkv, in_bytes=attends_in_bytes and number > 0),
+                output=self._linear(block.attention.output, in_bytes=attends_in_bytes),
+                up=self._linear(block.feed_forward.up, in_bytes=feeds_in_bytes),
+                down=self._linear(block.feed_forward.down, in_bytes=feeds_in_bytes),
                 attention_norm=self._norm(block.norm1),
                 norm=self._norm(block.norm2),
             )

@@ -15,6 +15,7 @@ def build_electra_transformer(
     window: int | None = None,
     stride: int | None = None,
     precision: str = "auto",
+    int8_excluded: list[str] | None = None,
     dropout: float = 0.1,
     max_slots: int = 4096,
     freeze_embeddings: bool = False,
@@ -32,9 +33,11 @@ def build_electra_transformer(
     window: slots of the longest window, [CLS] and [SEP] included; null for all positions of the model. stride: most
     pieces from the start of one window to that of the next; null for eight ninths of a window's pieces. precision:
     "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32; "int8" of predictions
-    alone. dropout: share of hidden values and attention weights dropped in training, whatever `[training] dropout`
-    says. max_slots: most slots, padding included, of a batch. freeze_embeddings, freeze_layers:
-    what stays as it was pretrained; with any of the lowest blocks the embeddings do, too. activation_checkpointing:
+    alone. int8_excluded: parts that multiply no bytes in "int8" but as in "auto", such as "layer.0.attention" or
+    "layer.11.feed_forward"; `spacy electra quantize` finds them. dropout: share of hidden values and attention weights
+    dropped in training, whatever `[training] dropout` says. max_slots: most slots, padding included, of a batch.
+    freeze_embeddings, freeze_layers: what stays as it was pretrained; with any of the lowest blocks the embeddings do,
+    too. activation_checkpointing:
     less memory in training for a third more time. lora_rank: inner width of adapters (LoRA, needs peft) that learn in
     place of the weights, 0 for none; they are part of the weights in predictions and on disk. lora_alpha: what an
     adapter adds is multiplied by lora_alpha / lora_rank. unfreeze_every: the encoder begins frozen, and after each so
@@ -54,7 +57,13 @@ def build_electra_transformer(
     settings = Settings(
         name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots, fine_tuning=fine_tuning
     )
-    return electra_transformer(settings, precision=precision, weights_on_disk=weights_on_disk, cache_mb=cache_mb)
+    return electra_transformer(
+        settings,
+        precision=precision,
+        int8_excluded=int8_excluded or (),
+        weights_on_disk=weights_on_disk,
+        cache_mb=cache_mb,
+    )
 
 
 def build_tok2vec_electra(
@@ -64,6 +73,7 @@ def build_tok2vec_electra(
     window: int | None = None,
     stride: int | None = None,
     precision: str = "auto",
+    int8_excluded: list[str] | None = None,
     dropout: float = 0.1,
     max_slots: int = 4096,
     freeze_embeddings: bool = False,
@@ -86,6 +96,7 @@ def build_tok2vec_electra(
         window=window,
         stride=stride,
         precision=precision,
+        int8_excluded=int8_excluded,
         dropout=dropout,
         max_slots=max_slots,
         freeze_embeddings=freeze_embeddings,

@@ -4,7 +4,7 @@ Legend: N pieces, D width.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from spacy_electra.model.attention import Block, Blocks, Padding, up_to
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
-from spacy_electra.model.int8 import compressed, linear_weights
+from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
 from spacy_electra.model.precision import INT8, PRECISIONS, Precision, fastest_dtype
 from spacy_electra.model.shim import Backprop, TorchShim
@@ -105,12 +105,14 @@ class EncoderShim(TorchShim):
         self,
         *,
         precision: str = "auto",
+        int8_excluded: Sequence[str] = (),
         fine_tuning: FineTuning = WHOLE,
         weights_on_disk: str = "fp32",
         cache_mb: float = 0.0,
     ):
-        """precision: as `model.precision.choose_precision` takes it. fine_tuning: what of the encoder learns.
-        weights_on_disk: one of `ON_DISK`. cache_mb: room for vectors, 0 for no cache. Raises ValueError for others.
+        """precision: as `model.precision.choose_precision` takes it. int8_excluded: parts that multiply no bytes
+        in "int8", of `model.int8.parts_of`. fine_tuning: what of the encoder learns. weights_on_disk: one of `ON_DISK`.
+        cache_mb: room for vectors, 0 for no cache. Raises ValueError for others.
         """
         if cache_mb < 0:
             raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
@@ -118,6 +120,7 @@ class EncoderShim(TorchShim):
         if weights_on_disk not in ON_DISK:
             raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")
         super().__init__(None, forward=encode, precision=precision)
+        self.int8_excluded = tuple(int8_excluded)
         self.fine_tuning = fine_tuning
         self.weights_on_disk = weights_on_disk
         self._tokenizer: WordPiece | None = None
@@ -169,6 +172,9 @@ class EncoderShim(TorchShim):
         return self._names
 
     def set_module(self, module: nn.Module) -> None:
+        """Run this encoder from now on. Raises ValueError where it has no such parts as `int8_excluded` names."""
+        assert isinstance(module, Encoder)
+        check_parts(self.int8_excluded, layers=module.shape.layers)
         super().set_module(module)
         if self.precision == INT8 and self.chosen_precision.prediction != torch.int8:
             logger.warning('precision = "int8" needs a CPU with AVX512-VNNI; predictions run as with "auto" here.')
@@ -215,17 +221,17 @@ class EncoderShim(TorchShim):
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_tokenizer", "_names", "fine_tuning", "weights_on_disk", "cache_mb", "_steps", "_is_rounded")
-        mine = {name: self.__dict__[name] for name in names}
+        names = ("_tokenizer", "_names", "int8_excluded", "fine_tuning", "weights_on_disk", "cache_mb", "_steps")
+        mine = {name: self.__dict__[name] for name in (*names, "_is_rounded")}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         assert isinstance(module, Encoder)
         in_bytes = dtype == torch.int8
         if self.predicts_in_kernels:
-            return NativeEncoder(module, in_bytes=in_bytes)
+            return NativeEncoder(module, in_bytes=in_bytes, excluded=self.int8_excluded)
         if in_bytes:
-            return with_bytes(module, fastest=fastest_dtype(self.device))
+            return with_bytes(module, fastest=fastest_dtype(self.device), excluded=self.int8_excluded)
         return super().lower(with_fused_blocks(module) if fuses_products(self.device, dtype) else module, dtype)
 
     def stored(self) -> dict[str, Tensor]:

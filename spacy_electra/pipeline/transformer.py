@@ -1,7 +1,7 @@
 """Docs -> FullTransformerBatch: the model of spacy-transformers' `transformer` component."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,12 @@ def _read_in_place(data: bytes) -> dict[str, Any] | None:
 
 
 def electra_transformer(
-    settings: Settings, *, precision: str, weights_on_disk: str = "fp32", cache_mb: float = 0.0
+    settings: Settings,
+    *,
+    precision: str,
+    int8_excluded: Sequence[str] = (),
+    weights_on_disk: str = "fp32",
+    cache_mb: float = 0.0,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
@@ -88,7 +93,11 @@ def electra_transformer(
     try:
         _check(settings)
         shim = EncoderShim(
-            precision=precision, fine_tuning=settings.fine_tuning, weights_on_disk=weights_on_disk, cache_mb=cache_mb
+            precision=precision,
+            int8_excluded=int8_excluded,
+            fine_tuning=settings.fine_tuning,
+            weights_on_disk=weights_on_disk,
+            cache_mb=cache_mb,
         )
     except ValueError as error:
         raise ConfigValidationError(title="The transformer's settings cannot be used", desc=str(error)) from error
