@@ -1,7 +1,10 @@
 """`spacy electra quantize`: a pipeline that predicts in bytes as far as its scores stay what they are in float32."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import spacy
 import torch
 import typer
+from spacy.cli._util import import_code
 from spacy.language import Language
 from spacy.training import Corpus, Example
 from wasabi import msg
@@ -19,97 +23,108 @@ from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.model.int8 import multiplies_int8
 from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.quantization import (
+    Mixture,
     Part,
-    Trial,
+    Scored,
     Weighed,
+    all_products,
     encoder_sections,
     evaluate,
     is_within,
-    load_with,
     mixtures,
+    overrides_for,
+    parts_in,
+    predict_in,
+    products_of,
     scored_names,
+    shim_in,
     weigh_parts,
 )
+from spacy_electra.training.checkpoint import replace_folder
 
 CPU = torch.device("cpu")
+FLOAT32, AUTO = Mixture("fp32", (), 0.0), Mixture("auto", (), 0.0)
 WIDTH = 9  # of a column, at least
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is tried, and on what."""
+    """A loaded pipeline, and what it is scored on."""
 
-    pipeline: str
+    nlp: Language
     sections: list[str]  # of the config, those of the encoders
     data: Path
     names: list[str]  # of the scores to keep
 
-    def run(self, precision: str, excluded: Sequence[Part] = ()) -> tuple[dict[str, float], float]:
-        nlp = load_with(self.pipeline, self.sections, precision, excluded)
-        return evaluate(nlp, read_examples(nlp, self.data), self.names)
+    def score(self, mixture: Mixture) -> Scored:
+        predict_in(self.nlp, self.sections, mixture)
+        return evaluate(self.nlp, read_examples(self.nlp, self.data), self.names)
 
 
 @clear_errors
 def quantize(
     pipeline: str = typer.Argument(..., metavar="PIPELINE", help="A pipeline on disk, or an installed package"),
     data: Path = typer.Argument(..., metavar="DATA", help="Annotated documents to score on, a .spacy file"),
-    out_dir: Path = typer.Argument(..., help="Folder for the pipeline in int8"),
+    out_dir: Path = typer.Argument(..., metavar="OUT_DIR", help="Folder for the pipeline in int8"),
     within: float = typer.Option(0.1, "--within", min=0.0, help="Most that a score may move, in percentage points"),
     scores: str = typer.Option("", "--scores", help="Those to keep, e.g. tag_acc,ents_f; else what training weighs"),
+    code: Path | None = typer.Option(
+        None, "--code", "-c", help="Python file to import first, for registered functions"
+    ),
     json_path: Path | None = typer.Option(None, "--json", help="File for all that was tried"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the pipeline that is there"),
 ) -> None:
     """Write a pipeline with `precision = "int8"` whose scores on DATA are those of float32, within a tolerance.
 
-    Where bytes in all of the transformer move a score further, parts of it multiply in 16 bits again, one after
-    another, those that lose most by bytes first, until no score is further off; `int8_excluded` in the written config
-    names them. That holds for DATA: on other texts a score may move by a little more, up or down.
+    Where bytes in all of the transformer move a score further, parts of it go back to 16 bits, one after another, those
+    that lose most by bytes first, until no score is further off; `int8_excluded` in the written config names them. That
+    holds for DATA and for processors like this one: elsewhere a score may move by a little more, up or down. Among few
+    documents one decision may be more than 0.1 points: give --within accordingly.
 
     \b
     Example:
       python -m spacy electra quantize training/pipeline/model-best corpus/dev.spacy models/small-int8 --within 0.1
     """
-    task = prepare(pipeline, data, out_dir, scores=scores, overwrite=overwrite)
-    if json_path is not None:
-        if json_path.is_dir():
-            raise ValueError(f"--json {json_path} is a folder: give the path of a file.")
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-    msg.info(f"Scores in percent on {data}, and by how much bytes move them")
-    _say(["", *task.names, "words/s"])
-    reference, speed = task.run("fp32")
-    _say(["float32", *(f"{100 * reference[name]:.2f}" for name in task.names), f"{speed:,.0f}"])
-    trials: list[Trial] = []
-    for trial in try_mixtures(task):
-        changes = (f"{100 * (trial.scores[name] - reference[name]):+.3f}" for name in task.names)
-        _say([f"{trial.share:.0%} bytes", *changes, f"{trial.words_per_second:,.0f}"])
-        trials.append(trial)
-        if is_within(trial.scores, reference, points=within):
-            break
-    else:
-        raise ValueError(
-            f"even without bytes some score is further than {within:g} points from float32, so nothing was written: "
-            f"allow more with --within."
-        )
-    write(task, trials[-1], out_dir)
-    if json_path is not None:
-        facts = {"pipeline": pipeline, "data": str(data), "within": within, "float32": reference}
-        tried = [describe(trial) for trial in trials]
-        json_path.write_text(json.dumps({**facts, "tried": tried}, indent=2) + "\n", encoding="utf8")
+    import_code(code)
+    task = prepare(pipeline, data, scores=scores)
+    check_outputs(out_dir, json_path, overwrite=overwrite)
+    with staged_beside(out_dir) as folder:
+        msg.info(f"Scores in percent on {data}, and by how much they move")
+        reference = task.score(FLOAT32)
+        _say(["", *task.names, "words/s"])
+        _say(["float32", *(f"{100 * reference.scores[name]:.2f}" for name in task.names), f"{reference.speed:,.0f}"])
+        load(pipeline, task.sections, AUTO).to_disk(folder)  # what is written is what is tried, rounded weights too
+        tried: list[tuple[Mixture, Scored]] = []
+        for mixture, scored in try_mixtures(Task(spacy.load(folder), task.sections, data, task.names)):
+            moves = (f"{100 * (scored.scores[name] - reference.scores[name]):+.3f}" for name in task.names)
+            _say([_label(mixture), *moves, f"{scored.speed:,.0f}"])
+            tried.append((mixture, scored))
+            if mixture != AUTO and is_within(scored.scores, reference.scores, points=within):
+                break
+        kept = [one for one, scored in tried if is_within(scored.scores, reference.scores, points=within)]
+        if json_path is not None:
+            facts = {"pipeline": pipeline, "data": str(data), "within": within, "float32": reference.scores}
+            answer = {**facts, "tried": [describe(*one) for one in tried], "written": len(kept) > 0}
+            json_path.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf8")
+        if not kept:
+            raise ValueError(
+                f"even without bytes some score is further than {within:g} points from float32, so nothing was "
+                f"written: allow more with --within."
+            )
+        load(str(folder), task.sections, kept[-1]).to_disk(folder)
+        replace_folder(folder, out_dir)
+    conclude(kept[-1], out_dir, is_one=len(task.sections) == 1)
 
 
-def prepare(pipeline: str, data: Path, out_dir: Path, *, scores: str, overwrite: bool) -> Task:
-    """Look at everything before anything is scored. Raises ValueError or OSError for what cannot be done."""
+def prepare(pipeline: str, data: Path, *, scores: str) -> Task:
+    """Look at all that is read before anything is scored. Raises ValueError or OSError for what cannot be done."""
     if not multiplies_int8(CPU):
         raise ValueError(
             "this processor has no units that multiply bytes (AVX512-VNNI or AMX), so int8 cannot be scored here: "
             "run it on one that has them."
         )
-    if (out_dir / "meta.json").exists() and not overwrite:
-        raise ValueError(f"{out_dir} holds a pipeline already: add --overwrite, or give another folder.")
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"{out_dir} is a file: give a folder for the pipeline.")
     nlp = spacy.load(pipeline)
-    sections = encoder_sections(nlp.config)
+    sections = encoder_sections(nlp)
     if not sections:
         raise ValueError(
             f"{pipeline} has no transformer of this package, nothing that could be in bytes. Its components are "
@@ -122,15 +137,31 @@ def prepare(pipeline: str, data: Path, out_dir: Path, *, scores: str, overwrite:
         )
     if not read_examples(nlp, data):
         raise ValueError(f"{data} holds no documents, expected annotated ones to score on: give another file.")
-    return Task(pipeline, sections, data, names)
+    return Task(nlp, sections, data, names)
+
+
+def check_outputs(out_dir: Path, json_path: Path | None, *, overwrite: bool) -> None:
+    """Make the folders that are written last, so that no work is lost. Raises ValueError or OSError."""
+    if out_dir.exists() and not out_dir.is_dir():
+        raise ValueError(f"{out_dir} is a file: give a folder for the pipeline.")
+    if out_dir.exists() and any(out_dir.iterdir()):
+        if not (out_dir / "meta.json").is_file():
+            raise ValueError(f"{out_dir} holds something, but no pipeline: give another folder, or an empty one.")
+        if not overwrite:
+            raise ValueError(f"{out_dir} holds a pipeline already: add --overwrite, or give another folder.")
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    if json_path is not None:
+        if json_path.is_dir() or json_path.resolve() == out_dir.resolve():
+            raise ValueError(f"--json {json_path} is a folder: give the path of a file.")
+        json_path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def read_examples(nlp: Language, data: Path) -> list[Example]:
-    """The documents of a .spacy file. Raises OSError or ValueError where there are none to read."""
-    if not data.is_file() or data.suffix != SPACY:
-        raise ValueError(
-            f"there is no file {data} of annotated documents: expected a .spacy file, as `spacy convert` writes it."
-        )
+    """The documents of a .spacy file. Raises ValueError where there are none to read."""
+    if not data.is_file():
+        raise ValueError(f"there is no file {data}: give a .spacy file of annotated documents.")
+    if data.suffix != SPACY:
+        raise ValueError(f"{data} is no .spacy file: annotated documents become one by `python -m spacy convert`.")
     try:
         return list(Corpus(data)(nlp))
     except Exception as error:  # zlib's, msgpack's and spaCy's own, which share no class
@@ -139,42 +170,69 @@ def read_examples(nlp: Language, data: Path) -> list[Example]:
         ) from error
 
 
-def try_mixtures(task: Task) -> Iterator[Trial]:
-    """All parts in bytes first; parts are weighed only where that does not do."""
-    yield Trial((), 1.0, *task.run(INT8))
-    for excluded, share in list(mixtures(weigh(task)))[1:]:
-        yield Trial(excluded, share, *task.run(INT8, excluded))
+def load(path: str, sections: Sequence[str], mixture: Mixture) -> Language:
+    return spacy.load(path, config=overrides_for(sections, mixture))
 
 
-def weigh(task: Task) -> list[Weighed]:
-    nlp = load_with(task.pipeline, task.sections, "auto")
-    docs = [example.predicted for example in read_examples(nlp, task.data)]
-    with bar(None, what="weighing parts", unit=" parts") as progress:
-        weighed = []
-        for one in weigh_parts(task.pipeline, task.sections, docs):
+@contextmanager
+def staged_beside(out_dir: Path) -> Iterator[Path]:
+    """A folder that may take the name of another one; it is removed where that does not come about."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{out_dir.resolve().name}-", dir=out_dir.parent))
+    folder.chmod(0o755)  # not for this user alone, as temporary folders are
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def try_mixtures(task: Task) -> Iterator[tuple[Mixture, Scored]]:
+    """No bytes, then bytes in all parts, which are weighed only where that does not do."""
+    yield AUTO, task.score(AUTO)
+    products = sum(all_products(shim_in(task.nlp, section).shape) for section in task.sections)
+    parts = parts_in(task.nlp, task.sections)
+    most = sum(products_of(shim_in(task.nlp, part.section).shape, part.name) for part in parts) / products
+    everything = Mixture(INT8, (), most)
+    yield everything, task.score(everything)
+    for mixture in list(mixtures(weigh(task, len(parts)), products=products))[1:]:
+        yield mixture, task.score(mixture)
+
+
+def weigh(task: Task, total: int) -> list[Weighed]:
+    docs = [example.predicted for example in read_examples(task.nlp, task.data)]
+    weighed = []
+    with bar(total, what="weighing parts", unit=" parts") as progress:
+        for one in weigh_parts(task.nlp, task.sections, docs):
             weighed.append(one)
             progress.update()
     return weighed
 
 
-def write(task: Task, trial: Trial, out_dir: Path) -> None:
-    """The pipeline of a trial; in "auto" where nothing is left in bytes."""
-    load_with(task.pipeline, task.sections, INT8 if trial.share else "auto", trial.excluded).to_disk(out_dir)
-    if not trial.share:
-        warn('No part may be in bytes: the pipeline predicts in 16 bits, as with precision = "auto".')
-    msg.good(f"Wrote {out_dir}: {trial.share:.0%} of its products by weights are of bytes")
-    if trial.share and trial.excluded:
-        print("In 16 bits: " + ", ".join(part.name for part in trial.excluded))
+def conclude(mixture: Mixture, out_dir: Path, *, is_one: bool) -> None:
+    """Say what was written. is_one: there is one encoder, so its parts need no other name."""
+    if mixture == AUTO:
+        warn('No part may be in bytes: the pipeline has precision = "auto".')
+    msg.good(f"Wrote {out_dir}: {mixture.share:.0%} of its products by weights are of bytes")
+    if mixture.excluded:
+        print("In 16 bits: " + ", ".join(_name(part, is_one=is_one) for part in mixture.excluded))
 
 
-def describe(trial: Trial) -> dict[str, Any]:
+def describe(mixture: Mixture, scored: Scored) -> dict[str, Any]:
     """For JSON."""
     return {
-        "bytes": trial.share,
-        "int8_excluded": [{"section": part.section, "part": part.name} for part in trial.excluded],
-        "scores": trial.scores,
-        "words_per_second": trial.words_per_second,
+        "precision": mixture.precision,
+        "bytes": mixture.share,
+        "int8_excluded": [{"section": part.section, "part": part.name} for part in mixture.excluded],
+        "scores": scored.scores,
+        "words_per_second": scored.speed,
     }
+
+
+def _name(part: Part, *, is_one: bool) -> str:
+    return part.name if is_one else f"{part.name} of {part.section}"
+
+
+def _label(mixture: Mixture) -> str:
+    return mixture.precision if mixture == AUTO else f"{mixture.share:.0%} bytes"
 
 
 def _say(cells: Sequence[str]) -> None:

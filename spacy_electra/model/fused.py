@@ -70,14 +70,17 @@ def with_fused_blocks(encoder: Encoder) -> Encoder:
 
 
 def with_bytes(encoder: Encoder, *, fastest: torch.dtype, excluded: Collection[str] = ()) -> Encoder:
-    """Let an encoder, which is changed and returned, multiply bytes, but for the first product of its first block.
+    """Let an encoder, which is changed and returned, multiply bytes, but for the first product of its first block,
+    and what projects its embeddings.
 
-    That decides where the block looks; rounded, it moves single pieces as far as all others do. fastest: the type that
-    the processor is fastest in beside bytes, in which long rows attend. excluded: parts that multiply in that type as
-    well, of `int8.parts_of`.
+    That product decides where the block looks; rounded, it moves single pieces as far as all others do. fastest: the
+    type that the processor is fastest in beside bytes, in which long rows attend. excluded: parts that multiply in that
+    type as well, of `int8.parts_of`.
     """
     blocks = [block for block in encoder.body.blocks if isinstance(block, Block)]
     kept: list[tuple[nn.Module, str]] = [(blocks[0].attention, "qkv")]
+    if isinstance(encoder.body.project, nn.Linear):
+        kept.append((encoder.body, "project"))
     for number, block in enumerate(blocks):
         if part_of(number, ATTENTION) in excluded:
             kept += [(block.attention, name) for name in ("qkv", "output") if number or name != "qkv"]

@@ -87,6 +87,10 @@ def with_int8_products(module: nn.Module, *, but: Collection[nn.Module] = ()) ->
     return module
 
 
+class UnknownPartError(ValueError):
+    """A config names a part that the model has not got."""
+
+
 def parts_of(layers: int) -> list[str]:
     """Names of the parts of an encoder that multiply bytes or do not, as `int8_excluded` takes them: two a block."""
     return [part_of(number, name) for number in range(layers) for name in (ATTENTION, FEED_FORWARD)]
@@ -98,11 +102,11 @@ def part_of(number: int, name: str) -> str:
 
 
 def check_parts(excluded: Sequence[str], *, layers: int) -> None:
-    """Raise ValueError for a name that is none of `parts_of`."""
+    """Raise UnknownPartError for a name that is none of `parts_of`."""
     known = parts_of(layers)
     for name in excluded:
         if name not in known:
-            raise ValueError(
+            raise UnknownPartError(
                 f"int8_excluded names {name!r}, which is no part of a model of {layers} layers: did you mean "
                 f"{nearest(name, known)!r}? There are {known[0]}, {known[1]} and so on up to {known[-1]}."
             )

@@ -33,7 +33,7 @@ def build_electra_transformer(
     window: slots of the longest window, [CLS] and [SEP] included; null for all positions of the model. stride: most
     pieces from the start of one window to that of the next; null for eight ninths of a window's pieces. precision:
     "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32; "int8" of predictions
-    alone. int8_excluded: parts that multiply no bytes in "int8" but as in "auto", such as "layer.0.attention" or
+    alone. int8_excluded: parts that multiply no bytes in "int8", such as "layer.0.attention" and
     "layer.11.feed_forward"; `spacy electra quantize` finds them. dropout: share of hidden values and attention weights
     dropped in training, whatever `[training] dropout` says. max_slots: most slots, padding included, of a batch.
     freeze_embeddings, freeze_layers: what stays as it was pretrained; with any of the lowest blocks the embeddings do,

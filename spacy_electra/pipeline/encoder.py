@@ -19,7 +19,7 @@ from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
-from spacy_electra.model.precision import INT8, PRECISIONS, Precision, fastest_dtype
+from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision, fastest_dtype
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.finetuning import FineTuning
@@ -127,6 +127,13 @@ class EncoderShim(TorchShim):
         self._names: np.ndarray | None = None
         self._steps = 0  # asked for since the weights came
         self._is_rounded = False  # the weights are levels of bytes, and nobody was told yet what that means in training
+
+    def set_precision(self, precision: str, *, int8_excluded: Sequence[str] = ()) -> None:
+        """Predict so from the next call on. Raises ValueError for names that are unknown."""
+        check_precision(precision, known=self.precisions)
+        check_parts(int8_excluded, layers=self.shape.layers)
+        self.precision, self.int8_excluded = precision, tuple(int8_excluded)
+        self.version = object()  # the same weights, but copies and vectors of them are others
 
     @property
     def has_encoder(self) -> bool:

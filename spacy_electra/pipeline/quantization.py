@@ -5,18 +5,19 @@ tried on annotated documents, as quantization with accuracy control does in NNCF
 in bytes first, then without one part after another, those first that err most for the products that they have.
 """
 
+import gc
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Model
 
+from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.int8 import FEED_FORWARD, parts_of
 from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.encoder import EncoderShim
@@ -40,38 +41,39 @@ class Weighed:
     """A part with what it does in bytes."""
 
     part: Part
-    error: float  # 1 - mean cosine between vectors where it alone multiplies bytes and those where nothing does
-    products: int  # multiplications by weights for each piece
+    error: float  # 1 - mean cosine between vectors where it alone multiplies bytes and those where no part does
+    products: int  # multiplications for each piece that can be of bytes
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A pipeline with all parts in bytes but some, scored."""
+class Mixture:
+    """How the encoders of a pipeline predict."""
 
+    precision: str
     excluded: tuple[Part, ...]
     share: float  # of the products by weights that are of bytes
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A pipeline's scores by name, between 0 and 1, and its words per second of the clock."""
+
     scores: dict[str, float]
-    words_per_second: float
+    speed: float
 
 
-def encoder_sections(config: dict[str, Any], *, at: str = "components") -> list[str]:
-    """Names of the sections of a pipeline's config that are encoders of this package."""
-    node = config
-    for name in at.split("."):
-        node = node[name]
+def encoder_sections(nlp: Language) -> list[str]:
+    """The sections of a pipeline's config that are encoders of this package, but those of disabled components."""
+    components = nlp.config["components"]
+    found = [_sections_below(components[name], f"components.{name}") for name in nlp.pipe_names]
+    return [section for sections in found for section in sections]
+
+
+def _sections_below(node: dict[str, Any], at: str) -> list[str]:
     if str(node.get("@architectures", "")).startswith(ARCHITECTURES):
         return [at]
-    below = (name for name, value in node.items() if isinstance(value, dict))
-    return [found for name in below for found in encoder_sections(config, at=f"{at}.{name}")]
-
-
-def load_with(path: str | Path, sections: Sequence[str], precision: str, excluded: Sequence[Part] = ()) -> Language:
-    """The pipeline at a path, or of an installed package, its encoders in this precision."""
-    overrides: dict[str, Any] = {}
-    for section in sections:
-        names = [part.name for part in excluded if part.section == section]
-        overrides[f"{section}.precision"], overrides[f"{section}.int8_excluded"] = precision, names or None
-    return spacy.load(path, config=overrides)
+    below = ((name, value) for name, value in node.items() if isinstance(value, dict))
+    return [found for name, value in below for found in _sections_below(value, f"{at}.{name}")]
 
 
 def encoder_in(nlp: Language, section: str) -> Model[list[Doc], Any]:
@@ -80,53 +82,97 @@ def encoder_in(nlp: Language, section: str) -> Model[list[Doc], Any]:
     return next(node for node in model.walk() if any(isinstance(shim, EncoderShim) for shim in node.shims))
 
 
-def weigh_parts(path: str | Path, sections: Sequence[str], docs: Sequence[Doc]) -> Iterator[Weighed]:
-    """Every part of the encoders, in the order of the config, with what its bytes do to the vectors of some words."""
+def shim_in(nlp: Language, section: str) -> EncoderShim:
+    shim = encoder_in(nlp, section).shims[0]
+    assert isinstance(shim, EncoderShim)
+    return shim
+
+
+def predict_in(nlp: Language, sections: Sequence[str], mixture: Mixture) -> None:
+    """Let the encoders of a pipeline predict so from now on. Their config stays as it is: see `overrides_for`."""
+    for section in sections:
+        names = [part.name for part in mixture.excluded if part.section == section]
+        shim_in(nlp, section).set_precision(mixture.precision, int8_excluded=names)
+
+
+def overrides_for(sections: Sequence[str], mixture: Mixture) -> dict[str, Any]:
+    """What to change in a config, for `spacy.load`."""
+    overrides: dict[str, Any] = {}
+    for section in sections:
+        names = [part.name for part in mixture.excluded if part.section == section]
+        overrides[f"{section}.precision"], overrides[f"{section}.int8_excluded"] = mixture.precision, names or None
+    return overrides
+
+
+def parts_in(nlp: Language, sections: Sequence[str]) -> list[Part]:
+    """The parts of all encoders, in the order of the config."""
+    return [Part(at, name) for at in sections for name in parts_of(shim_in(nlp, at).shape.layers)]
+
+
+def weigh_parts(nlp: Language, sections: Sequence[str], docs: Sequence[Doc]) -> Iterator[Weighed]:
+    """Every part, with what its bytes do to the vectors of the first words of some documents."""
     some, words = [], 0
     for doc in docs:
         some.append(doc)
         words += len(doc)
         if words >= SAMPLE:
             break
-    nlp = load_with(path, sections, "auto")
+    parts = parts_in(nlp, sections)
     for section in sections:
-        encoder = encoder_in(nlp, section)
-        shape = encoder.shims[0].shape  # type: ignore[attr-defined]
+        encoder, shim = encoder_in(nlp, section), shim_in(nlp, section)
+        names = [part.name for part in parts if part.section == section]
+        shim.set_precision(INT8, int8_excluded=names)
         plain = np.asarray(encoder.predict(some).vectors)
-        everything = [Part(section, name) for name in parts_of(shape.layers)]
-        for part in everything:
-            others = [other for other in everything if other != part]
-            moved = np.asarray(encoder_in(load_with(path, sections, INT8, others), section).predict(some).vectors)
-            inner = 2 * shape.feed_forward if part.name.endswith(FEED_FORWARD) else 4 * shape.width
-            yield Weighed(part, error=1.0 - _mean_cosine(plain, moved), products=shape.width * inner)
+        for name in names:
+            shim.set_precision(INT8, int8_excluded=[other for other in names if other != name])
+            moved = np.asarray(encoder.predict(some).vectors)
+            yield Weighed(Part(section, name), 1.0 - _mean_cosine(plain, moved), products_of(shim.shape, name))
 
 
-def mixtures(weighed: Sequence[Weighed]) -> Iterator[tuple[tuple[Part, ...], float]]:
-    """The parts to exclude, none first and all last, and what share of the products is of bytes then."""
+def products_of(shape: EncoderShape, name: str) -> int:
+    """Multiplications of a part for each piece that can be of bytes.
+
+    Those for queries, keys and values of the first block cannot.
+    """
+    if name.endswith(FEED_FORWARD):
+        return 2 * shape.width * shape.feed_forward
+    return (1 if name == parts_of(1)[0] else 4) * shape.width**2
+
+
+def all_products(shape: EncoderShape) -> int:
+    """Multiplications by weights for each piece, those that are never of bytes included."""
+    projected = shape.embedding * shape.width if shape.embedding != shape.width else 0
+    return projected + shape.layers * (4 * shape.width**2 + 2 * shape.width * shape.feed_forward)
+
+
+def mixtures(weighed: Sequence[Weighed], *, products: int) -> Iterator[Mixture]:
+    """All parts in bytes first, one part at last. products: by weights, of all encoders."""
     order = sorted(weighed, key=lambda one: -one.error / one.products)
-    total = sum(one.products for one in order)
-    for count in range(len(order) + 1):
-        yield tuple(one.part for one in order[:count]), sum(one.products for one in order[count:]) / total
+    for count in range(len(order)):
+        share = sum(one.products for one in order[count:]) / products
+        yield Mixture(INT8, tuple(one.part for one in order[:count]), share)
 
 
 def scored_names(config: dict[str, Any]) -> list[str]:
-    """The scores that training weighs, [training.score_weights] above 0."""
+    """The scores that training weighs, [training.score_weights] above 0, but for the speed."""
     weights = config.get("training", {}).get("score_weights", {})
-    return [name for name, weight in weights.items() if weight]
+    return [name for name, weight in weights.items() if weight and name != SPEED]
 
 
-def evaluate(nlp: Language, examples: Sequence[Example], names: Sequence[str]) -> tuple[dict[str, float], float]:
-    """Scores by name, between 0 and 1, and words per second. Raises ValueError for what the documents do not tell."""
+def evaluate(nlp: Language, examples: Sequence[Example], names: Sequence[str]) -> Scored:
+    """Score a pipeline on documents. Raises ValueError for scores that the documents do not give."""
     list(nlp.pipe(example.text for example in examples[:WARM_UP]))  # weights are packed before the clock runs
+    gc.collect()  # what trials before this one left
     found = nlp.evaluate(examples)
+    numbers = {key: value for key, value in found.items() if isinstance(value, float) and math.isfinite(value)}
+    speed = numbers.pop(SPEED, 0.0)
     for name in names:
-        if not isinstance(found.get(name), float):
-            known = ", ".join(key for key, value in found.items() if isinstance(value, float) and key != SPEED)
+        if name not in numbers:
             raise ValueError(
                 f"the documents give no score {name!r}: they lack its annotation, or the pipeline a component for it. "
-                f"They give {known}: name those to keep with --scores."
+                f"They give {', '.join(numbers)}: name those to keep with --scores."
             )
-    return {name: found[name] for name in names}, found[SPEED]
+    return Scored({name: numbers[name] for name in names}, speed)
 
 
 def is_within(scores: dict[str, float], reference: dict[str, float], *, points: float) -> bool:

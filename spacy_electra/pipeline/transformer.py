@@ -14,6 +14,7 @@ from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 
 from spacy_electra.model.dropout import TorchDropout
+from spacy_electra.model.int8 import UnknownPartError
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
@@ -54,6 +55,8 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
                 super().from_bytes(bytes_data)
             else:
                 self.from_dict(message)
+        except UnknownPartError:
+            raise  # the config is wrong, not the weights
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"the weights of the transformer component cannot be read: {str(error).rstrip('.')}. "
