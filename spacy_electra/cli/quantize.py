@@ -22,6 +22,7 @@ from spacy_electra.cli.documents import SPACY
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.model.int8 import multiplies_int8
 from spacy_electra.model.precision import INT8
+from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import (
     Mixture,
     Part,
@@ -89,22 +90,26 @@ def quantize(
     task = prepare(pipeline, data, scores=scores)
     check_outputs(out_dir, json_path, overwrite=overwrite)
     with staged_beside(out_dir) as folder:
-        msg.info(f"Scores in percent on {data}, and by how much they move")
+        msg.info(f"Scores in percent on {data}, how far they move, and what stays annotated alike")
         reference = task.score(FLOAT32)
-        _say(["", *task.names, "words/s"])
-        _say(["float32", *(f"{100 * reference.scores[name]:.2f}" for name in task.names), f"{reference.speed:,.0f}"])
+        _say(["", *task.names, "alike", "words/s"])
+        _say(
+            ["float32", *(f"{100 * reference.scores[name]:.2f}" for name in task.names), "", f"{reference.speed:,.0f}"]
+        )
         load(pipeline, task.sections, AUTO).to_disk(folder)  # what is written is what is tried, rounded weights too
-        tried: list[tuple[Mixture, Scored]] = []
+        tried, kept = [], []
         for mixture, scored in try_mixtures(Task(spacy.load(folder), task.sections, data, task.names)):
+            alike = agreement(scored.docs, reference.docs)
             moves = (f"{100 * (scored.scores[name] - reference.scores[name]):+.3f}" for name in task.names)
-            _say([_label(mixture), *moves, f"{scored.speed:,.0f}"])
-            tried.append((mixture, scored))
-            if mixture != AUTO and is_within(scored.scores, reference.scores, points=within):
-                break
-        kept = [one for one, scored in tried if is_within(scored.scores, reference.scores, points=within)]
+            _say([_label(mixture), *moves, f"{alike:.2%}", f"{scored.speed:,.0f}"])
+            tried.append(describe(mixture, scored, alike))
+            if is_within(scored.scores, reference.scores, points=within):
+                kept.append(mixture)
+                if mixture != AUTO:
+                    break
         if json_path is not None:
             facts = {"pipeline": pipeline, "data": str(data), "within": within, "float32": reference.scores}
-            answer = {**facts, "tried": [describe(*one) for one in tried], "written": len(kept) > 0}
+            answer = {**facts, "tried": tried, "written": len(kept) > 0}
             json_path.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf8")
         if not kept:
             raise ValueError(
@@ -216,13 +221,14 @@ def conclude(mixture: Mixture, out_dir: Path, *, is_one: bool) -> None:
         print("In 16 bits: " + ", ".join(_name(part, is_one=is_one) for part in mixture.excluded))
 
 
-def describe(mixture: Mixture, scored: Scored) -> dict[str, Any]:
+def describe(mixture: Mixture, scored: Scored, alike: float) -> dict[str, Any]:
     """For JSON."""
     return {
         "precision": mixture.precision,
         "bytes": mixture.share,
         "int8_excluded": [{"section": part.section, "part": part.name} for part in mixture.excluded],
         "scores": scored.scores,
+        "annotated_alike": alike,
         "words_per_second": scored.speed,
     }
 

@@ -18,7 +18,6 @@ from spacy_electra.benchmark.measure import highest_memory
 from spacy_electra.cli.benchmark.pipeline import Sources, Texts, rows_for
 from spacy_electra.cli.benchmark.programs import Source, certain, component_step
 from spacy_electra.cli.benchmark.stock import (
-    agreement,
     blank_with,
     counted_slots,
     stock_model,
@@ -90,16 +89,6 @@ def test_a_model_with_many_positions_gets_the_default_spans(tmp_path: Path) -> N
     RobertaConfig(max_position_embeddings=514).save_pretrained(tmp_path)
     spans = stock_model(tmp_path)["get_spans"]
     assert (spans["window"], spans["stride"]) == (128, 96)
-
-
-def test_agreement_is_the_share_of_tokens_annotated_alike() -> None:
-    words = ["Ann", "sees", "Bob", "now"]
-    one, other = (
-        Doc(Vocab(), words=words, heads=[1, 1, 1, 1], deps=["a", "b", "c", "d"], ents=[ent, "O", "O", "O"], tags=tags)
-        for ent, tags in (("B-PER", ["N", "V", "N", "R"]), ("O", ["N", "V", "N", "X"]))
-    )
-    assert agreement([one], [other]) == 0.5
-    assert agreement([one], [one]) == 1.0
 
 
 def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:

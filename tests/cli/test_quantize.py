@@ -16,6 +16,7 @@ from spacy.training import Example
 from spacy_electra.cli import quantize as command
 from spacy_electra.cli.quantize import read_examples
 from spacy_electra.model.int8 import multiplies_int8, parts_of
+from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import Mixture, Part, Scored, evaluate, shim_in
 
 Invoke = Callable[..., Any]
@@ -106,6 +107,7 @@ def test_parts_go_back_to_16_bits_until_every_score_is_within(
     changes = [100 * (trial["scores"]["tag_acc"] - 0.9) for trial in answer["tried"]]
     assert changes == pytest.approx([0.0, -0.32, -0.28, -0.24, -0.20])
     assert answer["written"] is True
+    assert {trial["annotated_alike"] for trial in answer["tried"]} == {1.0}  # of no documents
     excluded = [part["part"] for part in answer["tried"][-1]["int8_excluded"]]
     assert f"In 16 bits: {', '.join(excluded)}" in told
     assert settings_of(tmp_path / "out") == ("int8", excluded)
@@ -149,11 +151,15 @@ def test_weights_are_tried_as_they_are_written(
         return scored
 
     monkeypatch.setattr(command, "evaluate", score)
-    electra("quantize", tmp_path / "pipeline", data, tmp_path / "out", "--within", 100)
+    options = ["--within", 100, "--json", tmp_path / "tried.json"]
+    electra("quantize", tmp_path / "pipeline", data, tmp_path / "out", *options)
     written = spacy.load(tmp_path / "out")
     assert torch.equal(tried[-1][0], weight_of(written))
     assert not torch.equal(tried[0][0], weight_of(written))  # float32 has the weights as they were
     assert tried[-1][1] == written.evaluate(read_examples(written, data))["tag_acc"]
+    full = spacy.load(pipeline, config={f"{SECTION}.precision": "fp32"})
+    alike = agreement(list(written.pipe(TEXTS)), list(full.pipe(TEXTS)))
+    assert json.loads((tmp_path / "tried.json").read_text(encoding="utf8"))["tried"][-1]["annotated_alike"] == alike
 
 
 def weight_of(nlp: Language) -> torch.Tensor:

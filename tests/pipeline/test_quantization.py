@@ -247,6 +247,9 @@ def test_scores_are_those_of_spacy_on_all_documents(nlp, examples_of):
     scored = evaluate(nlp, examples_of(nlp), ["tag_acc"])
     assert scored.scores == {"tag_acc": nlp.evaluate(examples_of(nlp))["tag_acc"]}
     assert scored.speed > 0
+    tags = [[token.tag_ for token in doc] for doc in nlp.pipe(example.text for example in examples_of(nlp))]
+    assert [[token.tag_ for token in doc] for doc in scored.docs] == tags
+    assert all(map(any, tags))
 
 
 @pytest.mark.parametrize("name", ["ents_f", "speed"])

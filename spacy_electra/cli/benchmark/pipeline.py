@@ -16,11 +16,12 @@ from spacy_electra.benchmark.measure import describe_machine
 from spacy_electra.benchmark.report import open_report, versions
 from spacy_electra.cli.benchmark.pretrain import Row, make_row, show, unit_of
 from spacy_electra.cli.benchmark.programs import Source, component, slots_of, update, whole
-from spacy_electra.cli.benchmark.stock import agreement, transformer_of, write_roberta
+from spacy_electra.cli.benchmark.stock import transformer_of, write_roberta
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.model.huggingface import save_encoder
+from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.transformer import encoder_of
 
 SINGLE = 50  # documents that are read one at a time as well
@@ -124,7 +125,7 @@ def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Ite
     if not ours.is_whole:
         return
     share = agreement(*(list(source.open().pipe(texts)) for source in (ours, theirs)))
-    what = f"whole pipeline, {share:.1%} of tokens annotated alike"
+    what = f"whole pipeline, {share:.1%} annotated alike"
     yield compare(what, partial(whole, ours, texts), partial(whole, theirs, texts))
     yield compare("training step", partial(update, ours, texts), partial(update, theirs, texts))
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 import spacy
 import torch
 from spacy.language import Language
-from spacy.tokens import Doc
 from spacy.util import registry
 from torch import Tensor, nn
 from transformers import AutoConfig, RobertaConfig, RobertaModel
@@ -93,16 +92,6 @@ def counted_slots(nlp: Language) -> Iterator[list[int]]:
         yield counts
     finally:
         hook.remove()
-
-
-def agreement(ours: list[Doc], theirs: list[Doc]) -> float:
-    """Share of the tokens whose tag, head, label and entity are the same in both."""
-    same = total = 0
-    for our, their in zip(ours, theirs, strict=True):
-        for a, b in zip(our, their, strict=True):
-            total += 1
-            same += (a.tag, a.head.i, a.dep, a.ent_iob, a.ent_type) == (b.tag, b.head.i, b.dep, b.ent_iob, b.ent_type)
-    return same / max(1, total)
 
 
 def optimizer() -> Any:

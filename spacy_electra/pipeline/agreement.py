@@ -1,0 +1,30 @@
+"""How far two pipelines annotate the same documents alike."""
+
+from collections.abc import Sequence
+
+from spacy.tokens import Doc, Token
+
+CHOSEN = 0.5  # score from which a category counts as given
+
+
+def agreement(ours: Sequence[Doc], theirs: Sequence[Doc]) -> float:
+    """Share of the tokens whose tags, head, label and entity are the same in both, and of the documents with categories
+    whose best and given ones are. 1 where there is nothing to compare.
+    """
+    same = total = 0
+    for our, their in zip(ours, theirs, strict=True):
+        total += len(our)
+        same += sum(_of_token(a) == _of_token(b) for a, b in zip(our, their, strict=True))
+        if our.cats or their.cats:
+            total += 1
+            same += _of_document(our) == _of_document(their)
+    return same / total if total else 1.0
+
+
+def _of_token(token: Token) -> tuple[int | str, ...]:
+    return token.tag, token.pos, str(token.morph), token.head.i, token.dep, token.ent_iob, token.ent_type
+
+
+def _of_document(doc: Doc) -> tuple[str | None, list[str]]:
+    best = max(doc.cats, key=doc.cats.__getitem__, default=None)
+    return best, sorted(label for label, score in doc.cats.items() if score >= CHOSEN)
