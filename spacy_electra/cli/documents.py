@@ -63,15 +63,18 @@ def _is_bin(name: str) -> bool:
     return name.endswith(SPACY) and not is_url(name)
 
 
+def damaged(path: Path, error: Exception) -> ValueError:
+    """What to raise for a `.spacy` file whose reading ended in this error."""
+    return ValueError(f"{path} cannot be read as a .spacy file ({type(error).__name__}: {error}): make it again.")
+
+
 def _read_bins(paths: list[Path], skipped: Skipped, on_bytes: Callable[[int], None]) -> Iterator[Document]:
     for path in paths:
         try:
             docs = DocBin().from_disk(path).get_docs(Vocab())
             texts = [doc.text for doc in docs]
         except Exception as error:  # zlib's, msgpack's and spaCy's own, which share no class
-            raise ValueError(
-                f"{path} cannot be read as a .spacy file ({type(error).__name__}: {error}): make it again."
-            ) from error
+            raise damaged(path, error) from error
         for number, text in enumerate(texts, start=1):
             if text.strip():
                 yield Document(text=text, source=str(path), line=number)

@@ -10,7 +10,7 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.device import choose_device
-from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.errors import check_json, clear_errors
 from spacy_electra.cli.pretraining import make_task, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import Settings, read_settings
@@ -41,7 +41,7 @@ def evaluate(
       python -m spacy electra evaluate training/pretrain corpus/pretrain --json scores.json
     """
     if json_path is not None:
-        _check_file(json_path)
+        check_json(json_path)
     settings = settings_of(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
     device = choose_device(gpu_id, memory_fraction=settings.system.gpu_memory_fraction)
     task = make_task(settings, open_data(settings), device, is_new=False)
@@ -53,13 +53,6 @@ def evaluate(
     if json_path is not None:
         facts = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}
         json_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
-
-
-def _check_file(path: Path) -> None:
-    """Make the folder of a file that is written last, so that no work is lost. Raises ValueError or OSError."""
-    if path.is_dir():
-        raise ValueError(f"--json {path} is a folder: give the path of a file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> Settings:

@@ -18,27 +18,24 @@ from spacy.training import Corpus, Example
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import SPACY
-from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.documents import SPACY, damaged
+from spacy_electra.cli.errors import check_json, clear_errors, warn
 from spacy_electra.model.int8 import multiplies_int8
-from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import (
     Mixture,
     Part,
     Scored,
     Weighed,
-    all_products,
     encoder_sections,
     evaluate,
+    exclusions,
+    in_bytes_but,
     is_within,
-    mixtures,
     overrides_for,
     parts_in,
     predict_in,
-    products_of,
     scored_names,
-    shim_in,
     weigh_parts,
 )
 from spacy_electra.training.checkpoint import replace_folder
@@ -93,20 +90,11 @@ def quantize(
         msg.info(f"Scores in percent on {data}, how far they move, and what stays annotated alike")
         reference = task.score(FLOAT32)
         _say(["", *task.names, "alike", "words/s"])
-        _say(
-            ["float32", *(f"{100 * reference.scores[name]:.2f}" for name in task.names), "", f"{reference.speed:,.0f}"]
-        )
-        load(pipeline, task.sections, AUTO).to_disk(folder)  # what is written is what is tried, rounded weights too
-        tried, kept = [], []
-        for mixture, scored in try_mixtures(Task(spacy.load(folder), task.sections, data, task.names)):
-            alike = agreement(scored.docs, reference.docs)
-            moves = (f"{100 * (scored.scores[name] - reference.scores[name]):+.3f}" for name in task.names)
-            _say([_label(mixture), *moves, f"{alike:.2%}", f"{scored.speed:,.0f}"])
-            tried.append(describe(mixture, scored, alike))
-            if is_within(scored.scores, reference.scores, points=within):
-                kept.append(mixture)
-                if mixture != AUTO:
-                    break
+        percent = (f"{100 * reference.scores[name]:.2f}" for name in task.names)
+        _say(["float32", *percent, "", f"{reference.speed:,.0f}"])
+        task.nlp.to_disk(folder)  # what is written is what is tried, rounded weights too
+        staged = Task(spacy.load(folder), task.sections, data, task.names)
+        tried, kept = search(staged, reference, within=within)
         if json_path is not None:
             facts = {"pipeline": pipeline, "data": str(data), "within": within, "float32": reference.scores}
             answer = {**facts, "tried": tried, "written": len(kept) > 0}
@@ -116,7 +104,7 @@ def quantize(
                 f"even without bytes some score is further than {within:g} points from float32, so nothing was "
                 f"written: allow more with --within."
             )
-        load(str(folder), task.sections, kept[-1]).to_disk(folder)
+        spacy.load(folder, config=overrides_for(task.sections, kept[-1])).to_disk(folder)
         replace_folder(folder, out_dir)
     conclude(kept[-1], out_dir, is_one=len(task.sections) == 1)
 
@@ -156,9 +144,9 @@ def check_outputs(out_dir: Path, json_path: Path | None, *, overwrite: bool) -> 
             raise ValueError(f"{out_dir} holds a pipeline already: add --overwrite, or give another folder.")
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     if json_path is not None:
-        if json_path.is_dir() or json_path.resolve() == out_dir.resolve():
-            raise ValueError(f"--json {json_path} is a folder: give the path of a file.")
-        json_path.parent.mkdir(parents=True, exist_ok=True)
+        if json_path.resolve() == out_dir.resolve():
+            raise ValueError(f"--json {json_path} is OUT_DIR, a folder: give the path of a file.")
+        check_json(json_path)
 
 
 def read_examples(nlp: Language, data: Path) -> list[Example]:
@@ -170,13 +158,7 @@ def read_examples(nlp: Language, data: Path) -> list[Example]:
     try:
         return list(Corpus(data)(nlp))
     except Exception as error:  # zlib's, msgpack's and spaCy's own, which share no class
-        raise ValueError(
-            f"{data} cannot be read as a .spacy file ({type(error).__name__}: {error}): make it again."
-        ) from error
-
-
-def load(path: str, sections: Sequence[str], mixture: Mixture) -> Language:
-    return spacy.load(path, config=overrides_for(sections, mixture))
+        raise damaged(data, error) from error
 
 
 @contextmanager
@@ -190,22 +172,37 @@ def staged_beside(out_dir: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def try_mixtures(task: Task) -> Iterator[tuple[Mixture, Scored]]:
+def search(task: Task, reference: Scored, *, within: float) -> tuple[list[dict[str, Any]], list[Mixture]]:
+    """Score one mixture after another and print it, up to the first with bytes that is within the tolerance.
+
+    All that was tried, for JSON, and those within the tolerance: "auto" where it is, and the one with bytes.
+    """
+    tried, kept = [], []
+    for mixture in mixtures(task):
+        scored = task.score(mixture)
+        alike = agreement(scored.docs, reference.docs)
+        moves = (f"{100 * (scored.scores[name] - reference.scores[name]):+.3f}" for name in task.names)
+        _say([_label(mixture), *moves, f"{alike:.2%}", f"{scored.speed:,.0f}"])
+        tried.append(describe(mixture, scored, alike))
+        if is_within(scored.scores, reference.scores, points=within):
+            kept.append(mixture)
+            if mixture != AUTO:
+                break
+    return tried, kept
+
+
+def mixtures(task: Task) -> Iterator[Mixture]:
     """No bytes, then bytes in all parts, which are weighed only where that does not do."""
-    yield AUTO, task.score(AUTO)
-    products = sum(all_products(shim_in(task.nlp, section).shape) for section in task.sections)
-    parts = parts_in(task.nlp, task.sections)
-    most = sum(products_of(shim_in(task.nlp, part.section).shape, part.name) for part in parts) / products
-    everything = Mixture(INT8, (), most)
-    yield everything, task.score(everything)
-    for mixture in list(mixtures(weigh(task, len(parts)), products=products))[1:]:
-        yield mixture, task.score(mixture)
+    yield AUTO
+    yield in_bytes_but(task.nlp, task.sections)
+    for excluded in exclusions(weigh(task)):
+        yield in_bytes_but(task.nlp, task.sections, excluded)
 
 
-def weigh(task: Task, total: int) -> list[Weighed]:
+def weigh(task: Task) -> list[Weighed]:
     docs = [example.predicted for example in read_examples(task.nlp, task.data)]
     weighed = []
-    with bar(total, what="weighing parts", unit=" parts") as progress:
+    with bar(len(parts_in(task.nlp, task.sections)), what="weighing parts", unit=" parts") as progress:
         for one in weigh_parts(task.nlp, task.sections, docs):
             weighed.append(one)
             progress.update()

@@ -23,6 +23,7 @@ from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.int8 import FEED_FORWARD, parts_of
 from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.encoder import EncoderShim
+from spacy_electra.pipeline.transformer import encoder_of
 
 ARCHITECTURES = ("spacy-electra.ElectraTransformer.", "spacy-electra.Tok2VecElectra.")
 SAMPLE = 5_000  # words on which parts are compared
@@ -55,6 +56,10 @@ class Mixture:
     excluded: tuple[Part, ...]
     share: float  # of the products by weights that are of bytes
 
+    def names_in(self, section: str) -> list[str]:
+        """What is excluded of one encoder."""
+        return [part.name for part in self.excluded if part.section == section]
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -86,24 +91,21 @@ def encoder_in(nlp: Language, section: str) -> Model[list[Doc], Any]:
 
 
 def shim_in(nlp: Language, section: str) -> EncoderShim:
-    shim = encoder_in(nlp, section).shims[0]
-    assert isinstance(shim, EncoderShim)
-    return shim
+    return encoder_of(encoder_in(nlp, section))
 
 
 def predict_in(nlp: Language, sections: Sequence[str], mixture: Mixture) -> None:
     """Let the encoders of a pipeline predict so from now on. Their config stays as it is: see `overrides_for`."""
     for section in sections:
-        names = [part.name for part in mixture.excluded if part.section == section]
-        shim_in(nlp, section).set_precision(mixture.precision, int8_excluded=names)
+        shim_in(nlp, section).set_precision(mixture.precision, int8_excluded=mixture.names_in(section))
 
 
 def overrides_for(sections: Sequence[str], mixture: Mixture) -> dict[str, Any]:
     """What to change in a config, for `spacy.load`."""
     overrides: dict[str, Any] = {}
     for section in sections:
-        names = [part.name for part in mixture.excluded if part.section == section]
-        overrides[f"{section}.precision"], overrides[f"{section}.int8_excluded"] = mixture.precision, names or None
+        overrides[f"{section}.precision"] = mixture.precision
+        overrides[f"{section}.int8_excluded"] = mixture.names_in(section) or None
     return overrides
 
 
@@ -148,12 +150,18 @@ def all_products(shape: EncoderShape) -> int:
     return projected + shape.layers * (4 * shape.width**2 + 2 * shape.width * shape.feed_forward)
 
 
-def mixtures(weighed: Sequence[Weighed], *, products: int) -> Iterator[Mixture]:
-    """All parts in bytes first, one part at last. products: by weights, of all encoders."""
-    order = sorted(weighed, key=lambda one: -one.error / one.products)
-    for count in range(len(order)):
-        share = sum(one.products for one in order[count:]) / products
-        yield Mixture(INT8, tuple(one.part for one in order[:count]), share)
+def in_bytes_but(nlp: Language, sections: Sequence[str], excluded: Sequence[Part] = ()) -> Mixture:
+    """All parts of the encoders in bytes but some."""
+    shapes = {section: shim_in(nlp, section).shape for section in sections}
+    parts = [part for part in parts_in(nlp, sections) if part not in excluded]
+    in_bytes = sum(products_of(shapes[part.section], part.name) for part in parts)
+    return Mixture(INT8, tuple(excluded), in_bytes / sum(map(all_products, shapes.values())))
+
+
+def exclusions(weighed: Sequence[Weighed]) -> Iterator[list[Part]]:
+    """The parts to exclude: that which loses most for its products first, at last all but one."""
+    order = [one.part for one in sorted(weighed, key=lambda one: -one.error / one.products)]
+    return (order[:count] for count in range(1, len(order)))
 
 
 def scored_names(config: dict[str, Any]) -> list[str]:

@@ -226,7 +226,7 @@ def test_documents_that_are_none_are_told_with_their_file(
         ("file", [], "is a file: give a folder"),
         ("mine", ["--overwrite"], "holds something, but no pipeline"),
         ("out", ["--json", "mine"], "is a folder: give the path of a file"),
-        ("out", ["--json", "out"], "is a folder: give the path of a file"),
+        ("out", ["--json", "out"], "is OUT_DIR, a folder: give the path of a file"),
         ("out", ["--scores", "ents_f, tag_acc"], "no score 'ents_f'"),
     ],
 )

@@ -24,8 +24,9 @@ from spacy_electra.pipeline.quantization import (
     encoder_in,
     encoder_sections,
     evaluate,
+    exclusions,
+    in_bytes_but,
     is_within,
-    mixtures,
     overrides_for,
     parts_in,
     predict_in,
@@ -225,11 +226,15 @@ def test_parts_are_excluded_by_what_they_lose_for_their_products():
     parts = [Part("s", name) for name in NAMES[:3]]
     weighed = [Weighed(*facts) for facts in zip(parts, (2e-6, 5e-6, 3e-6), (1, 2, 1), strict=True)]
     first, second = parts[2], parts[1]  # 3e-6 and 2.5e-6 a product, the other one 2e-6
-    assert list(mixtures(weighed, products=8)) == [
-        Mixture("int8", (), 0.5),
-        Mixture("int8", (first,), 0.375),
-        Mixture("int8", (first, second), 0.125),
-    ]
+    assert list(exclusions(weighed)) == [[first], [first, second]]
+
+
+def test_the_share_of_a_mixture_is_that_of_the_products_in_bytes(make_wide):
+    nlp = make_wide()
+    everything, some = in_bytes_but(nlp, [SECTION]), in_bytes_but(nlp, [SECTION], [Part(SECTION, NAMES[1])])
+    assert everything == Mixture("int8", (), (64 * 64 + 4 * 64 * 64 + 4 * 64 * 128) / all_products(SHAPE))
+    assert some.excluded == (Part(SECTION, NAMES[1]),)
+    assert everything.share - some.share == pytest.approx(2 * 64 * 128 / all_products(SHAPE))
 
 
 @pytest.mark.parametrize(("moved", "answer"), [(0.001, True), (-0.001, True), (0.0011, False), (-0.0011, False)])
