@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from thinc.optimizers import FloatOrSeq, Optimizer
@@ -19,16 +20,17 @@ from torch.optim.adamw import adamw
 
 from spacy_electra.model.loss_scale import LossScale
 from spacy_electra.model.parameter_groups import Group
+from spacy_electra.model.rates import UNGUARDED, TransformerRate
 
 
 class AdamWOptimizer(Optimizer):
     """A thinc optimizer that also says how ELECTRA's torch parameters are updated."""
 
-    __slots__ = ["bias_correction", "layer_decay", "transformer_rate"]
+    __slots__ = ["bias_correction", "layer_decay", "transformer"]
 
     bias_correction: bool
     layer_decay: float | None
-    transformer_rate: float
+    transformer: TransformerRate
 
 
 def adamw_v1(
@@ -41,7 +43,10 @@ def adamw_v1(
     grad_clip: float = 1.0,
     bias_correction: bool = False,
     layer_decay: float | None = None,
-    transformer_rate: float = 1.0,
+    transformer_rate: float | Literal["auto"] = 1.0,
+    transformer_delay: int = 0,
+    transformer_warmup: int = 0,
+    use_averages: bool = False,
 ) -> Optimizer:
     """Make the optimizer that configs know as `spacy-electra.AdamW.v1`; the defaults are the paper's.
 
@@ -49,6 +54,10 @@ def adamw_v1(
     scaled with the rate; never to norms and biases. grad_clip: largest norm of all gradients together, 0 for no limit.
     bias_correction: Adam's correction of young moments (the paper's code has none). layer_decay: share of the
     rate of the layer above that each layer gets (fine-tuning: 0.8 for small and base, 0.9 for large); None for all.
+    transformer_rate: share of learn_rate that torch parameters get, or "auto": learn_rate itself, but no more than what
+    suits a pretrained encoder of its width. transformer_delay: first steps in which torch parameters stay as they are,
+    while heads that start from zero begin to learn. transformer_warmup: steps after these in which their rate rises.
+    use_averages: keep a moving average of all weights, which spaCy scores and saves instead of the last ones.
 
     Other components of the same pipeline are updated by thinc's Adam with the same numbers: corrected for bias, clipped
     tensor by tensor, biases and norms decayed as well.
@@ -58,6 +67,7 @@ def adamw_v1(
     _check_share("beta2", beta2)
     if layer_decay is not None and layer_decay != 1:
         _check_share("layer_decay", layer_decay)
+    transformer = TransformerRate(transformer_rate, delay=transformer_delay, warmup=transformer_warmup)
     for name, value in {"eps": eps, "L2": L2, "grad_clip": grad_clip, "learn_rate": learn_rate}.items():
         if isinstance(value, float | int) and not (0.0 <= value < math.inf and (value > 0.0 or name != "eps")):
             raise ValueError(
@@ -65,11 +75,11 @@ def adamw_v1(
                 f"but got {value}."
             )
     optimizer = AdamWOptimizer(
-        learn_rate, beta1=beta1, beta2=beta2, eps=eps, L2=L2, grad_clip=grad_clip, use_averages=False
+        learn_rate, beta1=beta1, beta2=beta2, eps=eps, L2=L2, grad_clip=grad_clip, use_averages=use_averages
     )
     optimizer.bias_correction = bias_correction
     optimizer.layer_decay = layer_decay
-    optimizer.transformer_rate = transformer_rate
+    optimizer.transformer = transformer
     return optimizer
 
 
@@ -93,8 +103,18 @@ class Hyperparameters:
     layer_decay: float | None
 
     @classmethod
-    def of(cls, optimizer: Optimizer) -> "Hyperparameters":
-        """Read a thinc optimizer as it stands: ours, or `Adam.v1`, which corrects for bias and has one rate.
+    def of(
+        cls,
+        optimizer: Optimizer,
+        *,
+        taken: int | None = None,
+        highest_rate: float | None = None,
+        default: TransformerRate = UNGUARDED,
+    ) -> "Hyperparameters":
+        """Read a thinc optimizer as it stands: ours, or `Adam.v1`, which corrects for bias.
+
+        taken: steps of the torch parameters so far, for delay and warm-up; None after both. highest_rate: what suits
+        these parameters; None for no limit. default: for `Adam.v1`, which says nothing of torch parameters.
 
         Raises ValueError for one whose update AdamW cannot follow (RAdam, SGD, L2 as a penalty instead of decay).
         """
@@ -109,9 +129,9 @@ class Hyperparameters:
                 f"the transformer's L2={optimizer.L2} is a weight decay, but the optimizer has "
                 f"L2_is_weight_decay = false: set it to true, or L2 to 0."
             )
-        share = optimizer.transformer_rate if isinstance(optimizer, AdamWOptimizer) else 1.0
+        rate = optimizer.transformer if isinstance(optimizer, AdamWOptimizer) else default
         return cls(
-            learn_rate=float(optimizer.learn_rate) * share,
+            learn_rate=rate.after(float(optimizer.learn_rate), taken=taken, highest=highest_rate),
             beta1=float(optimizer.b1),
             beta2=float(optimizer.b2),
             eps=float(optimizer.eps),

@@ -7,20 +7,23 @@ between training and evaluation at each call, which two threads cannot share. Ou
 import copy
 import threading
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import compress
 from typing import Any
 
 import torch
 from thinc.optimizers import Optimizer
 from thinc.shims import Shim
-from thinc.util import get_torch_default_device, torch2xp
+from thinc.util import get_torch_default_device, torch2xp, xp2torch
 from torch import Tensor, nn
 
+from spacy_electra.model.averages import replaced_weights, update_averages
 from spacy_electra.model.loss_scale import LossScale
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
 from spacy_electra.model.precision import PRECISIONS, Precision, check_precision, choose_precision
+from spacy_electra.model.rates import UNGUARDED, ZeroRateWatch
 from spacy_electra.model.saved_weights import SavedWeights, pack, unpack
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
@@ -45,6 +48,7 @@ class TorchShim(Shim):
     """
 
     precisions: Collection[str] = PRECISIONS  # that may be asked for, beside "auto"
+    default_rate = UNGUARDED  # where an optimizer says nothing of torch parameters
 
     def __init__(self, module: nn.Module | None = None, *, forward: Forward, precision: str = "auto"):
         """module: float32, or None where `from_bytes` or a subclass brings it. forward: a function of the module's top
@@ -72,6 +76,8 @@ class TorchShim(Shim):
         self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
         self._asked: tuple[Optimizer, Hyperparameters] | None = None
         self._adamw: tuple[Optimizer, AdamW] | None = None
+        self._taken = 0  # steps of that optimizer
+        self._rate_watch = ZeroRateWatch()
         self._loss_scale: LossScale | None = None
         self._lowered: tuple[object, torch.dtype, nn.Module] | None = None
         self._lock = threading.Lock()
@@ -92,6 +98,11 @@ class TorchShim(Shim):
     @property
     def chosen_precision(self) -> Precision:
         return choose_precision(self.precision, self.device)
+
+    @property
+    def highest_rate(self) -> float | None:
+        """Learning rate that suits the module, where an optimizer leaves it to that; for subclasses."""
+        return None
 
     @property
     def is_plain(self) -> bool:
@@ -165,9 +176,14 @@ class TorchShim(Shim):
         if not isinstance(optimizer, Optimizer):
             self._give_gradients(optimizer)
             return
-        self._asked = (optimizer, Hyperparameters.of(optimizer))
+        self._rate_watch.see(optimizer)
+        taken = self._taken if self._adamw is not None and self._adamw[0] is optimizer else 0
+        self._asked = (optimizer, self._hyperparameters(optimizer, taken))
         if not self._waiting:
             self._step()
+
+    def _hyperparameters(self, optimizer: Optimizer, taken: int) -> Hyperparameters:
+        return Hyperparameters.of(optimizer, taken=taken, highest_rate=self.highest_rate, default=self.default_rate)
 
     def _give_gradients(self, take: GatherGradients) -> None:
         learned = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
@@ -194,6 +210,7 @@ class TorchShim(Shim):
             layer_decay = Hyperparameters.of(optimizer).layer_decay
             scale = self._scale() if self.chosen_precision.training == torch.float16 else None
             self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
+            self._taken = 0
         return self._adamw[1]
 
     def learn_more(self) -> None:
@@ -224,8 +241,23 @@ class TorchShim(Shim):
             adamw.scale.shrink([p.grad for p in adamw.parameters if p.grad is not None])
         self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
         adamw.step(now, norm=self.gradient_norm)
+        self._taken += 1
         self.module.zero_grad(set_to_none=True)
         self.version = object()
+        if optimizer.averages is not None:
+            weights = {(self.id, name): p for g in adamw.groups for name, p in zip(g.names, g.parameters, strict=True)}
+            update_averages(optimizer.averages, weights, steps=self._taken)
+
+    @contextmanager
+    def use_params(self, params: Mapping[tuple[int, str], Any]) -> Iterator[None]:
+        """Compute with these weights, arrays by (id of the shim, name), until the end; others stay as they are."""
+        weights = {name: xp2torch(array) for (owner, name), array in params.items() if owner == self.id}
+        own = self.version
+        with replaced_weights(self.module, weights) if weights else nullcontext():
+            if weights:
+                self.version = object()
+            yield
+        self.version = own
 
     def after_step(self) -> None:
         """Called after each step that was asked for, even if no gradient was there; for subclasses."""

@@ -20,8 +20,10 @@ from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blo
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
 from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision, fastest_dtype
+from spacy_electra.model.rates import GUARDED
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
+from spacy_electra.pipeline.collapse import CollapseWatch
 from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.layout import Group, Layout
 from spacy_electra.pipeline.lora import has_adapters, merged
@@ -90,6 +92,8 @@ def _block(group: Group, parts: Iterator[Tensor]) -> Block:
 
 WHOLE = FineTuning()  # all of the encoder learns
 ON_DISK = ("fp32", "int8")  # how weights are saved
+# A rate of 3e-4 for width 256, as the paper fine-tunes its small model; 1e-4 for 768, 8e-5 for 1024
+RATE_TIMES_WIDTH = 0.08
 
 
 class EncoderShim(TorchShim):
@@ -100,6 +104,7 @@ class EncoderShim(TorchShim):
     """
 
     precisions = (*PRECISIONS, INT8)
+    default_rate = GUARDED
 
     def __init__(
         self,
@@ -191,6 +196,7 @@ class EncoderShim(TorchShim):
     def _forget(self) -> None:
         super()._forget()
         self.cache = VectorCache(self.cache_mb)
+        self.watch = CollapseWatch()
 
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
         if self._is_rounded:
@@ -202,7 +208,14 @@ class EncoderShim(TorchShim):
         self.fine_tuning.begin(self.encoder)
         return super().begin_update(inputs)
 
+    @property
+    def highest_rate(self) -> float | None:
+        """The wider, the slower. Adapters have no past that a step could ruin."""
+        return None if self.fine_tuning.lora_rank else RATE_TIMES_WIDTH / self.shape.width
+
     def after_step(self) -> None:
+        if self.gradient_norm is not None:
+            self.watch.see_gradients(self.gradient_norm)
         self._steps += 1
         if self.fine_tuning.changes_after(self._steps):
             self.fine_tuning.prepare(self.encoder, steps=self._steps)

@@ -143,6 +143,8 @@ def forward(
 
     if is_train or not shim.cache.room:
         vectors, backprop_vectors = shim(inputs(pieces.ids, pieces.counts), is_train)
+        if is_train:
+            shim.watch.see_vectors(vectors)
     else:
         vectors = shim.cache.look_up(
             pieces.ids, pieces.counts, weights=shim.version, encode=lambda *some: shim.predict(inputs(*some))

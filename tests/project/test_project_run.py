@@ -17,7 +17,6 @@ SMALL = {
     "pipeline_config": "configs/parser.cfg",
     "textcat_options": "",
     "train_steps": 20,
-    "warmup_steps": 5,
     "eval_frequency": 10,
     "seeds": "0,1",
 }

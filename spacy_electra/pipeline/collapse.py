@@ -1,0 +1,74 @@
+"""Notice that training ruins an encoder: all of its vectors become alike, or its gradients grow without end.
+
+Both come of a learning rate that is too high, or of one that is high before the heads have begun to learn: see
+`model.rates`.
+"""
+
+import logging
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+EVERY = 5  # training passes from one look at the vectors to the next
+LOOKS = 4  # in a row at which vectors are alike
+ALIKE = 0.4  # share of the spread at the start below which vectors are alike; healthy training keeps most of it
+FEWEST = 16  # pieces whose spread says something
+STEPS = 50  # whose gradient norms are compared by their median
+GROWTH = 10.0  # of that median over the smallest one before, from which gradients have run away
+REMEDY = (
+    "Start again with a lower learning rate for the transformer. In [training.optimizer], "
+    '@optimizers = "spacy-electra.AdamW.v1" with transformer_rate = "auto", transformer_delay = 50 and '
+    "transformer_warmup = 100 suits most encoders; else lower learn_rate."
+)
+
+
+class CollapseWatch:
+    """Warns once, through the log, where an encoder in training collapses."""
+
+    def __init__(self) -> None:
+        self.has_warned = False
+        self._passes = self._alike = 0
+        self._first: float | None = None  # spread before training
+        self._norms: list[Tensor] = []
+        self._smallest: float | None = None  # median of gradient norms
+
+    def see_vectors(self, vectors: Tensor) -> None:
+        """vectors: (N, D) of the pieces of a training batch."""
+        self._passes += 1
+        if self._passes % EVERY != 1 or len(vectors) < FEWEST:
+            return
+        spread = spread_of(vectors)
+        if self._first is None:
+            self._first = spread
+        self._alike = self._alike + 1 if spread < ALIKE * self._first else 0
+        if self._alike == LOOKS:
+            self._warn(
+                f"the vectors of all pieces have become alike (spread {spread:.3f}, {self._first:.3f} at the start), "
+                f"so that no component can tell one token from another"
+            )
+
+    def see_gradients(self, norm: Tensor) -> None:
+        """norm: () of all gradients of a step, before the clip."""
+        self._norms.append(norm)
+        if len(self._norms) < STEPS:
+            return
+        median = float(torch.stack(self._norms).median())
+        self._norms = []
+        if self._smallest is not None and median > GROWTH * self._smallest:
+            self._warn(f"its gradients have grown from {self._smallest:.3g} to {median:.3g} and are still growing")
+        self._smallest = median if self._smallest is None else min(median, self._smallest)
+
+    def _warn(self, what: str) -> None:
+        if not self.has_warned:
+            logger.warning("the transformer collapses: %s. %s", what, REMEDY)
+        self.has_warned = True
+
+
+@torch.no_grad()
+def spread_of(vectors: Tensor) -> float:
+    """Share of the vectors' squared length that is not common to all: 0 where all are the same, at most 1."""
+    vectors = vectors.detach().float()
+    total = vectors.square().sum(1).mean()
+    return float(1 - vectors.mean(0).square().sum() / total) if total > 0 else 0.0
