@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SIZES = ("tiny", "mini", "small", "base", "large")
 OBJECTIVES = ("electra", "mlm")
 SECTIONS = ("paths", "system", "model", "nlp", "components", "corpora", "training", "pretraining", "initialize")
-TRANSFORMER, CLEANER = "transformer", "doc_cleaner"
+TRANSFORMER = "transformer"
 
 
 def pretrain_config(size: str, *, gpu: bool, objective: str = OBJECTIVES[0]) -> Config:
@@ -51,9 +51,8 @@ def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: boo
     config = _base(lang, gpu=gpu)
     if (TEMPLATES / f"pipeline-size-{size}.cfg").is_file():
         config = _changed(config, _template(f"pipeline-size-{size}.cfg"))
-    cleaner = config["components"].pop(CLEANER)
-    config["components"].update({name: blocks[name] for name in names}, **{CLEANER: cleaner})
-    config["nlp"]["pipeline"] = [TRANSFORMER, *names, CLEANER]
+    config["components"].update({name: blocks[name] for name in names})
+    config["nlp"]["pipeline"] = [TRANSFORMER, *names]
     if not frozen:
         return _filled(config)
     filled = _filled(_changed(config, _template("pipeline-frozen.cfg")))
@@ -65,7 +64,7 @@ def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: boo
 def encoder_config(*, lang: str, gpu: bool) -> Config:
     """The config from which `spacy assemble` makes a pipeline of the transformer alone."""
     config = _base(lang, gpu=gpu)
-    del config["components"][CLEANER], config["training"]["optimizer"]  # assembling resolves it without variables
+    del config["training"]["optimizer"]  # assembling resolves it without variables
     config["nlp"]["pipeline"] = [TRANSFORMER]
     # assembling does not ask [training] what to do before it saves
     config["initialize"] = {"after_init": config["training"].pop("before_to_disk")}

@@ -54,7 +54,7 @@ def adamw_v1(
     scaled with the rate; never to norms and biases. grad_clip: largest norm of all gradients together, 0 for no limit.
     bias_correction: Adam's correction of young moments (the paper's code has none). layer_decay: share of the
     rate of the layer above that each layer gets (fine-tuning: 0.8 for small and base, 0.9 for large); None for all.
-    transformer_rate: share of learn_rate that torch parameters get, or "auto": learn_rate itself, but no more than what
+    transformer_rate: share of learn_rate that torch parameters get, or "auto": all of it, or that share whose peak
     suits a pretrained encoder of its width. transformer_delay: first steps in which torch parameters stay as they are,
     while heads that start from zero begin to learn. transformer_warmup: steps after these in which their rate rises.
     use_averages: keep a moving average of all weights, which spaCy scores and saves instead of the last ones.
@@ -107,14 +107,16 @@ class Hyperparameters:
         cls,
         optimizer: Optimizer,
         *,
+        peak: float = 0.0,
         taken: int | None = None,
         highest_rate: float | None = None,
         default: TransformerRate = UNGUARDED,
     ) -> "Hyperparameters":
         """Read a thinc optimizer as it stands: ours, or `Adam.v1`, which corrects for bias.
 
-        taken: steps of the torch parameters so far, for delay and warm-up; None after both. highest_rate: what suits
-        these parameters; None for no limit. default: for `Adam.v1`, which says nothing of torch parameters.
+        peak: highest learning rate before this step. taken: steps of the torch parameters so far, for delay and
+        warm-up; None after both. highest_rate: what suits these parameters; None for no limit. default: for `Adam.v1`,
+        which says nothing of torch parameters.
 
         Raises ValueError for one whose update AdamW cannot follow (RAdam, SGD, L2 as a penalty instead of decay).
         """
@@ -130,8 +132,9 @@ class Hyperparameters:
                 f"L2_is_weight_decay = false: set it to true, or L2 to 0."
             )
         rate = optimizer.transformer if isinstance(optimizer, AdamWOptimizer) else default
+        now = float(optimizer.learn_rate)
         return cls(
-            learn_rate=rate.after(float(optimizer.learn_rate), taken=taken, highest=highest_rate),
+            learn_rate=rate.after(now, peak=max(now, peak), taken=taken, highest=highest_rate),
             beta1=float(optimizer.b1),
             beta2=float(optimizer.b2),
             eps=float(optimizer.eps),

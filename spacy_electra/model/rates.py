@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class TransformerRate:
     """What an optimizer's settings say of torch parameters."""
 
-    share: float | Literal["auto"]  # of the learning rate; "auto": all of it, up to what suits the module
+    share: float | Literal["auto"]  # of the learning rate; "auto": such that its peak is at most what suits the module
     delay: int  # first steps in which they stay as they are
     warmup: int  # steps after these in which their rate rises
 
@@ -36,15 +36,16 @@ class TransformerRate:
             if steps < 0:
                 raise ValueError(f"optimizer: {name} must be a number of steps from 0 on, but got {steps}.")
 
-    def after(self, rate: float, *, taken: int | None, highest: float | None) -> float:
+    def after(self, rate: float, *, peak: float, taken: int | None, highest: float | None) -> float:
         """The rate of the next step.
 
-        rate: the optimizer's own. taken: steps so far; None for past the warm-up. highest: what suits the module.
+        rate: the optimizer's own, now. peak: the highest one so far. taken: steps so far; None for past the warm-up.
+        highest: what suits the module; None for no limit.
         """
         if not isinstance(self.share, str):
             rate *= self.share
-        elif highest is not None:
-            rate = min(rate, highest)
+        elif highest is not None and peak > highest:
+            rate *= highest / peak
         if taken is None or taken >= self.delay + self.warmup:
             return rate
         return rate * max(0, taken + 1 - self.delay) / (self.warmup + 1)

@@ -76,7 +76,7 @@ class TorchShim(Shim):
         self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
         self._asked: tuple[Optimizer, Hyperparameters] | None = None
         self._adamw: tuple[Optimizer, AdamW] | None = None
-        self._taken = 0  # steps of that optimizer
+        self._taken, self._peak = 0, 0.0  # steps of that optimizer, and the highest of its rates
         self._rate_watch = ZeroRateWatch()
         self._loss_scale: LossScale | None = None
         self._lowered: tuple[object, torch.dtype, nn.Module] | None = None
@@ -177,13 +177,21 @@ class TorchShim(Shim):
             self._give_gradients(optimizer)
             return
         self._rate_watch.see(optimizer)
-        taken = self._taken if self._adamw is not None and self._adamw[0] is optimizer else 0
-        self._asked = (optimizer, self._hyperparameters(optimizer, taken))
+        if self._adamw is None or self._adamw[0] is not optimizer:
+            self._taken, self._peak = 0, 0.0
+        self._peak = max(self._peak, float(optimizer.learn_rate))
+        self._asked = (optimizer, self._hyperparameters(optimizer))
         if not self._waiting:
             self._step()
 
-    def _hyperparameters(self, optimizer: Optimizer, taken: int) -> Hyperparameters:
-        return Hyperparameters.of(optimizer, taken=taken, highest_rate=self.highest_rate, default=self.default_rate)
+    def _hyperparameters(self, optimizer: Optimizer) -> Hyperparameters:
+        return Hyperparameters.of(
+            optimizer,
+            peak=self._peak,
+            taken=self._taken,
+            highest_rate=self.highest_rate,
+            default=self.default_rate,
+        )
 
     def _give_gradients(self, take: GatherGradients) -> None:
         learned = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
@@ -210,7 +218,6 @@ class TorchShim(Shim):
             layer_decay = Hyperparameters.of(optimizer).layer_decay
             scale = self._scale() if self.chosen_precision.training == torch.float16 else None
             self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
-            self._taken = 0
         return self._adamw[1]
 
     def learn_more(self) -> None:

@@ -6,6 +6,7 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
 from spacy_electra.pipeline.finetuning import FineTuning
+from spacy_electra.pipeline.kept import KEEP_MB
 from spacy_electra.pipeline.private import pool_tokens
 from spacy_electra.pipeline.transformer import Settings, electra_transformer
 
@@ -26,6 +27,7 @@ def build_electra_transformer(
     unfreeze_every: int = 0,
     weights_on_disk: str = "fp32",
     cache_mb: float = 0.0,
+    keep_mb: float = KEEP_MB,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v1`.
 
@@ -44,7 +46,8 @@ def build_electra_transformer(
     many steps one more of its blocks learns, from the top, at last the embeddings; 0: all learn from the start.
     weights_on_disk: "fp32", or "int8" for two fifths of the size or less: linear layers in bytes, the rest in fp16;
     what is loaded then is what rounding left. cache_mb: megabytes for vectors of documents that were seen before, for a
-    frozen transformer that annotates the same corpus in every epoch; 0 for none.
+    frozen transformer that annotates the same corpus in every epoch; 0 for none. keep_mb: megabytes for vectors of
+    documents that live; more are dropped, those computed first, and computed again when somebody reads them.
     """
     fine_tuning = FineTuning(
         freeze_embeddings=freeze_embeddings,
@@ -63,6 +66,7 @@ def build_electra_transformer(
         int8_excluded=int8_excluded or (),
         weights_on_disk=weights_on_disk,
         cache_mb=cache_mb,
+        keep_mb=keep_mb,
     )
 
 
@@ -84,12 +88,13 @@ def build_tok2vec_electra(
     unfreeze_every: int = 0,
     weights_on_disk: str = "fp32",
     cache_mb: float = 0.0,
+    keep_mb: float = KEEP_MB,
 ) -> Model[list[Doc], list[Floats2d]]:
     """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v1`; also what replaces a listener.
 
     pooling: how the vectors of a token's pieces become one; white space has none, so it must know what to do then, as
     `reduce_mean.v1` and `reduce_sum.v1` do. grad_factor: of the gradients that reach the encoder. The rest as for
-    `build_electra_transformer`.
+    `build_electra_transformer`; keep_mb means nothing here, since documents get no vectors.
     """
     transformer = build_electra_transformer(
         name=name,
@@ -107,5 +112,6 @@ def build_tok2vec_electra(
         unfreeze_every=unfreeze_every,
         weights_on_disk=weights_on_disk,
         cache_mb=cache_mb,
+        keep_mb=keep_mb,
     )
     return pool_tokens(transformer, pooling, grad_factor)

@@ -17,6 +17,7 @@ from thinc.util import get_array_module, torch2xp, xp2torch
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from spacy_electra.pipeline.kept import KeptData, Origin, output_of
 from spacy_electra.pipeline.pieces import DocPieces
 
 
@@ -25,9 +26,12 @@ class ElectraBatch(FullTransformerBatch):
     """A batch that is split into documents and put together again by slices, not token by token."""
 
     pieces: DocPieces = field(kw_only=True)
+    origin: Origin | None = None  # of the vectors; None where they cannot be computed again, as in training
 
     @classmethod
-    def of(cls, docs: list[Doc], pieces: DocPieces, vectors: Tensor, names: np.ndarray) -> "ElectraBatch":
+    def of(
+        cls, docs: list[Doc], pieces: DocPieces, vectors: Tensor, names: np.ndarray, *, origin: Origin | None = None
+    ) -> "ElectraBatch":
         """vectors: (N, D) float32, without gradient. names: (vocabulary,) the strings of the pieces."""
         strings = names[pieces.ids].tolist()
         return cls(
@@ -36,6 +40,7 @@ class ElectraBatch(FullTransformerBatch):
             model_output=ModelOutput(last_hidden_state=vectors[None]),
             align=_ragged(pieces.alignment.flat, pieces.alignment.count),
             pieces=pieces,
+            origin=origin,
         )
 
     @property
@@ -44,26 +49,31 @@ class ElectraBatch(FullTransformerBatch):
         return cast(Tensor, self.model_output["last_hidden_state"])[0]
 
     def split_by_doc(self) -> list[TransformerData]:
-        """One TransformerData a document, with tensors (1, n, D); empty for documents without tokens."""
+        """One TransformerData a document, with tensors (1, n, D); empty for documents without tokens.
+
+        With an origin each has its own array, which is dropped when there are too many.
+        """
         vectors = cast(Floats3d, torch2xp(self.model_output["last_hidden_state"]))
         strings, flat = self.wordpieces.strings[0], self.align.dataXd
         piece = np.concatenate([[0], np.cumsum(self.pieces.counts)]).tolist()
         token = np.concatenate([[0], np.cumsum(self.pieces.tokens)]).tolist()
         link = np.concatenate([[0], np.cumsum(self.pieces.alignment.count)])[token].tolist()
-        answer = []
+        answer, kept = [], []
         for number, count in enumerate(self.pieces.counts.tolist()):
             if not count:
                 answer.append(TransformerData.empty())
                 continue
             mine = slice(piece[number], piece[number + 1])
             links = flat[link[number] : link[number + 1]] - piece[number]
-            answer.append(
-                TransformerData(
-                    wordpieces=_wordpieces(self.pieces.ids[mine], strings[mine]),
-                    model_output=ModelOutput(last_hidden_state=vectors[:, mine]),
-                    align=_ragged(links, self.pieces.alignment.count[token[number] : token[number + 1]]),
-                )
-            )
+            wordpieces = _wordpieces(self.pieces.ids[mine].copy(), strings[mine])
+            align = _ragged(links, self.pieces.alignment.count[token[number] : token[number + 1]])
+            if self.origin is None:
+                answer.append(TransformerData(wordpieces, output_of(vectors[:, mine]), align))
+            else:
+                kept.append(KeptData(wordpieces, output_of(vectors[:, mine].copy()), align, self.origin))
+                answer.append(kept[-1])
+        if self.origin is not None:
+            self.origin.kept.hold(kept)
         return answer
 
     def unsplit_by_doc(self, arrays: list[list[Floats3d]]) -> "ElectraBatch":

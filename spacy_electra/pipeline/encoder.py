@@ -25,6 +25,7 @@ from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.collapse import CollapseWatch
 from spacy_electra.pipeline.finetuning import FineTuning
+from spacy_electra.pipeline.kept import KEEP_MB, KeptVectors
 from spacy_electra.pipeline.layout import Group, Layout
 from spacy_electra.pipeline.lora import has_adapters, merged
 
@@ -114,14 +115,19 @@ class EncoderShim(TorchShim):
         fine_tuning: FineTuning = WHOLE,
         weights_on_disk: str = "fp32",
         cache_mb: float = 0.0,
+        keep_mb: float = KEEP_MB,
     ):
         """precision: as `model.precision.choose_precision` takes it. int8_excluded: parts that multiply no bytes
         in "int8", of `model.int8.parts_of`. fine_tuning: what of the encoder learns. weights_on_disk: one of `ON_DISK`.
-        cache_mb: room for vectors, 0 for no cache. Raises ValueError for others.
+        cache_mb: room for vectors, 0 for no cache. keep_mb: of what documents may hold together. Raises ValueError for
+        others.
         """
-        if cache_mb < 0:
+        if not cache_mb >= 0:
             raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
-        self.cache_mb = cache_mb
+        if not keep_mb >= 0:
+            raise ValueError(f"keep_mb must be 0, for the last batch's vectors alone, or more, but got {keep_mb}.")
+        self.cache_mb, self.keep_mb = cache_mb, keep_mb
+        self.kept = KeptVectors(keep_mb)
         if weights_on_disk not in ON_DISK:
             raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")
         super().__init__(None, forward=encode, precision=precision)
@@ -241,9 +247,13 @@ class EncoderShim(TorchShim):
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_tokenizer", "_names", "int8_excluded", "fine_tuning", "weights_on_disk", "cache_mb", "_steps")
-        mine = {name: self.__dict__[name] for name in (*names, "_is_rounded")}
+        names = ("_tokenizer", "_names", "int8_excluded", "fine_tuning", "weights_on_disk", "cache_mb", "keep_mb")
+        mine = {name: self.__dict__[name] for name in (*names, "_steps", "_is_rounded")}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.kept = KeptVectors(self.keep_mb)
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         assert isinstance(module, Encoder)

@@ -12,6 +12,7 @@ from confection import ConfigValidationError
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
+from torch import Tensor
 
 from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.int8 import UnknownPartError
@@ -20,6 +21,7 @@ from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
 from spacy_electra.pipeline.forking import survive_forks
+from spacy_electra.pipeline.kept import KEEP_MB, Origin
 from spacy_electra.pipeline.layout import Limits, lay_out
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
@@ -86,6 +88,7 @@ def electra_transformer(
     int8_excluded: Sequence[str] = (),
     weights_on_disk: str = "fp32",
     cache_mb: float = 0.0,
+    keep_mb: float = KEEP_MB,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
 
@@ -101,6 +104,7 @@ def electra_transformer(
             fine_tuning=settings.fine_tuning,
             weights_on_disk=weights_on_disk,
             cache_mb=cache_mb,
+            keep_mb=keep_mb,
         )
     except ValueError as error:
         raise ConfigValidationError(title="The transformer's settings cannot be used", desc=str(error)) from error
@@ -133,30 +137,46 @@ def forward(
     """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
     shim, settings = encoder_of(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
-    room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
-    limits = _limits(shim, settings, is_train)
-    drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
-
-    def inputs(ids: np.ndarray, counts: np.ndarray) -> EncoderInputs:
-        layout = lay_out(ids, counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
-        return EncoderInputs(layout=layout, drop=drop)
-
-    if is_train or not shim.cache.room:
-        vectors, backprop_vectors = shim(inputs(pieces.ids, pieces.counts), is_train)
-        if is_train:
-            shim.watch.see_vectors(vectors)
+    if is_train:
+        origin = None
+        vectors, backprop_vectors = shim.begin_update(_inputs(shim, settings, True, pieces.ids, pieces.counts))
+        shim.watch.see_vectors(vectors)
     else:
-        vectors = shim.cache.look_up(
-            pieces.ids, pieces.counts, weights=shim.version, encode=lambda *some: shim.predict(inputs(*some))
-        )
-        backprop_vectors = no_backprop
+        origin, backprop_vectors = _origin(shim, settings), no_backprop
+        vectors = origin.encode(pieces.ids, pieces.counts)
 
     def backprop(gradient: FullTransformerBatch) -> list[Doc]:
         assert isinstance(gradient, ElectraBatch)
         backprop_vectors([vectors], [gradient.vectors])
         return docs
 
-    return ElectraBatch.of(docs, pieces, vectors.detach(), shim.piece_names), backprop
+    return ElectraBatch.of(docs, pieces, vectors.detach(), shim.piece_names, origin=origin), backprop
+
+
+def _origin(shim: EncoderShim, settings: Settings) -> Origin:
+    """Predictions, as the weights are now."""
+    version = shim.version
+
+    def predict(ids: np.ndarray, counts: np.ndarray) -> Tensor:
+        vectors: Tensor = shim.predict(_inputs(shim, settings, False, ids, counts))
+        return vectors
+
+    def encode(ids: np.ndarray, counts: np.ndarray) -> Tensor:
+        if not shim.cache.room:
+            return predict(ids, counts)
+        return shim.cache.look_up(ids, counts, weights=version, encode=predict)
+
+    return Origin(encode=encode, is_current=lambda: shim.version is version, kept=shim.kept)
+
+
+def _inputs(
+    shim: EncoderShim, settings: Settings, is_train: bool, ids: np.ndarray, counts: np.ndarray
+) -> EncoderInputs:
+    room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
+    limits = _limits(shim, settings, is_train)
+    layout = lay_out(ids, counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
+    drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
+    return EncoderInputs(layout=layout, drop=drop)
 
 
 def _limits(shim: EncoderShim, settings: Settings, is_train: bool) -> Limits:

@@ -146,5 +146,6 @@ def test_no_rate_of_a_pipeline_depends_on_its_length_or_size(
 ):
     electra("init-config", tmp_path, "--size", size)
     optimizer = load_config(tmp_path / "pipeline.cfg")["training"]["optimizer"]
-    assert (optimizer["learn_rate"], optimizer["transformer_rate"]) == (0.002, "auto")
+    schedule = {"@schedules": "decaying.v1", "base_rate": 0.002, "decay": 0.001, "t": 0}
+    assert (optimizer["learn_rate"], optimizer["transformer_rate"]) == (schedule, "auto")
     assert optimizer.get("layer_decay") == decay

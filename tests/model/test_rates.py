@@ -1,29 +1,51 @@
 import logging
 
 import pytest
+import torch
 from thinc.api import Adam
+from torch import nn
 
 from spacy_electra.model.optimizer import Hyperparameters, adamw_v1
 from spacy_electra.model.rates import GUARDED, TransformerRate, ZeroRateWatch
+from spacy_electra.model.shim import TorchShim
 
 
 def test_a_transformer_waits_and_then_its_rate_rises_in_even_steps():
     rate = TransformerRate(0.5, delay=2, warmup=3)
-    assert [rate.after(0.8, taken=step, highest=None) for step in range(7)] == pytest.approx(
+    assert [rate.after(0.8, peak=0.8, taken=step, highest=None) for step in range(7)] == pytest.approx(
         [0.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.4]
     )
 
 
 def test_without_a_count_of_steps_the_warm_up_is_over():
-    assert TransformerRate(0.5, delay=2, warmup=3).after(0.8, taken=None, highest=None) == pytest.approx(0.4)
+    assert TransformerRate(0.5, delay=2, warmup=3).after(0.8, peak=0.8, taken=None, highest=None) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
     ("share", "highest", "expected"),
-    [("auto", 0.25, 0.25), ("auto", 2.0, 1.0), ("auto", None, 1.0), (3.0, 0.25, 3.0), (0.0, None, 0.0)],
+    [("auto", 0.5, 0.25), ("auto", 4.0, 1.0), ("auto", None, 1.0), (3.0, 0.5, 3.0), (0.0, None, 0.0)],
 )
-def test_auto_is_the_learning_rate_up_to_what_suits_the_module(share, highest, expected):
-    assert TransformerRate(share, delay=0, warmup=0).after(1.0, taken=9, highest=highest) == expected
+def test_auto_is_the_share_whose_peak_suits_the_module(share, highest, expected):
+    rate = TransformerRate(share, delay=0, warmup=0)
+    assert rate.after(1.0, peak=2.0, taken=9, highest=highest) == expected  # half of its peak
+
+
+class Narrow(TorchShim):
+    highest_rate = 0.5
+
+
+def test_a_module_gets_the_share_whose_peak_so_far_suits_it():
+    shim = Narrow(nn.Linear(1, 1, bias=False), forward=lambda module, x: module(x), precision="fp32")
+    optimizer = adamw_v1(iter([2.0, 4.0, 1.0]), transformer_rate="auto", bias_correction=True, beta1=1e-9, L2=0.0)
+    moved = []
+    for _ in range(3):
+        before = shim.module.weight.item()
+        output, backprop = shim.begin_update(torch.ones(1, 1))
+        backprop([output])
+        shim.finish_update(optimizer)
+        optimizer.step_schedules()
+        moved.append(before - shim.module.weight.item())
+    assert moved == pytest.approx([0.5, 0.5, 0.125], rel=1e-4)  # gradients of 1: a corrected step is the rate
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from spacy_electra.cli.configs import pretrain_config
 from spacy_electra.model.build import build_electra
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
+from spacy_electra.pipeline.vectors import create_vectors
 from spacy_electra.training.metrics import SCORES
 
 Rows = dict[str, list[str]]  # the cells of a table's rows after the first, by what stands in the first
@@ -63,6 +64,11 @@ def test_every_argument_of_the_transformer_is_described_with_its_default():
 def test_what_a_private_encoder_has_beside_is_described_with_its_default():
     described = {key: value_in(cells[0]) for key, cells in table_of("spacy-electra.Tok2VecElectra.v1").items()}
     assert defaults_of(build_electra_transformer) | described == defaults_of(build_tok2vec_electra)
+
+
+def test_the_setting_of_the_vectors_is_described_with_its_default():
+    described = {key: value_in(cells[0]) for key, cells in table_of("spacy-electra.vectors.v1").items()}
+    assert described == defaults_of(create_vectors)
 
 
 def test_every_argument_of_the_optimizer_is_described_with_its_default():

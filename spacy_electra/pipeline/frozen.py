@@ -1,0 +1,55 @@
+"""Give a transformer that spaCy does not initialize, because it is frozen, the weights that its config names."""
+
+from collections.abc import Callable
+from typing import Any
+
+from confection import ConfigValidationError
+from spacy.language import Language
+from spacy_transformers.pipeline_component import Transformer
+
+from spacy_electra.pipeline.encoder import EncoderShim
+
+
+def initialize_frozen(nlp: Language) -> Language:
+    """Read the weights of every disabled transformer that has none, and tell its listeners how wide its vectors are.
+
+    As `[initialize] before_init`: `spacy train` disables frozen components while it initializes the others. Raises
+    ConfigValidationError where listeners would learn without vectors, or the weights cannot be read. Returns `nlp`.
+    """
+    training = nlp.config.interpolate()["training"]
+    components: list[tuple[str, Any]] = list(nlp.components)
+    for number, (name, component) in enumerate(components):
+        if name in nlp.pipe_names or not isinstance(component, Transformer) or not _is_ours(component):
+            continue
+        _link(component, components[number:])
+        learning = [listener for listener in component.listening_components if listener in nlp.pipe_names]
+        is_frozen = name in training.get("frozen_components", [])
+        if learning and is_frozen and name not in training.get("annotating_components", []):
+            raise _unheard(name, learning)
+        if (learning or is_frozen) and not component.model.has_dim("nO"):
+            component.model.initialize()
+            _link(component, components[number:])  # which now hear of the width
+    return nlp
+
+
+def _link(component: Transformer, others: list[tuple[str, Any]]) -> None:
+    for _, other in others:
+        component.find_listeners(other)
+
+
+def _is_ours(component: Transformer) -> bool:
+    return any(isinstance(shim, EncoderShim) for shim in component.model.shims)
+
+
+def _unheard(name: str, learning: list[str]) -> ConfigValidationError:
+    return ConfigValidationError(
+        title="The frozen transformer gives its listeners nothing",
+        desc=f"{name!r} is in [training] frozen_components but not in annotating_components, so that "
+        f"{', '.join(learning)} would learn without its vectors. "
+        f"Add it there: --training.annotating_components '[\"{name}\"]'.",
+    )
+
+
+def create_initialize_frozen() -> Callable[[Language], Language]:
+    """What `@callbacks = "spacy-electra.initialize_frozen.v1"` makes."""
+    return initialize_frozen

@@ -1,0 +1,161 @@
+"""Vectors of documents that live: those computed last stay, the others are computed again when somebody asks for them.
+
+A document's vectors follow from its pieces and the weights, so that dropping them loses nothing while the weights stay.
+
+Legend: n pieces of one document, D width.
+"""
+
+import copy
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from spacy_transformers.data_classes import TransformerData, WordpieceBatch
+from thinc.types import Floats3d, Ragged
+from thinc.util import torch2xp
+from torch import Tensor
+from transformers.utils.generic import ModelOutput
+
+logger = logging.getLogger(__name__)
+
+KEEP_MB = 1000.0  # as 256 documents of 1,300 pieces have in the width of ELECTRA base
+MEGABYTE = 1_000_000
+CHANGED = (
+    "the vectors of this document were dropped, since more than keep_mb = {megabytes:g} megabytes were held, and "
+    "cannot be computed again: the transformer's weights or its precision have changed since. Annotate the document "
+    "again, or raise keep_mb in [components.transformer.model]."
+)
+UNREAD = (
+    "keep_mb = %g has no room for the vectors of all documents that wait to be read: they are computed again one by "
+    "one, which is slow. Raise keep_mb in [components.transformer.model], or lower [nlp] batch_size."
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where vectors come from."""
+
+    encode: Callable[[np.ndarray, np.ndarray], Tensor]  # ids and counts of some documents -> vectors of their pieces
+    is_current: Callable[[], bool]  # false as soon as `encode` would give other vectors
+    kept: "KeptVectors"
+
+
+class KeptData(TransformerData):
+    """A document's TransformerData that may be without its vectors until somebody reads them."""
+
+    def __init__(self, wordpieces: WordpieceBatch, model_output: ModelOutput | None, align: Ragged, origin: Origin):
+        """model_output: the vectors (1, n, D), in an array that holds nothing else; None for those that are dropped."""
+        self.wordpieces = wordpieces
+        self.align = align
+        self.origin: Origin | None = origin
+        self.is_read = False
+        self._output: ModelOutput | None = model_output
+
+    @property
+    def model_output(self) -> ModelOutput:
+        """The vectors. Raises ValueError where they were dropped and the weights have changed since."""
+        output = self._output
+        if output is None:
+            output = self._again()
+        self.is_read = True
+        return output
+
+    @model_output.setter
+    def model_output(self, output: ModelOutput) -> None:
+        """Hold what somebody else computed, and never drop it."""
+        self.origin, self._output = None, output
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the vectors; 0 where they were dropped."""
+        return 0 if self._output is None else sum(array.nbytes for array in self._output.values())
+
+    def drop(self) -> None:
+        if self.origin is not None:
+            self._output = None
+
+    def _again(self) -> ModelOutput:
+        assert self.origin is not None
+        kept = self.origin.kept
+        ids = np.asarray(self.wordpieces.input_ids[0])
+        vectors = self.origin.encode(ids, np.array([len(ids)], dtype=np.int64)) if self.origin.is_current() else None
+        if vectors is None or not self.origin.is_current():  # the second time: weights that changed meanwhile
+            raise ValueError(CHANGED.format(megabytes=kept.megabytes))
+        if not self.is_read:
+            kept.warn_of_unread()
+        output = self._output = output_of(cast(Floats3d, torch2xp(vectors[None])))
+        kept.hold([self])
+        return output
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TransformerData:
+        """A copy is bounded as well, and needs no vectors that were dropped. `Doc.copy` asks for one."""
+        output, origin = copy.deepcopy(self._output, memo), self.origin
+        if origin is None:
+            return TransformerData(self.wordpieces, cast(ModelOutput, output), self.align)
+        other = KeptData(self.wordpieces, output, self.align, origin)
+        if output is not None:
+            origin.kept.hold([other])
+        return other
+
+    def __copy__(self) -> TransformerData:
+        return self.__deepcopy__({})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whatever leaves the process is plain and complete."""
+        return TransformerData, (self.wordpieces, self.model_output, self.align)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.wordpieces.input_ids.size} pieces>"
+
+
+class KeptVectors:
+    """Counts the vectors that documents hold, and drops those that were computed first. Threads may share it."""
+
+    def __init__(self, megabytes: float):
+        self.megabytes = megabytes
+        self._size = 0
+        self._held: dict[int, tuple[weakref.ref[KeptData], int]] = {}  # by the reference's id, oldest first
+        self._dead: deque[weakref.ref[KeptData]] = deque()  # a garbage collection may append while the lock is held
+        self._lock = threading.Lock()
+        self._has_warned = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all vectors that are held."""
+        with self._lock:
+            self._count_dead()
+            return self._size
+
+    def hold(self, new: Sequence[KeptData]) -> None:
+        """Let these hold their vectors, whatever they need, and drop others until all together fit."""
+        with self._lock:
+            self._count_dead()
+            for data in new:
+                reference = weakref.ref(data, self._dead.append)
+                size = data.held_bytes
+                self._held[id(reference)] = (reference, size)
+                self._size += size
+            while self._size > self.megabytes * MEGABYTE and len(self._held) > len(new):
+                reference, size = self._held.pop(next(iter(self._held)))
+                self._size -= size
+                if (old := reference()) is not None:
+                    old.drop()
+
+    def _count_dead(self) -> None:
+        while self._dead:
+            _, size = self._held.pop(id(self._dead.popleft()), (None, 0))
+            self._size -= size
+
+    def warn_of_unread(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(UNREAD, self.megabytes)
+
+
+def output_of(vectors: Floats3d) -> ModelOutput:
+    return ModelOutput(last_hidden_state=vectors)
