@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 import typer
-from safetensors.torch import load_file, save_file
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.model.tensor_files import read_tensors, write_tensors
 
 HEAD = ("generator_predictions.", "generator_lm_head.")
 WEIGHTS = "model.safetensors"
@@ -29,23 +30,28 @@ def main(
         if not (model / half / WEIGHTS).is_file():
             raise FileNotFoundError(f"there is no {model / half / WEIGHTS}: give the model-last/ of a pretraining run.")
     check_tied(model)
-    for half in ("discriminator", "generator"):
-        shutil.copytree(model / half, output / half, dirs_exist_ok=True)
-        weights = load_file(model / half / WEIGHTS)
-        kept = {name: tensor for name, tensor in weights.items() if half == "discriminator" or name.startswith(HEAD)}
-        halved = {name: tensor.to(torch.float16) for name, tensor in kept.items()}
-        save_file(halved, output / half / WEIGHTS, metadata={"format": "pt"})
-        config = json.loads((output / half / "config.json").read_text(encoding="utf8"))
-        config["torch_dtype"] = "float16"
-        (output / half / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+    with replaced_folder(output, last="discriminator", gone=()) as folder:
+        for half in ("discriminator", "generator"):
+            shrink(model / half, folder / half)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     msg.good(f"{output}: {size / 1e6:.1f} MB")
 
 
+def shrink(half: Path, target: Path) -> None:
+    """Copy one half in half precision, without what the discriminator has."""
+    shutil.copytree(half, target)
+    weights = read_tensors(half / WEIGHTS)
+    kept = {name: tensor for name, tensor in weights.items() if half.name != "generator" or name.startswith(HEAD)}
+    write_tensors({name: tensor.to(torch.float16) for name, tensor in kept.items()}, target / WEIGHTS)
+    config = json.loads((target / "config.json").read_text(encoding="utf8"))
+    config["torch_dtype"] = "float16"
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+
+
 def check_tied(model: Path) -> None:
     """Raise ValueError where the generator has a body of its own."""
-    big = load_file(model / "discriminator" / WEIGHTS)
-    small = load_file(model / "generator" / WEIGHTS)
+    big = read_tensors(model / "discriminator" / WEIGHTS)
+    small = read_tensors(model / "generator" / WEIGHTS)
     for name, tensor in small.items():
         if not name.startswith(HEAD) and (name not in big or not torch.equal(tensor, big[name])):
             raise ValueError(f"the generator in {model} has its own {name}: only tied runs can be shrunk like this.")

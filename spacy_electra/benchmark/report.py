@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spacy_electra.data.files import replace_file
+from spacy_electra.data.files import write_file
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,7 @@ class Report:
         content = f"{self.text()}\n".encode()
         if self.path is None:
             return
-        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
-            self.path.write_bytes(content)
-        else:
-            replace_file(self.path, content)
+        write_file(self.path, content)
 
     def text(self) -> str:
         return json.dumps(self.facts, indent=2)

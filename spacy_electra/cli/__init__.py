@@ -6,6 +6,7 @@ Loaded at every `python -m spacy`, so nothing heavy is imported here: a command'
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 import typer
@@ -77,8 +78,26 @@ class _LazyGroup(TyperGroup):
 app = typer.Typer(name="electra", cls=_LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
+PACKAGES = ("spacy-electra", "spacy", "spacy-transformers", "thinc", "torch", "transformers")
+
+
+def _show_versions(is_wanted: bool) -> None:
+    if is_wanted:
+        for package in PACKAGES:
+            typer.echo(f"{package} {version(package)}")
+        raise typer.Exit()
+
+
 @app.callback()
-def _electra() -> None:
+def _electra(
+    versions: bool = typer.Option(
+        False,
+        "--version",
+        is_eager=True,
+        callback=_show_versions,
+        help="Show the versions of what takes part",
+    ),
+) -> None:
     """Pretrain transformers by ELECTRA on raw text, and use them in spaCy pipelines."""
 
 

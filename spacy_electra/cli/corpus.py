@@ -12,6 +12,7 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.docstrings import Module, find_modules, installed_roots, read_modules
+from spacy_electra.data.files import sync
 
 MODULES_A_PROCESS = 200  # fewer are read faster than another process starts
 
@@ -45,6 +46,7 @@ def corpus(
                 file.write(json.dumps({"text": text, "source": source}, ensure_ascii=False) + "\n")
         if not counts.documents:
             raise ValueError(f"none of the {len(modules)} Python files has prose in its documentation strings.")
+        sync(partial)
         partial.replace(out_path)
     finally:
         partial.unlink(missing_ok=True)

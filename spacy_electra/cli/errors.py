@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import ParamSpec
 
 import typer
@@ -94,13 +93,6 @@ def _interrupted(command: str) -> str:
         "quantize": ": nothing was written",
     }
     return f"Interrupted{what_stays.get(command, '')}."
-
-
-def check_json(path: Path) -> None:
-    """Make the folder of a file that is written last, so that no work is lost. Raises ValueError or OSError."""
-    if path.is_dir():
-        raise ValueError(f"--json {path} is a folder: give the path of a file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def check_name(name: str, known: Collection[str], *, what: str) -> None:

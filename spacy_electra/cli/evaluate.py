@@ -1,6 +1,5 @@
 """`spacy electra evaluate`: held-out scores of a pretrained model on a store."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.device import choose_device
-from spacy_electra.cli.errors import check_json, clear_errors
+from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.outputs import check_json, write_json
 from spacy_electra.cli.pretraining import make_task, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import Settings, read_settings
@@ -52,7 +52,8 @@ def evaluate(
     msg.table([(name, f"{value:.4f}") for name, value in scores.items()], header=("score", "value"), divider=True)
     if json_path is not None:
         facts = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}
-        json_path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
+        if not write_json(json_path, facts):
+            raise typer.Exit(1)
 
 
 def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> Settings:

@@ -7,9 +7,10 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.runs import model_folder
 from spacy_electra.model.encoder import Encoder
-from spacy_electra.model.huggingface import load_encoder, save_encoder
+from spacy_electra.model.huggingface import load_encoder, replaced_model, write_encoder
 from spacy_electra.model.onnx_export import FILE, TOLERANCE, check_packages, save_onnx
 
 
@@ -30,15 +31,16 @@ def export(
     """
     if (out_dir / "config.json").exists() and not overwrite:
         raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
+    check_folder(out_dir)
     if onnx:
         check_packages()
     encoder, tokenizer = load_encoder(model_folder(source, best=best))
     if layers is not None:
         encoder = first_layers(encoder, layers)
-    (out_dir / FILE).unlink(missing_ok=True)  # of the model that is replaced
-    save_encoder(encoder, tokenizer, out_dir)
-    if onnx:
-        save_onnx(encoder, out_dir)
+    with replaced_model(out_dir) as folder:
+        write_encoder(encoder, tokenizer, folder)
+        if onnx:
+            save_onnx(encoder, folder)
     count = sum(parameter.numel() for parameter in encoder.parameters())
     msg.good(f"Wrote an encoder of {encoder.shape.layers} layers, {count / 1e6:.1f} M parameters, {out_dir}")
     if onnx:

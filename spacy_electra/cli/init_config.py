@@ -9,6 +9,7 @@ from wasabi import msg
 from spacy_electra.cli.configs import config_text, encoder_config, pipeline_config, pretrain_config
 from spacy_electra.cli.device import say_if_cupy_is_missing
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.data.replacing import replaced_folder
 
 
 @clear_errors
@@ -49,6 +50,6 @@ def _write(configs: dict[str, Config], out_dir: Path, *, overwrite: bool) -> Non
     for name in configs:
         if (out_dir / name).exists() and not overwrite:
             raise ValueError(f"{out_dir / name} is there already: add --overwrite, or give another folder.")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for name, config in configs.items():
-        (out_dir / name).write_text(config_text(config), encoding="utf8", newline="\n")
+    with replaced_folder(out_dir, last=next(iter(configs)), gone=()) as folder:
+        for name, config in configs.items():
+            (folder / name).write_text(config_text(config), encoding="utf8", newline="\n")

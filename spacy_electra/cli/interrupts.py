@@ -16,8 +16,10 @@ class Interrupts:
     Outside the main thread, where Python delivers no signals, nothing is changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_one_of_many: bool = False) -> None:
+        """is_one_of_many: torchrun sends SIGTERM once more when the first process has ended, which is none to obey."""
         self.asked = False
+        self._is_one_of_many = is_one_of_many
         self._asked_at = 0.0
         self._before: dict[signal.Signals, object] = {}
 
@@ -31,6 +33,8 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if self.asked and self._is_one_of_many and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         """The first signal; SIGTERM stays caught for a moment, as it may come twice: to a group, and passed on."""

@@ -4,7 +4,8 @@ import math
 import shlex
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
 import spacy_electra
+from spacy_electra.cli import outputs
 from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_missing
 from spacy_electra.cli.errors import INTERRUPTED, warn
 from spacy_electra.cli.interrupts import Interrupts
@@ -80,6 +82,7 @@ def run_pretraining(
     system = settings.system
     device = choose_rank_device(gpu_id, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
+    outputs.check_folder(output)
     if device.type == "cpu":
         keep_freed_memory()
     data = open_data(settings)
@@ -187,7 +190,11 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
     setup = settings.training.logger if is_first else silent
     log = RunLogger(setup, settings.config, halves=halves, pieces_per_row=pieces_per_row)
     alarms = Alarms(first=math.inf if settings.paths.init is not None else first_loss(run.folder))
-    with RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress, Interrupts() as interrupts:
+    with (
+        RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress,
+        Interrupts(is_one_of_many=task.ranks.size > 1) as interrupts,
+        told_as_interruption(interrupts),
+    ):
         for facts in train_on_disk(run, task, state):
             state, evaluation = facts.state, facts.evaluation or evaluation
             if is_first:
@@ -198,10 +205,21 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
                     warn(alarm)
             if task.ranks.any(interrupts.asked) and facts.progress < 1.0:
                 save_state(run, task, state)
-                was_interrupted = True
+                was_interrupted = task.ranks.any(True)  # none ends before the first has written
                 break
     log.finish()
     return Ended(state=state, evaluation=evaluation, was_interrupted=was_interrupted)
+
+
+@contextmanager
+def told_as_interruption(interrupts: Interrupts) -> Iterator[None]:
+    """Where all ranks were asked to end, one that lost the others was interrupted as well: KeyboardInterrupt."""
+    try:
+        yield
+    except ConnectionError as error:
+        if not interrupts.asked:
+            raise
+        raise KeyboardInterrupt from error
 
 
 def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:

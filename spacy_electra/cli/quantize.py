@@ -1,10 +1,6 @@
 """`spacy electra quantize`: a pipeline that predicts in bytes as far as its scores stay what they are in float32."""
 
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,9 @@ from wasabi import msg
 
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import SPACY, damaged
-from spacy_electra.cli.errors import check_json, clear_errors, warn
+from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.outputs import check_json, write_json
+from spacy_electra.data.replacing import replaced_folder
 from spacy_electra.model.int8 import multiplies_int8
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import (
@@ -38,7 +36,6 @@ from spacy_electra.pipeline.quantization import (
     scored_names,
     weigh_parts,
 )
-from spacy_electra.training.checkpoint import replace_folder
 
 CPU = torch.device("cpu")
 FLOAT32, AUTO = Mixture("fp32", (), 0.0), Mixture("auto", (), 0.0)
@@ -86,7 +83,8 @@ def quantize(
     import_code(code)
     task = prepare(pipeline, data, scores=scores)
     check_outputs(out_dir, json_path, overwrite=overwrite)
-    with staged_beside(out_dir) as folder:
+    is_json_written = True
+    with replaced_folder(out_dir, last="meta.json") as folder:
         msg.info(f"Scores in percent on {data}, how far they move, and what stays annotated alike")
         reference = task.score(FLOAT32)
         _say(["", *task.names, "alike", "words/s"])
@@ -98,15 +96,16 @@ def quantize(
         if json_path is not None:
             facts = {"pipeline": pipeline, "data": str(data), "within": within, "float32": reference.scores}
             answer = {**facts, "tried": tried, "written": len(kept) > 0}
-            json_path.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf8")
+            is_json_written = write_json(json_path, answer)
         if not kept:
             raise ValueError(
                 f"even without bytes some score is further than {within:g} points from float32, so nothing was "
                 f"written: allow more with --within."
             )
         spacy.load(folder, config=overrides_for(task.sections, kept[-1])).to_disk(folder)
-        replace_folder(folder, out_dir)
     conclude(kept[-1], out_dir, is_one=len(task.sections) == 1)
+    if not is_json_written:
+        raise typer.Exit(1)
 
 
 def prepare(pipeline: str, data: Path, *, scores: str) -> Task:
@@ -159,17 +158,6 @@ def read_examples(nlp: Language, data: Path) -> list[Example]:
         return list(Corpus(data)(nlp))
     except Exception as error:  # zlib's, msgpack's and spaCy's own, which share no class
         raise damaged(data, error) from error
-
-
-@contextmanager
-def staged_beside(out_dir: Path) -> Iterator[Path]:
-    """A folder that may take the name of another one; it is removed where that does not come about."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{out_dir.resolve().name}-", dir=out_dir.parent))
-    folder.chmod(0o755)  # not for this user alone, as temporary folders are
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def search(task: Task, reference: Scored, *, within: float) -> tuple[list[dict[str, Any]], list[Mixture]]:

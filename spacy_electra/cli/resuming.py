@@ -12,9 +12,10 @@ from spacy.util import load_config
 from wasabi import msg
 
 from spacy_electra.cli.settings import Settings
+from spacy_electra.data.files import replace_file
 from spacy_electra.data.store import Store
 from spacy_electra.model.build import shim_of
-from spacy_electra.training.checkpoint import has_checkpoint, write_whole
+from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.loop import Task
 
 CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
@@ -51,7 +52,7 @@ def read_beginning(folder: Path) -> Beginning | None:
 
 def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Store, dev: Store | None) -> None:
     """Write config.cfg and resolved.cfg. dev: the store of the dev set where it is one of its own."""
-    write_whole(folder / CONFIG, settings.config.to_str())
+    replace_file(folder / CONFIG, settings.config.to_str().encode())
     resolved = settings.config.copy()
     chosen = shim_of(task.model).chosen_precision
     resolved["model"]["precision"] = PRECISIONS[chosen.prediction]  # that of training follows from it
@@ -59,7 +60,7 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev)
-    write_whole(folder / RESOLVED, resolved.to_str())
+    replace_file(folder / RESOLVED, resolved.to_str().encode())
 
 
 def fingerprints(train: Store, dev: Store | None) -> dict[str, str]:

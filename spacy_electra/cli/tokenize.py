@@ -8,6 +8,7 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, SPACY, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.outputs import check_folder
 from spacy_electra.data.building import build_store
 from spacy_electra.data.parts import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
 from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
@@ -117,6 +118,7 @@ def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None
 def _check_folder(out_dir: Path, *, is_part: bool) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"the output {out_dir} is a file: give a folder for the store.")
+    check_folder(out_dir)
     if is_part and (out_dir / MANIFEST).exists():
         raise ValueError(f"{out_dir} holds a finished store: give another folder, or replace it with --overwrite.")
 

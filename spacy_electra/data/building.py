@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spacy_electra.data.aside import put_aside, put_back
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.files import alone_in, remove_files
 from spacy_electra.data.shards import (
@@ -35,6 +36,7 @@ from spacy_electra.data.shards import (
 )
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
+from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
 from spacy_electra.data.tokenizing import Progress, tokenized
 from spacy_electra.data.wordpiece import WordPiece
 
@@ -76,6 +78,7 @@ def build_store(
         builder.pass_over((digest_of(document.text) for document in documents), progress)
         if builder.is_finished:
             builder.check_end(next(documents, None) is None)
+            builder.remove_leftovers()
             return builder.manifest
         with closing(tokenized(documents, tokenizer, processes=processes, progress=progress)) as found:
             return builder.write(
@@ -109,6 +112,7 @@ class Builder:
         self._keep_digests = keep_digests
         self._has_room = not overwrite
         self._text = TextFingerprint()
+        put_back(directory)
         dtype = "<u2" if tokenizer.size <= 1 << 16 else "<u4"
         fresh = Manifest(dtype, tokenizer.size, tokenizer.special, tokenizer.fingerprint, shard_pieces)
         self.manifest = fresh if overwrite else _left_by_earlier_build(directory, fresh)
@@ -117,6 +121,15 @@ class Builder:
     def is_finished(self) -> bool:
         """Whether the store is there already."""
         return not self._overwrite and (self.directory / MANIFEST).exists()
+
+    def remove_leftovers(self) -> None:
+        """Remove what a build left that was killed when its store was finished."""
+        remove_files(self.directory, self._needed_by_build)
+        shutil.rmtree(self.directory / REPLACED, ignore_errors=True)
+
+    @property
+    def _needed_by_build(self) -> tuple[str, ...]:
+        return tuple(name for name in BUILDING_ONLY if name != DIGESTS or not self._keep_digests)
 
     def pass_over(self, digests: Iterator[bytes], progress: Progress | None = None) -> None:
         """Take the documents that the store has already from `digests`; ValueError where they are others."""
@@ -156,8 +169,7 @@ class Builder:
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             if (self.directory / MANIFEST).exists():
-                shutil.rmtree(self.directory / REPLACED, ignore_errors=True)
-                _move_store(self.directory, self.directory / REPLACED)
+                put_aside(self.directory)
             remove_files(self.directory, STORE_FILES)
             shutil.rmtree(self.directory / PLANS, ignore_errors=True)
             self._has_room = True
@@ -190,8 +202,7 @@ class Builder:
         if skipped.total:
             skipped.write(directory / SKIPPED)
         manifest.write(directory / MANIFEST)
-        remove_files(directory, tuple(name for name in BUILDING_ONLY if name != DIGESTS or not self._keep_digests))
-        shutil.rmtree(directory / REPLACED, ignore_errors=True)
+        self.remove_leftovers()
         return manifest
 
     def _tidy(self, before: set[str] | None) -> None:
@@ -204,9 +215,7 @@ class Builder:
         remove_files(self.directory, BUILDING_ONLY)
         if TOKENIZER not in (before or ()) or (self.directory / REPLACED).exists():
             shutil.rmtree(self.directory / TOKENIZER, ignore_errors=True)
-        if (self.directory / REPLACED).exists():
-            _move_store(self.directory / REPLACED, self.directory)
-            (self.directory / REPLACED).rmdir()
+        put_back(self.directory)
         if before is None and not _names_in(self.directory):
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -215,18 +224,6 @@ class Builder:
             f"{self.directory} holds a store of another corpus: {how}. "
             f"Give another directory, or replace the store with --overwrite."
         )
-
-
-def _move_store(source: Path, target: Path) -> None:
-    """Move a store's files, its manifest first out of sight and last into it."""
-    target.mkdir(exist_ok=True)
-    found = [path for pattern in (*STORE_FILES, TOKENIZER) for path in source.glob(pattern)]
-    aside = source / f"{MANIFEST}.aside"
-    (source / MANIFEST).rename(aside)
-    for path in found:
-        if path.name != MANIFEST:
-            path.rename(target / path.name)
-    aside.rename(target / MANIFEST)
 
 
 def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
@@ -250,7 +247,9 @@ def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
 
 def _check_tokenizer(folder: Path, fresh: Manifest) -> None:
     """Raise ValueError where the store's folder for its vocabulary is taken by another one, which no store made."""
-    if folder.is_dir() and any(folder.iterdir()) and WordPiece.load(folder).fingerprint != fresh.tokenizer:
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        return
+    if WordPiece.load(folder).fingerprint != fresh.tokenizer:
         raise ValueError(
             f"{folder} holds another tokenizer, and a store keeps its own there: give another folder for the store, or "
             f"replace that tokenizer with --overwrite."

@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,10 +34,19 @@ def partial_name(path: Path) -> Path:
 def give_name(path: Path) -> None:
     """Turn the synced partial file into `path`, and sync the directory, which is where names are kept."""
     os.replace(partial_name(path), path)
-    if os.name == "posix":
-        directory = os.open(path.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to disk; Windows cannot open folders, and does not need to."""
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def replace_file(path: Path, content: bytes | bytearray) -> None:
@@ -48,6 +56,14 @@ def replace_file(path: Path, content: bytes | bytearray) -> None:
         file.flush()
         os.fsync(file.fileno())
     give_name(path)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """The same for a path that somebody named: a link, a pipe or a device stays such and is written through."""
+    if path.is_symlink() or (path.exists() and not path.is_file()) or not os.access(path.parent, os.W_OK):
+        path.write_bytes(content)
+    else:
+        replace_file(path, content)
 
 
 @contextmanager
@@ -70,25 +86,3 @@ def alone_in(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def filled_whole(directory: Path, *, last: str) -> Iterator[Path]:
-    """A folder to write into, whose files move into `directory` when all are written; an error leaves none of them.
-
-    last: name of the file that moves last, so that whoever finds it finds the others.
-    """
-    was_there = directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
-    try:
-        yield partial
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == last):
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(path, directory / path.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if not was_there:
-            with suppress(OSError):  # it holds the files
-                directory.rmdir()

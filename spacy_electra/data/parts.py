@@ -11,6 +11,7 @@ import os
 import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -111,6 +112,7 @@ def join_parts(
         builder.pass_over(digest for digest, _ in pairs)
         if builder.is_finished:
             builder.check_end(next(pairs, None) is None)
+            builder.remove_leftovers()
             manifest = builder.manifest
         else:
             manifest = builder.write(pairs, skipped=_skipped_of(parts))
@@ -122,14 +124,13 @@ def join_parts(
 
 def finish_removal(out_dir: Path, shares: Shares) -> None:
     """Remove what is left of the parts of a store that `join_parts` has made whole; nothing where it has not."""
-    if not shares.joined(out_dir).exists():
-        return
-    for folder in shares.parts(out_dir):
-        if folder.exists():
-            (folder / MANIFEST).unlink(missing_ok=True)  # first, so that what an interruption leaves is no part
-            shutil.rmtree(folder)
-    shares.joined(out_dir).unlink()
-    if not any((out_dir / PARTS).iterdir()):
+    if shares.joined(out_dir).exists():
+        for folder in shares.parts(out_dir):
+            if folder.exists():
+                (folder / MANIFEST).unlink(missing_ok=True)  # first, so that what an interruption leaves is no part
+                shutil.rmtree(folder)
+        shares.joined(out_dir).unlink()
+    with suppress(OSError):  # it is not there, or holds other parts
         (out_dir / PARTS).rmdir()
 
 

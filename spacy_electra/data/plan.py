@@ -19,6 +19,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from spacy_electra.data.checksums import read_checksums, write_checksums
+from spacy_electra.data.files import sha256_of, sync
 from spacy_electra.data.maps import give_back, map_array, read_at_random
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ MIN_STRETCH = 16  # slots; in fewer a document would begin with next to no conte
 SPECIAL_SLOTS = 2  # [CLS] and [SEP]
 _RANGES_AT_ONCE = 1 << 18
 _VERSION = 1
+CHECKSUMS = "plan.sha256"
 _ABANDONED_AFTER = 24 * 3600  # seconds without a change, of what a crash left unfinished
 _COLUMNS = {"starts": "<i8", "lengths": "<i4", "first": "<i8"}
 
@@ -64,6 +67,8 @@ class Plan:
 def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: Path | None) -> Plan:
     """Plan the rows of `window` slots for ranges (N, 2) of pieces, or map the plan that was made before.
 
+    One whose bytes were changed since is made again, with a warning.
+
     fingerprint: of the store. directory: where plans are kept; None keeps this one in memory, as does a directory
     that cannot be written.
     """
@@ -72,6 +77,10 @@ def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: P
         return _in_memory(chunks)
     kept = directory / _key(ranges, window, fingerprint)
     try:
+        if kept.exists() and (damage := _damage_of(kept)) is not None:
+            logger.warning("the plan of the rows in %s is damaged and made again: %s", kept, damage)
+            away = kept.rename(_partial_name(kept))  # an OSError where it cannot be replaced
+            shutil.rmtree(away, ignore_errors=True)
         if not kept.exists():
             _write(chunks, kept)
         return Plan(**{name: map_array(kept / name, dtype) for name, dtype in _COLUMNS.items()})
@@ -129,7 +138,7 @@ def _in_memory(chunks: Iterator[Chunk]) -> Plan:
 
 def _write(chunks: Iterator[Chunk], kept: Path) -> None:
     """Write the columns chunk by chunk; another process may do the same at once, and the first one is kept."""
-    partial = kept.with_name(f"{kept.name}.{uuid4().hex}.partial")
+    partial = _partial_name(kept)
     partial.mkdir(parents=True)
     try:
         _remove_abandoned(kept.parent)
@@ -141,6 +150,8 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
             for file in files:
                 file.flush()
                 os.fsync(file.fileno())
+        write_checksums(partial / CHECKSUMS, list(_COLUMNS))
+        sync(partial / CHECKSUMS)
         if not kept.exists():
             partial.rename(kept)
     except OSError:
@@ -148,6 +159,19 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_name(kept: Path) -> Path:
+    return kept.with_name(f"{kept.name}.{uuid4().hex}.partial")
+
+
+def _damage_of(kept: Path) -> str | None:
+    """Which file is not what was written; None where all are."""
+    expected = read_checksums(kept / CHECKSUMS)
+    for name in _COLUMNS:
+        if not (kept / name).is_file() or sha256_of(kept / name) != expected.get(name):
+            return f"{name} is missing or was changed"
+    return None
 
 
 def _remove_abandoned(directory: Path) -> None:

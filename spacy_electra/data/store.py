@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spacy_electra.data.files import sha256_of
+from spacy_electra.data.aside import is_out_of_sight, put_back
+from spacy_electra.data.files import alone_in, sha256_of
 from spacy_electra.data.maps import give_back, map_array, read_at_random
 from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, REPLACED, STARTS, TOKENIZER, Manifest, Shard
 from spacy_electra.data.wordpiece import WordPiece
@@ -31,10 +32,14 @@ class Store:
 
         tokenizer: the vocabulary that the store must have been made with, where that matters to the caller.
         Raises FileNotFoundError for a directory without a finished store or without one of its files, and ValueError
-        for a damaged file or another vocabulary.
+        for a damaged file or another vocabulary. Where a build was killed before it had anything to replace the store
+        that was there, that one is opened.
         """
         directory = Path(directory)
         path = directory / MANIFEST
+        if is_out_of_sight(directory):
+            with alone_in(directory):
+                put_back(directory)
         if not path.exists():
             raise FileNotFoundError(f"{directory} holds no finished store: {MANIFEST} is missing. {_why(directory)}")
         manifest = Manifest.read(path)

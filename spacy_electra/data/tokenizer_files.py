@@ -2,19 +2,23 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from spacy_electra.data.files import filled_whole
+from spacy_electra.data.checksums import check_checksum, write_checksums
+from spacy_electra.data.replacing import replaced_folder, settle
 from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PIECES
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+CHECKSUMS = "tokenizer.sha256"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", CHECKSUMS)
+STALE = (*TOKENIZER_FILES, "added_tokens.json")  # of a tokenizer that another one replaces
 _NORMALIZER_KEYS = {  # tokenizer_config.json -> BertNormalizer
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -75,9 +79,10 @@ def bert_normalizer(settings: Mapping[str, Any]) -> normalizers.BertNormalizer:
 
 
 def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: Path, *, model_max_length: int) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt, all of them or none.
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt into a folder that is there.
 
-    vocabulary: all pieces in the order of their numbers. model_max_length: pieces that a model takes at once.
+    vocabulary: all pieces in the order of their numbers. model_max_length: pieces that a model takes at once. The
+    checksums of the two files that hold the vocabulary stand beside them.
     """
     special = {f"{role}_token": piece for role, piece in SPECIAL_PIECES.items()}
     settings = {"tokenizer_class": "ElectraTokenizer", "model_max_length": model_max_length, **special}
@@ -88,9 +93,16 @@ def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: 
         "special_tokens_map.json": json.dumps(special, indent=2) + "\n",
         "vocab.txt": "".join(f"{piece}\n" for piece in vocabulary),
     }
-    with filled_whole(directory, last="tokenizer.json") as folder:
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+    write_checksums(directory / CHECKSUMS, ("tokenizer.json", "vocab.txt"))
+
+
+@contextmanager
+def replaced_tokenizer(directory: Path) -> Iterator[Path]:
+    """A folder whose tokenizer takes the place of that in `directory` when the block ends; other files stay there."""
+    with replaced_folder(directory, last="tokenizer.json", gone=STALE) as folder:
+        yield folder
 
 
 def _settings_of(normalizer: normalizers.Normalizer | None) -> dict[str, Any]:
@@ -110,15 +122,18 @@ def read_tokenizer(directory: Path) -> NumberedTokenizer:
 
     Reads `tokenizer.json`, or else `vocab.txt`. As in Hugging Face's `ElectraTokenizerFast`, lower-casing, accents and
     Chinese follow `tokenizer_config.json` where that differs from `tokenizer.json`. Raises FileNotFoundError where
-    there is neither file, ValueError where one cannot be read; both name it.
+    there is neither file, ValueError where one cannot be read or was changed after it was written; both name it.
     """
+    settle(directory)
     whole, pieces = directory / "tokenizer.json", directory / "vocab.txt"
     settings = _read_settings(directory / "tokenizer_config.json")
     if whole.is_file():
+        check_checksum(whole, directory / CHECKSUMS)
         found = parse_tokenizer(_read(whole), source=str(whole))
         _follow(settings, found)
         return found
     if pieces.is_file():
+        check_checksum(pieces, directory / CHECKSUMS)
         _check_kind(settings, source=str(directory / "tokenizer_config.json"))
         return assemble(_read_vocabulary(pieces), bert_normalizer(settings), source=str(pieces))
     raise FileNotFoundError(

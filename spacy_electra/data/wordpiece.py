@@ -29,6 +29,7 @@ from spacy_electra.data.tokenizer_files import (
     is_uncased,
     parse_tokenizer,
     read_tokenizer,
+    replaced_tokenizer,
     write_tokenizer,
 )
 from spacy_electra.data.vocabulary import SPECIAL_PIECES, learn_vocabulary
@@ -150,11 +151,16 @@ class WordPiece:
         return WordPiece.from_json, (self.to_json(),)
 
     def save(self, directory: str | Path, *, model_max_length: int = 512) -> None:
-        """Write the four files that Hugging Face's `ElectraTokenizer(Fast).from_pretrained` reads.
+        """Write the four files that Hugging Face's `ElectraTokenizer(Fast).from_pretrained` reads, all or none.
 
         model_max_length: pieces, [CLS] and [SEP] included, that a model with this vocabulary can take at once.
         """
-        write_tokenizer(self._tokenizer, self.vocabulary, Path(directory), model_max_length=model_max_length)
+        with replaced_tokenizer(Path(directory)) as folder:
+            self.write(folder, model_max_length=model_max_length)
+
+    def write(self, directory: Path, *, model_max_length: int) -> None:
+        """The same into a folder that is there and not yet read by anybody."""
+        write_tokenizer(self._tokenizer, self.vocabulary, directory, model_max_length=model_max_length)
 
     @classmethod
     def load(cls, directory: str | Path) -> "WordPiece":

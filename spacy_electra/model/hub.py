@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from spacy_electra.data.replacing import settle
 from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
+from spacy_electra.model.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
+CONFIG, WEIGHTS, OLD_WEIGHTS, ONNX = "config.json", "model.safetensors", "pytorch_model.bin", "model.onnx"
 
 
 def find_model(name: str) -> Path:
@@ -25,6 +26,7 @@ def find_model(name: str) -> Path:
     Raises FileNotFoundError where it is neither.
     """
     if Path(name).is_dir():
+        settle(Path(name))
         return Path(name)
     if Path(name).exists():
         raise FileNotFoundError(f"{name} is a file, expected the directory that holds {CONFIG} and {WEIGHTS}.")
@@ -67,6 +69,7 @@ def find_generator(discriminator: str, name: str | None) -> Path | None:
     None where the name was guessed and there is none. Raises FileNotFoundError where `name` cannot be found.
     """
     if name is not None:
+        settle(Path(name))
         inside = Path(name) / "generator"
         return inside if inside.is_dir() else find_model(name)
     discriminator = _discriminator(discriminator)
@@ -74,7 +77,7 @@ def find_generator(discriminator: str, name: str | None) -> Path | None:
         return None
     guessed = discriminator.removesuffix("discriminator") + "generator"
     if Path(discriminator).is_dir():  # a local directory never sends us to the hub for its other half
-        return Path(guessed) if Path(guessed).is_dir() else None
+        return find_model(guessed) if Path(guessed).is_dir() else None
     try:
         return find_model(guessed)
     except FileNotFoundError as error:
@@ -83,6 +86,7 @@ def find_generator(discriminator: str, name: str | None) -> Path | None:
 
 
 def _discriminator(name: str) -> str:
+    settle(Path(name))
     inside = Path(name) / "discriminator"
     return str(inside) if inside.is_dir() else name.rstrip("/")
 
@@ -116,7 +120,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             f"{folder} has a {CONFIG} but no weights: neither {WEIGHTS} nor {OLD_WEIGHTS} is there."
         )
     try:
-        weights = load_file(path) if path.name == WEIGHTS else torch.load(path, map_location="cpu", weights_only=True)
+        weights = (
+            read_tensors(path) if path.name == WEIGHTS else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{path} cannot be read as weights ({type(error).__name__}): it is damaged, or holds more than tensors. "

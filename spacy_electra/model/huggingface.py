@@ -5,6 +5,8 @@ Takes and gives config.json, model.safetensors and tokenizer files, without the 
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +14,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.data.files import filled_whole
+from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.data.tokenizer_files import STALE
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.hub import CONFIG, WEIGHTS, find_discriminator, find_generator, read_config, read_weights
+from spacy_electra.model.hub import (
+    CONFIG,
+    OLD_WEIGHTS,
+    ONNX,
+    WEIGHTS,
+    find_discriminator,
+    find_generator,
+    read_config,
+    read_weights,
+)
 from spacy_electra.model.huggingface_format import (
     Names,
     body_names,
@@ -37,6 +49,9 @@ __all__ = [
     "save_encoder",
     "save_generator",
     "shape_of",
+    "write_discriminator",
+    "write_encoder",
+    "write_generator",
 ]
 
 logger = logging.getLogger(__name__)
@@ -56,27 +71,52 @@ def save_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiec
     For this and the other two: all files or none, made where missing, float32, vocabulary cut to the tokenizer's size;
     OSError where the directory cannot be written, ValueError where the tokenizer has pieces that the model lacks.
     """
-    names = embedding_names() | body_names(model.shape, "discriminator")
-    if isinstance(model, Electra):
-        _save(model, names | replaced_head_names(), model.shape, "ElectraForPreTraining", tokenizer, Path(out_dir))
-    else:
-        _save(model, names | masked_head_names(), model.shape, "ElectraForMaskedLM", tokenizer, Path(out_dir))
+    with replaced_model(Path(out_dir)) as folder:
+        write_discriminator(model, tokenizer, folder)
 
 
 def save_generator(model: Electra, tokenizer: WordPiece, out_dir: str | Path) -> None:
     """Write the generator, with the embeddings it shares, as an `ElectraForMaskedLM` directory."""
-    names = embedding_names() | body_names(model.generator_shape, model.generator_name) | masked_head_names()
-    _save(model, names, model.generator_shape, "ElectraForMaskedLM", tokenizer, Path(out_dir))
+    with replaced_model(Path(out_dir)) as folder:
+        write_generator(model, tokenizer, folder)
 
 
 def save_encoder(encoder: Encoder, tokenizer: WordPiece, out_dir: str | Path) -> None:
     """Write an encoder without a head as an `ElectraModel` directory."""
+    with replaced_model(Path(out_dir)) as folder:
+        write_encoder(encoder, tokenizer, folder)
+
+
+@contextmanager
+def replaced_model(out_dir: Path) -> Iterator[Path]:
+    """A folder whose model takes the place of that in `out_dir` when the block ends; other files stay there."""
+    with replaced_folder(out_dir, last=CONFIG, gone=(CONFIG, WEIGHTS, OLD_WEIGHTS, ONNX, *STALE)) as folder:
+        yield folder
+
+
+def write_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiece, folder: Path) -> None:
+    """What `save_discriminator` does, into a folder that is not yet read by anybody."""
+    names = embedding_names() | body_names(model.shape, "discriminator")
+    if isinstance(model, Electra):
+        _write(model, names | replaced_head_names(), model.shape, "ElectraForPreTraining", tokenizer, folder)
+    else:
+        _write(model, names | masked_head_names(), model.shape, "ElectraForMaskedLM", tokenizer, folder)
+
+
+def write_generator(model: Electra, tokenizer: WordPiece, folder: Path) -> None:
+    """What `save_generator` does, into a folder that is not yet read by anybody."""
+    names = embedding_names() | body_names(model.generator_shape, model.generator_name) | masked_head_names()
+    _write(model, names, model.generator_shape, "ElectraForMaskedLM", tokenizer, folder)
+
+
+def write_encoder(encoder: Encoder, tokenizer: WordPiece, folder: Path) -> None:
+    """What `save_encoder` does, into a folder that is not yet read by anybody."""
     names = embedding_names() | body_names(encoder.shape, "body")
-    _save(encoder, names, encoder.shape, "ElectraModel", tokenizer, Path(out_dir))
+    _write(encoder, names, encoder.shape, "ElectraModel", tokenizer, folder)
 
 
-def _save(
-    model: nn.Module, names: Names, shape: EncoderShape, architecture: str, tokenizer: WordPiece, out_dir: Path
+def _write(
+    model: nn.Module, names: Names, shape: EncoderShape, architecture: str, tokenizer: WordPiece, folder: Path
 ) -> None:
     _check_vocabulary(tokenizer, shape, "the model")
     parameters = dict(model.named_parameters())
@@ -88,10 +128,10 @@ def _save(
             prefix = PREFIX if is_encoder(name) and architecture != "ElectraModel" else ""
             weights[prefix + name] = part.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
     config = config_of(replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad)
-    with filled_whole(out_dir, last=CONFIG) as folder:
-        write_tensors(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
-        tokenizer.save(folder, model_max_length=shape.positions)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(weights, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+    tokenizer.write(folder, model_max_length=shape.positions)
 
 
 def _check_vocabulary(tokenizer: WordPiece, shape: EncoderShape, source: str) -> None:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from spacy_electra.model.attention import Mask
 from spacy_electra.model.encoder import Encoder
+from spacy_electra.model.hub import ONNX
 
-FILE = "model.onnx"
+FILE = ONNX
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # of the values, which norms keep near 1; both compute in float32
 SHAPES = ((1, 3), (2, 1), (3, 17))  # of the inputs that are compared, beside the longest

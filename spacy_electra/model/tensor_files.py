@@ -1,26 +1,76 @@
-"""Tensors by name into a safetensors file; what the system refuses is an OSError, as for any other file."""
+"""Tensors by name in a safetensors file, with a checksum of them in its head.
+
+The checksum stands in the file itself, so that another program that writes the file anew leaves no wrong one behind.
+What the system refuses is an OSError, as for any other file.
+"""
 
 import errno
+import hashlib
+import json
 import os
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+SUM = "sha256"  # of names, types, shapes and bytes, in the file's metadata
 _SYSTEM_ERROR = re.compile(r"os error (\d+)")
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write contiguous tensors. Raises OSError with the file's name where it cannot be written, as on a full disk."""
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, is_summed: bool = True) -> None:
+    """Write contiguous tensors on the CPU. Raises OSError with the file's name where it cannot be written.
+
+    is_summed: with the checksum, and as Hugging Face's programs expect it; False where it is kept elsewhere.
+    """
+    path.touch()
+    mode = path.stat().st_mode  # what the system gives to new files; the library gives them to this user alone
     try:
-        save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
+        save_file(dict(tensors), path, metadata={"format": "pt", SUM: _sum_of(tensors)} if is_summed else None)
     except SafetensorError as error:
         found = _SYSTEM_ERROR.search(str(error))
         number = int(found[1]) if found else errno.EIO
         if sys.platform == "win32" and found:  # a number of Windows, which Python turns into its own
             raise OSError(0, str(error), str(path), number) from error
         raise OSError(number, os.strerror(number), str(path)) from error
+    path.chmod(mode)
+    if is_summed:
+        _order_metadata(path)
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort what the library writes in changing order, so that equal tensors give equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(size))
+        head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+        ordered = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(ordered) == size
+        file.seek(8)
+        file.write(ordered)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors, on the CPU. Raises SafetensorError for no such file, ValueError where the checksum is another."""
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(SUM)
+    if expected is not None and (found := _sum_of(tensors)) != expected:
+        raise ValueError(
+            f"{path} was changed after it was written: its weights have the sha256 {found[:12]}, not {expected[:12]}. "
+            f"Copy or export it again."
+        )
+    return tensors
+
+
+def _sum_of(tensors: Mapping[str, Tensor]) -> str:
+    """The same for the same tensors, whatever the order in which they lie in a file."""
+    answer = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        answer.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        answer.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return answer.hexdigest()

@@ -10,25 +10,22 @@ There is no random state: all randomness is a function of seed, epoch and row.
 
 import json
 import logging
-import os
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from spacy_electra.data.files import sha256_of
-from spacy_electra.model.tensor_files import write_tensors
+from spacy_electra.data.files import replace_file, sha256_of
+from spacy_electra.data.replacing import remove_partial, replaced_folder, settle
+from spacy_electra.model.tensor_files import read_tensors, write_tensors
 from spacy_electra.training.state import State, Sums
 
 logger = logging.getLogger("spacy_electra")
 
 LATEST = "latest"
 FOLDER = "checkpoints"
-PARTIAL = ".partial-"
-OLD = f"{PARTIAL}old-"  # what is about to be replaced
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 SUMS = "sha256"  # of the other two files, in the state's
 
@@ -43,30 +40,23 @@ class Checkpoint:
 def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint into the folder `run`, then point `latest` at it and drop all but the newest `keep`.
 
-    Raises OSError where it cannot be written; those before it stay.
+    The caller holds the folder. Raises OSError where it cannot be written; those before it stay.
     """
     name = f"step-{checkpoint.state.step:08d}"
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for left_by_crash in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(left_by_crash)
-    partial = folder / f"{PARTIAL}{name}"
-    try:
+    remove_partial(folder)
+    with replaced_folder(folder / name, last=STATE, is_held=True) as partial:
         _write(checkpoint, partial)
-    except OSError:  # the disk is full, say: what was written would only fill it further
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    replace_folder(partial, folder / name)
-    write_whole(run / LATEST, name + "\n")
+    replace_file(run / LATEST, f"{name}\n".encode())
     _drop_all_but(folder, name, keep)
     return folder / name
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
-    folder.mkdir()
     files = [folder / WEIGHTS, folder / OPTIMIZER]
     for path, tensors in zip(files, (checkpoint.weights, checkpoint.optimizer), strict=True):
-        write_tensors(_on_cpu(tensors), path)
+        write_tensors(_on_cpu(tensors), path, is_summed=False)
     (folder / STATE).write_text(json.dumps(_to_json(checkpoint.state, files), indent=1), encoding="utf8")
 
 
@@ -86,8 +76,6 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
     if not has_checkpoint(run):
         return None
     pointer = run / LATEST
-    for old in (run / FOLDER).glob(f"{OLD}*"):
-        recover_folder(old.with_name(old.name.removeprefix(OLD)))
     names = sorted((path.name for path in (run / FOLDER).glob("step-*")), reverse=True)
     newest = pointer.read_text(encoding="utf8").strip() if pointer.is_file() else names[0]
     # Later ones were not yet pointed at, or belong to a run that went on from an earlier one: the last resort
@@ -117,13 +105,14 @@ def _read_whole(folder: Path) -> Checkpoint | None:
 
 def _read(folder: Path) -> Checkpoint:
     """Raises ValueError or another error where a file is not what was written."""
+    settle(folder)
     record = json.loads((folder / STATE).read_text(encoding="utf8"))
     for name, expected in record.pop(SUMS).items():
         if (found := sha256_of(folder / name)) != expected:
             raise ValueError(f"{name} was changed after it was written (sha256 {found[:12]}, not {expected[:12]})")
     return Checkpoint(
-        weights=load_file(folder / WEIGHTS),
-        optimizer=load_file(folder / OPTIMIZER),
+        weights=read_tensors(folder / WEIGHTS),
+        optimizer=read_tensors(folder / OPTIMIZER),
         state=State(**{**record, "sums": Sums(**record["sums"])}),
     )
 
@@ -133,47 +122,5 @@ def _to_json(state: State, files: list[Path]) -> dict[str, object]:
     return {**values, "sums": state.sums.read(), SUMS: {path.name: sha256_of(path) for path in files}}
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
-    partial = path.with_name(f"{PARTIAL}{path.name}")
-    with partial.open("w", encoding="utf8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync(path.parent)
-
-
-def replace_folder(partial: Path, whole: Path) -> None:
-    """Give the folder `partial` the name `whole` when it has reached the disk; what had that name is removed after."""
-    for path in [*partial.rglob("*"), partial]:
-        _sync(path)
-    old = whole.with_name(f"{OLD}{whole.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if whole.exists():
-        whole.rename(old)
-    partial.rename(whole)
-    _sync(whole.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(whole: Path) -> None:
-    """Give a folder its name back where a crash came between the two steps in which another one took its place."""
-    old = whole.with_name(f"{OLD}{whole.name}")
-    if old.is_dir() and not whole.exists():
-        old.rename(whole)
-
-
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to disk; Windows cannot open folders, and does not need to."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,6 @@ model-best/, model-last/               each with discriminator/ and generator/ a
 import json
 import logging
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,20 +18,20 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from spacy_electra.data.files import partial_name, replace_file
+from spacy_electra.data.replacing import remove_partial, replaced_folder, settle
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.model.electra import Electra
-from spacy_electra.model.huggingface import save_discriminator, save_generator
+from spacy_electra.model.huggingface import write_discriminator, write_generator
 from spacy_electra.training.card import write_card
 from spacy_electra.training.checkpoint import (
-    PARTIAL,
+    FOLDER,
+    LATEST,
     Checkpoint,
     has_checkpoint,
     read_checkpoint,
-    recover_folder,
-    replace_folder,
     write_checkpoint,
-    write_whole,
 )
 from spacy_electra.training.loop import Evaluation, Facts, Task, evaluate_dev, pretrain
 from spacy_electra.training.state import Diverged, State, check_finite
@@ -77,7 +76,8 @@ def check_folder(folder: Path, *, resume: bool) -> None:
 def held(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into the run in `folder`, which is made where it is not there.
 
-    The system forgets the lock of a process that dies. Raises ValueError where another process holds it.
+    What killed processes have left half written goes, and what they had decided is finished. The system forgets the
+    lock of a process that dies. Raises ValueError where another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -88,9 +88,19 @@ def held(folder: Path) -> Iterator[None]:
             f"another process is writing into {folder}: wait for it or stop it, or give another folder to --output."
         ) from None
     try:
+        _tidy(folder)
         yield
     finally:
         lock.release()
+
+
+def _tidy(folder: Path) -> None:
+    for name in (METRICS, TIMINGS, LATEST):
+        partial_name(folder / name).unlink(missing_ok=True)
+    for place in (folder, folder / FOLDER):
+        remove_partial(place)
+    for name in (BEST, LAST):
+        settle(folder / name)
 
 
 def restore(task: Task, folder: Path) -> State:
@@ -107,8 +117,6 @@ def restore(task: Task, folder: Path) -> State:
 
 
 def _read_back(task: Task, folder: Path) -> State:
-    for name in (BEST, LAST):
-        recover_folder(folder / name)
     checkpoint = read_checkpoint(folder)
     state = State() if checkpoint is None else checkpoint.state
     if checkpoint is not None:
@@ -127,7 +135,7 @@ def _cut_records(folder: Path, step: int) -> None:
         path = folder / name
         if path.is_file():
             lines = [line for line in path.read_text(encoding="utf8").splitlines() if _step_of(line) <= step]
-            write_whole(path, "".join(line + "\n" for line in lines))
+            replace_file(path, "".join(line + "\n" for line in lines).encode())
 
 
 def _step_of(line: str) -> float:
@@ -250,12 +258,10 @@ def _record(folder: Path, facts: Facts, evaluation: Evaluation) -> None:
 def save_model(run: Run, task: Task, name: str, state: State, scores: dict[str, float]) -> None:
     """Write `discriminator/`, `generator/`, summary and card into the folder `name`, whole or not at all."""
     network = network_of(task.model)
-    partial = run.folder / f"{PARTIAL}{name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    save_discriminator(network, run.tokenizer, partial / "discriminator")
-    if isinstance(network, Electra):
-        save_generator(network, run.tokenizer, partial / "generator")
     summary = {"step": state.step, "row": state.row, "scores": scores}
-    (partial / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf8")
-    write_card(partial / "README.md", description=run.description, state=state, scores=scores)
-    replace_folder(partial, run.folder / name)
+    with replaced_folder(run.folder / name, last=SUMMARY) as folder:
+        write_discriminator(network, run.tokenizer, folder / "discriminator")
+        if isinstance(network, Electra):
+            write_generator(network, run.tokenizer, folder / "generator")
+        (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf8")
+        write_card(folder / "README.md", description=run.description, state=state, scores=scores)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -115,6 +116,12 @@ def test_a_misspelt_command_names_the_nearest(run_command: Invoke):
     result = run_command("pretrian")
     assert result.exit_code != 0
     assert "Did you mean 'pretrain'?" in result.stderr
+
+
+def test_versions_are_told_a_line_each(run_command: Invoke):
+    lines = run_command("--version").stdout.splitlines()
+    packages = ["spacy-electra", "spacy", "spacy-transformers", "thinc", "torch", "transformers"]
+    assert lines == [f"{package} {version(package)}" for package in packages]
 
 
 def test_help_of_the_group_lists_every_command(run_command: Invoke):

@@ -48,6 +48,13 @@ def test_an_echo_of_sigterm_is_no_second_one(monkeypatch: pytest.MonkeyPatch) ->
             send(signal.SIGTERM)
 
 
+def test_one_of_many_processes_is_not_ended_by_what_follows_the_end_of_another() -> None:
+    with Interrupts(is_one_of_many=True) as asked:
+        send(signal.SIGTERM)
+    send(signal.SIGTERM)
+    assert asked.asked
+
+
 def test_afterwards_signals_are_what_they_were() -> None:
     with Interrupts() as asked:
         send(signal.SIGTERM)

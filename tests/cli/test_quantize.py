@@ -186,12 +186,12 @@ def test_a_pipeline_that_is_there_is_replaced_whole_when_asked(
 def test_an_interruption_leaves_the_pipeline_that_was_there(
     run_command: Invoke, pipeline: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def interrupted(folder: Path, whole: Path) -> None:
+    def interrupted(sections: list[str], mixture: object) -> None:
         raise KeyboardInterrupt
 
     out = tmp_path / "out"
     shutil.copytree(pipeline, out)
-    monkeypatch.setattr(command, "replace_folder", interrupted)
+    monkeypatch.setattr(command, "overrides_for", interrupted)
     result = run_command("quantize", pipeline, data, out, "--overwrite")
     assert result.exit_code == 130
     assert "Interrupted: nothing was written." in result.stderr

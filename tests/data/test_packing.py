@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spacy_electra.data import packing, plan
 from spacy_electra.data.building import build_store
+from spacy_electra.data.checksums import write_checksums
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.order import order_keys, shuffled
 from spacy_electra.data.packing import Packing, split_documents
@@ -174,8 +175,21 @@ def test_a_plan_is_read_from_disk_the_second_time(tmp_path: Path) -> None:
     make_plan(ranges_of((5, 6)), window=32, fingerprint="a", directory=tmp_path)
     (kept,) = tmp_path.iterdir()
     np.array([7, 6], dtype="<i4").tofile(kept / "lengths")
+    write_checksums(kept / plan.CHECKSUMS, ["starts", "lengths", "first"])
     again = make_plan(ranges_of((5, 6)), window=32, fingerprint="a", directory=tmp_path)
     assert again.lengths.tolist() == [7, 6]
+
+
+@pytest.mark.parametrize("name", ["starts", "lengths", "first", plan.CHECKSUMS])
+def test_a_plan_with_a_flipped_bit_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    make_plan(ranges_of((5, 40)), window=32, fingerprint="a", directory=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    content = (kept / name).read_bytes()
+    (kept / name).write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    again = make_plan(ranges_of((5, 40)), window=32, fingerprint="a", directory=tmp_path)
+    assert rows_of(again) == reference_rows((5, 40), 32)
+    assert (kept / name).read_bytes() == content
+    assert "is damaged and made again" in caplog.text
 
 
 def test_a_plan_stays_in_memory_where_it_cannot_be_written(tmp_path: Path) -> None:

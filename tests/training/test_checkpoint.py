@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, bit for bit, and no more of them than asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,12 +141,26 @@ def test_a_whole_checkpoint_is_found_where_a_crash_came_before_the_pointer(tmp_p
     assert read.state.step == 3
 
 
-def test_a_checkpoint_that_a_crash_left_while_it_was_replaced_gets_its_name_back(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path, checkpoint(3), keep=3)
-    folder.rename(folder.with_name(f".partial-old-{folder.name}"))
-    read = read_checkpoint(tmp_path)
-    assert read is not None
-    assert (read.state.step, steps_in(tmp_path)) == (3, ["step-00000003"])
+def test_a_checkpoint_whose_replacement_is_killed_is_the_old_or_the_new(
+    killed_at_every_step: Callable[..., int],
+) -> None:
+    found = []
+
+    def check(run: Path) -> None:
+        read = read_checkpoint(run)
+        assert read is not None
+        found.append(round(float(read.weights["a"].unique()), 1))
+        write_checkpoint(run, checkpoint(3, value=0.2), keep=3)
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000003"]
+
+    killed_at_every_step(
+        lambda run: write_checkpoint(run, checkpoint(3, value=0.2), keep=3),
+        prepare=lambda run: write_checkpoint(run, checkpoint(3, value=0.1), keep=3),
+        check=check,
+        every=2,
+    )
+    assert sorted(found) == found
+    assert set(found) == {0.1, 0.2}
 
 
 def test_where_all_are_damaged_nothing_is_read(tmp_path: Path) -> None:

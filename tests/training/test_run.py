@@ -14,7 +14,7 @@ from spacy_electra.data.masking import mask_rows
 from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.loop import Facts, Task, pretrain
-from spacy_electra.training.run import Run, check_folder, finish, restore, save_model, save_state, train_on_disk
+from spacy_electra.training.run import Run, check_folder, finish, held, restore, save_model, save_state, train_on_disk
 from spacy_electra.training.state import Diverged, State
 
 MakeTask = Callable[..., Task]
@@ -279,6 +279,20 @@ def test_models_are_written_whole(tmp_path: Path, make_task: MakeTask, make_run:
     names = sorted(path.name for path in (tmp_path / "model-last").iterdir())
     assert names == ["README.md", "discriminator", "generator", "summary.json"]
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_start_clears_what_killed_processes_left_and_finishes_what_they_had_decided(tmp_path: Path) -> None:
+    for name in (".partial-model-best", "checkpoints/.partial-step-00000005", "model-last/.partial-decided"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "rubbish").touch()
+    (tmp_path / "model-last" / "summary.json").write_text("old")
+    (tmp_path / "model-last" / ".partial-decided" / ".order").write_text('["summary.json"]')
+    (tmp_path / "model-last" / ".partial-decided" / "summary.json").write_text("new")
+    (tmp_path / "metrics.jsonl.partial").touch()
+    with held(tmp_path):
+        names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {".lock", "model-last/summary.json"}
+    assert (tmp_path / "model-last" / "summary.json").read_text() == "new"
 
 
 def test_a_finished_run_gets_the_model_last_that_it_lacks(
