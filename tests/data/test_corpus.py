@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from spacy_electra.data.corpus import Document, read_documents
+from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import find_files, total_bytes
 
@@ -285,14 +286,6 @@ def test_a_corpus_without_a_usable_document_tells_why(tmp_path: Path) -> None:
         texts_of(path)
 
 
-def test_a_line_beyond_memory_is_a_fault_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spacy_electra.data.formats.LONGEST_LINE", 50)
-    skipped = Skipped()
-    path = write(tmp_path / "a.jsonl", jsonl("x" * 10_000, "short"))
-    assert [(document.text, document.line) for document in read_documents([path], skipped=skipped)] == [("short", 2)]
-    assert skipped.counts == {"too long": 1}
-
-
 def test_a_long_txt_is_cut_after_paragraphs_and_nothing_is_lost(tmp_path: Path) -> None:
     paragraph = "Ein Absatz mit é.\nZweite Zeile.\n\n"
     whole = paragraph * (52_000_000 // len(paragraph.encode()))
@@ -312,9 +305,9 @@ def test_a_long_txt_is_cut_after_paragraphs_and_nothing_is_lost(tmp_path: Path) 
 def test_a_long_txt_without_paragraphs_is_cut_at_the_next_best_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, ends: str
 ) -> None:
-    monkeypatch.setattr("spacy_electra.data.formats.WHOLE_TXT", 100)
     monkeypatch.setattr("spacy_electra.data.formats.PART_OF_TXT", 40)
-    found = texts_of(write(tmp_path / "a.txt", text.encode()))
+    path, limits = write(tmp_path / "a.txt", text.encode()), MemoryLimits(document_mb=0.0001)
+    found = [document.text for document in read_documents([path], skipped=Skipped(), memory=limits)]
     assert "".join(found) == text
     assert len(found) > 5
     assert all(part.endswith(ends) and len(part.encode()) <= 40 for part in found)
