@@ -73,16 +73,21 @@ def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None, m
         warn(str(skipped))
 
 
+def unknown_share(store: Store) -> tuple[float, int]:
+    """The share of unknown pieces among the first ones, and how many these are."""
+    sample = store.read(0, min(SAMPLE, store.pieces))
+    return float((sample == store.manifest.special.unk).mean()), len(sample)
+
+
 def _show_store(store: Store, *, verify: bool) -> None:
     manifest, lengths = store.manifest, store.document_lengths()
-    sample = store.read(0, min(SAMPLE, store.pieces))
-    unknown = float((sample == manifest.special.unk).mean())
+    unknown, read = unknown_share(store)
     facts = {
         "documents": f"{store.documents:,}",
         "pieces": f"{store.pieces:,}",
         "pieces in a document": f"{np.median(lengths):,.0f} (median), {lengths.max():,} (most)",
         "vocabulary": f"{manifest.vocabulary:,} pieces",
-        "unknown pieces": f"{unknown:.3%} of the first {len(sample):,}",
+        "unknown pieces": f"{unknown:.3%} of the first {read:,}",
         "shards": f"{len(manifest.shards):,}",
         "fingerprint": store.fingerprint,
         **{f"left out: {reason}": f"{count:,}" for reason, count in sorted(manifest.skipped.items())},

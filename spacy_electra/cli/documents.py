@@ -21,10 +21,14 @@ CORPUS = (
 )
 MAX_FAULTS = 1000  # broken lines and lines without text in a corpus, after which a command stops
 MAX_DOCUMENT_MB = typer.Option(
-    DEFAULT_MEMORY.document_mb, "--max-document-mb", min=0.001, help="Most megabytes of a document, to bound memory"
+    DEFAULT_MEMORY.document_mb,
+    "--max-document-mb",
+    min=0.001,
+    max=1e6,
+    help="Most megabytes of a document, to bound memory",
 )
 MAX_WINDOW_MB = typer.Option(
-    DEFAULT_MEMORY.window_mb, "--max-window-mb", min=1, help="Most memory to unpack .zst and .xz with"
+    DEFAULT_MEMORY.window_mb, "--max-window-mb", min=1, max=2048, help="Most memory to unpack .zst and .xz with"
 )
 
 _UNPACKED_AT_ONCE = 1 << 20  # bytes

@@ -19,6 +19,7 @@ from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_mi
 from spacy_electra.cli.errors import INTERRUPTED, warn
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
+from spacy_electra.cli.outputs import RUN, check_kind
 from spacy_electra.cli.progress import RunProgress
 from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
 from spacy_electra.cli.settings import Settings, make, read_settings
@@ -80,6 +81,7 @@ def run_pretraining(
     system = settings.system
     device = choose_rank_device(gpu_id, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
+    check_kind(output, RUN)
     if device.type == "cpu":
         keep_freed_memory()
     data = open_data(settings)

@@ -6,6 +6,7 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
+from spacy_electra.cli.debug_data import unknown_share
 from spacy_electra.cli.documents import (
     CORPUS,
     MAX_DOCUMENT_MB,
@@ -16,6 +17,7 @@ from spacy_electra.cli.documents import (
     open_documents,
 )
 from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.outputs import STORE, check_kind
 from spacy_electra.data.building import build_store
 from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.parts import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
@@ -25,6 +27,7 @@ from spacy_electra.data.sources import is_url, suffixes, total_bytes
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
+MANY_UNKNOWN = 0.1  # of the pieces; text in the language of its vocabulary has less than a hundredth
 MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 
 
@@ -97,10 +100,21 @@ def tokenize(
         listed = folder / SKIPPED
         warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
     _tell(manifest, folder)
+    _warn_of_unknown(manifest, folder)
     if shares is not None:
         _tell_part(out_dir, shares, shard_index)
     elif manifest.documents == len(files) == 1:
         _say_where_lines_became_one(files, memory)
+
+
+def _warn_of_unknown(manifest: Manifest, folder: Path) -> None:
+    """Tell of a vocabulary that does not know the text, from which nothing can be learned."""
+    share, read = unknown_share(Store.open(folder)) if manifest.pieces else (0.0, 0)
+    if share > MANY_UNKNOWN:
+        warn(
+            f"{share:.0%} of the first {read:,} pieces are [UNK], words or characters that the vocabulary lacks: make "
+            f"one of this text with train-tokenizer, or check the encoding."
+        )
 
 
 def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
@@ -128,8 +142,7 @@ def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None
 
 
 def _check_folder(out_dir: Path, *, is_part: bool) -> None:
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"the output {out_dir} is a file: give a folder for the store.")
+    check_kind(out_dir, STORE)
     if is_part and (out_dir / MANIFEST).exists():
         raise ValueError(f"{out_dir} holds a finished store: give another folder, or replace it with --overwrite.")
 

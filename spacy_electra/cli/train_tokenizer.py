@@ -8,6 +8,7 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.outputs import TOKENIZER, check_kind
 from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import total_bytes
@@ -40,8 +41,7 @@ def train_tokenizer(
     Example:
       python -m spacy electra train-tokenizer corpus/software.jsonl corpus/tokenizer --vocab-size 8000
     """
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"the output {out_dir} is a file: give a folder for the tokenizer.")
+    check_kind(out_dir, TOKENIZER)
     found = next((name for name in TOKENIZER_FILES if (out_dir / name).exists()), None)
     if found and not overwrite:
         raise ValueError(f"{out_dir} holds a tokenizer already ({found}): add --overwrite, or give another folder.")

@@ -212,7 +212,14 @@ def _parse_line(number: int, raw: bytes, source: Source) -> Text | Fault:
         return Fault(
             number, 'no "text"', f'no "text" among the keys {", ".join(map(repr, list(value)[:5])) or "(none)"}'
         )
+    if line.count(b'"text"') > 1 and json.loads(line, object_pairs_hook=_count_texts) > 1:
+        return Fault(number, 'two "text"', 'the key "text" twice in one object: which one counts is not said')
     return _checked_text(number, value["text"], source.limits)
+
+
+def _count_texts(pairs: list[tuple[str, Any]]) -> int:
+    """How often an object has the key "text"; called for the outermost object last."""
+    return sum(key == "text" for key, _ in pairs)
 
 
 def _has_many_values(line: bytes, *, most: int) -> bool:

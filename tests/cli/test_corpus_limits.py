@@ -60,6 +60,15 @@ def test_a_spacy_file_that_unpacks_beyond_memory_is_refused_before_it_is_read(
     assert "unpacks to more than 20 MB" in complaint("debug", "data", path, "--max-document-mb", 1)
 
 
+@pytest.mark.parametrize(("text", "is_said"), [("Это другой язык. ", True), ("a small file. ", False)])
+def test_a_vocabulary_that_does_not_know_the_text_is_warned_of(
+    electra: Invoke, tokenizer_dir: Path, tmp_path: Path, text: str, is_said: bool
+):
+    (tmp_path / "a.txt").write_text(text * 9, encoding="utf8")
+    told = electra("tokenize", tmp_path / "a.txt", tmp_path / "store", "--tokenizer", tokenizer_dir)
+    assert ("pieces are [UNK], words or characters that the vocabulary lacks" in told) is is_said
+
+
 def test_a_command_that_runs_out_of_memory_says_so_without_a_traceback(capsys: pytest.CaptureFixture[str]):
     @clear_errors
     def command() -> None:

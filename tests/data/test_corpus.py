@@ -286,6 +286,14 @@ def test_a_corpus_without_a_usable_document_tells_why(tmp_path: Path) -> None:
         texts_of(path)
 
 
+def test_an_object_with_two_texts_is_a_fault_and_texts_further_inside_are_none(tmp_path: Path) -> None:
+    inner = b'{"id": {"text": "x"}, "text": "say \\"text\\"", "more": [{"text": 1, "text": 2}]}\n'
+    path = write(tmp_path / "a.jsonl", b'{"text": "a", "text": "b"}\n' + inner)
+    skipped = Skipped()
+    assert [document.text for document in read_documents([path], skipped=skipped)] == ['say "text"']
+    assert skipped.counts == {'two "text"': 1}
+
+
 def test_a_long_txt_is_cut_after_paragraphs_and_nothing_is_lost(tmp_path: Path) -> None:
     paragraph = "Ein Absatz mit é.\nZweite Zeile.\n\n"
     whole = paragraph * (52_000_000 // len(paragraph.encode()))
