@@ -28,6 +28,7 @@ from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
 MANY_UNKNOWN = 0.1  # of the pieces; text in the language of its vocabulary has less than a hundredth
+ENOUGH_TO_TELL = 50  # pieces
 MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 
 
@@ -110,7 +111,7 @@ def tokenize(
 def _warn_of_unknown(manifest: Manifest, folder: Path) -> None:
     """Tell of a vocabulary that does not know the text, from which nothing can be learned."""
     share, read = unknown_share(Store.open(folder)) if manifest.pieces else (0.0, 0)
-    if share > MANY_UNKNOWN:
+    if share > MANY_UNKNOWN and read >= ENOUGH_TO_TELL:
         warn(
             f"{share:.0%} of the first {read:,} pieces are [UNK], words or characters that the vocabulary lacks: make "
             f"one of this text with train-tokenizer, or check the encoding."

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from spacy_electra.data.encodings import check_head, other_encoding
 from spacy_electra.data.limits import MANY_DOCUMENTS, MB, MemoryLimits
 from spacy_electra.data.parquet import read_column
 from spacy_electra.data.sources import Source, suffixes
@@ -24,19 +25,10 @@ _READ_OF_TXT = 8 * PART_OF_TXT  # bytes read at once of one that is cut
 TOO_LARGE = "too large"  # reason of a fault
 
 _JSON_VALUE = 50  # bytes of a document for each value that its JSON may have; Python takes several times that for one
+_OPENINGS = {b"[": 'jq -c ".[]"', b"{": "jq -c ."}  # lines that only JSON over several lines has
 _MARKS = (b",", b"[", b"{")
 _SKIPPED_AT_ONCE = 1 << 20  # bytes of a line that is too long
 
-_HEAD = 4096  # bytes looked at to recognise what is no UTF-8 text
-_OTHER_KINDS = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"%PDF": "PDF",
-    b"PK\x03\x04": "zip",
-    b"PAR1": "Parquet",
-}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -62,27 +54,8 @@ def read_texts(source: Source) -> Iterator[Text | Fault]:
     kind, _ = suffixes(source.name)
     if kind == ".parquet":
         return _read_parquet(source)
-    _check_head(source)
+    check_head(source)
     return _read_txt(source) if kind == ".txt" else _read_jsonl(source)
-
-
-def _check_head(source: Source) -> None:
-    """Refuse UTF-16, UTF-32 and well-known binary files by name; drop UTF-8's byte order mark."""
-    head = source.stream.peek(_HEAD)[:_HEAD]
-    for magic, kind in _OTHER_KINDS.items():
-        if head.startswith(magic):
-            raise ValueError(
-                f"{source.name} is a {kind} file, expected UTF-8 text: give it its own suffix, or unpack it."
-            )
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or 5 * head.count(0) > len(
-        head
-    ):
-        raise ValueError(
-            f"{source.name} looks like UTF-16, expected UTF-8; "
-            f"convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 {source.name}"
-        )
-    if head.startswith(codecs.BOM_UTF8):
-        source.stream.read(len(codecs.BOM_UTF8))
 
 
 def _read_txt(source: Source) -> Iterator[Text]:
@@ -92,7 +65,7 @@ def _read_txt(source: Source) -> Iterator[Text]:
             text = part.decode("utf-8")
         except UnicodeDecodeError as error:
             line += part.count(b"\n", 0, error.start)
-            guess = _other_encoding(part, error, source.name)
+            guess = other_encoding(part, error, source.name)
             raise ValueError(f"{source.name} is not UTF-8 in line {line} ({guess})") from error
         yield Text(line, text.replace("\r\n", "\n"))
         line += part.count(b"\n")
@@ -127,17 +100,6 @@ def _cut(block: bytes) -> int:
     while end > 1 and block[end - 1] & 0xC0 == 0x80:  # a continuation byte of UTF-8
         end -= 1
     return end - 1 if end > 1 else len(block)
-
-
-def _other_encoding(data: bytes, error: UnicodeDecodeError, name: str) -> str:
-    """What the data may be instead of UTF-8, from what surrounds the first byte that is wrong, and what to do."""
-    wrong = f"byte 0x{data[error.start]:02X}"
-    if not data[: error.start].isascii():
-        return f"{wrong} after good UTF-8: damaged, or two encodings joined; correct or remove the line"
-    sample = data[error.start : error.start + _HEAD]
-    if 2 * sum(byte >= 0x80 for byte in sample) > len(sample) > 8:
-        return f"{wrong}: looks like GB18030, Shift JIS, KOI8 or the like; convert it to UTF-8 with iconv"
-    return f"{wrong}: looks like Latin-1; convert it to UTF-8 with: iconv -f WINDOWS-1252 -t UTF-8 {name}"
 
 
 def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
@@ -195,8 +157,11 @@ def _parse_line(number: int, raw: bytes, source: Source) -> Text | Fault:
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(line, error, source.name)})")
+        return Fault(number, _NOT_UTF8, f"not UTF-8 ({other_encoding(line, error, source.name)})")
     except json.JSONDecodeError as error:
+        if line in _OPENINGS:
+            hint = f"JSON over several lines, expected one object a line: convert with `{_OPENINGS[line]}`"
+            return Fault(number, "broken JSON", hint)
         return Fault(
             number, "broken JSON", f"broken JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})"
         )

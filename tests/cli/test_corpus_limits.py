@@ -64,7 +64,7 @@ def test_a_spacy_file_that_unpacks_beyond_memory_is_refused_before_it_is_read(
 def test_a_vocabulary_that_does_not_know_the_text_is_warned_of(
     electra: Invoke, tokenizer_dir: Path, tmp_path: Path, text: str, is_said: bool
 ):
-    (tmp_path / "a.txt").write_text(text * 9, encoding="utf8")
+    (tmp_path / "a.txt").write_text(text * 20, encoding="utf8")
     told = electra("tokenize", tmp_path / "a.txt", tmp_path / "store", "--tokenizer", tokenizer_dir)
     assert ("pieces are [UNK], words or characters that the vocabulary lacks" in told) is is_said
 

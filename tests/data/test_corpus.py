@@ -286,6 +286,15 @@ def test_a_corpus_without_a_usable_document_tells_why(tmp_path: Path) -> None:
         texts_of(path)
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"), [([{"text": "a"}], r'jq -c "\.\[\]"'), ({"text": "a"}, r"jq -c \.`")], ids=ascii
+)
+def test_json_over_several_lines_is_refused_with_what_to_do(tmp_path: Path, value: object, hint: str) -> None:
+    path = write(tmp_path / "a.json", json.dumps(value, indent=1).encode())
+    with pytest.raises(ValueError, match=f"a.json:1: JSON over several lines, expected one object a line.*{hint}"):
+        texts_of(path)
+
+
 def test_an_object_with_two_texts_is_a_fault_and_texts_further_inside_are_none(tmp_path: Path) -> None:
     inner = b'{"id": {"text": "x"}, "text": "say \\"text\\"", "more": [{"text": 1, "text": 2}]}\n'
     path = write(tmp_path / "a.jsonl", b'{"text": "a", "text": "b"}\n' + inner)
