@@ -7,8 +7,9 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, corpus_files, open_documents
+from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.shards import BUILDING, MANIFEST
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import total_bytes
@@ -22,6 +23,8 @@ def debug_data(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...|STORE", help=f"{CORPUS}; or the folder of a store"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
+    max_document_mb: float = MAX_DOCUMENT_MB,
+    max_window_mb: int = MAX_WINDOW_MB,
     verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),
 ) -> None:
     """Print the counts of a corpus, with what is left out and why, or those of a store.
@@ -36,16 +39,22 @@ def debug_data(
     elif verify:
         raise ValueError(f"--verify checks a store, but {paths[0]} is none: it has no {MANIFEST}.")
     else:
-        _show_corpus(paths, max_faults=max_faults, max_length=max_length)
+        memory = MemoryLimits(max_document_mb, max_window_mb)
+        _show_corpus(paths, max_faults=max_faults, max_length=max_length, memory=memory)
 
 
-def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None) -> None:
+def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None, memory: MemoryLimits) -> None:
     skipped = Skipped()
     documents = words = characters = longest = 0
     files = corpus_files(paths)
     with bar(total_bytes(files), what="read", unit="B") as progress:
         read = open_documents(
-            files, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+            files,
+            skipped=skipped,
+            max_faults=max_faults,
+            max_length=max_length,
+            memory=memory,
+            on_bytes=progress.update,
         )
         for document in read:
             documents += 1
@@ -64,16 +73,21 @@ def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None) -
         warn(str(skipped))
 
 
+def unknown_share(store: Store) -> tuple[float, int]:
+    """The share of unknown pieces among the first ones, and how many these are."""
+    sample = store.read(0, min(SAMPLE, store.pieces))
+    return float((sample == store.manifest.special.unk).mean()), len(sample)
+
+
 def _show_store(store: Store, *, verify: bool) -> None:
     manifest, lengths = store.manifest, store.document_lengths()
-    sample = store.read(0, min(SAMPLE, store.pieces))
-    unknown = float((sample == manifest.special.unk).mean())
+    unknown, read = unknown_share(store)
     facts = {
         "documents": f"{store.documents:,}",
         "pieces": f"{store.pieces:,}",
         "pieces in a document": f"{np.median(lengths):,.0f} (median), {lengths.max():,} (most)",
         "vocabulary": f"{manifest.vocabulary:,} pieces",
-        "unknown pieces": f"{unknown:.3%} of the first {len(sample):,}",
+        "unknown pieces": f"{unknown:.3%} of the first {read:,}",
         "shards": f"{len(manifest.shards):,}",
         "fingerprint": store.fingerprint,
         **{f"left out: {reason}": f"{count:,}" for reason, count in sorted(manifest.skipped.items())},

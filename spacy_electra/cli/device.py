@@ -31,7 +31,7 @@ def choose_device(gpu_id: int, *, memory_fraction: float) -> torch.device:
     if gpu_id == 0 and torch.backends.mps.is_available():
         return torch.device("mps")
     raise ValueError(
-        f"--gpu-id {gpu_id} asks for a GPU, but torch {torch.__version__} sees none: leave the option out to train on "
+        f"--gpu-id {gpu_id} asks for a GPU, but torch {torch.__version__} sees none: leave the option out to use "
         f"the CPU, or install a build of torch for this machine's GPU."
     )
 

@@ -1,13 +1,16 @@
 """Documents of a corpus for commands: what `data.corpus` reads, and spaCy's `.spacy` files, turned into text."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+import typer
 from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
 from spacy_electra.data.corpus import Document, read_documents
+from spacy_electra.data.limits import DEFAULT_MEMORY, MB, MemoryLimits
 from spacy_electra.data.skipped import EMPTY, Skipped
 from spacy_electra.data.sources import find_files, is_url
 
@@ -17,6 +20,18 @@ CORPUS = (
     ".spacy; the first three also with .gz, .zst, .bz2, .xz"
 )
 MAX_FAULTS = 1000  # broken lines and lines without text in a corpus, after which a command stops
+MAX_DOCUMENT_MB = typer.Option(
+    DEFAULT_MEMORY.document_mb,
+    "--max-document-mb",
+    min=0.001,
+    max=1e6,
+    help="Most megabytes of a document, to bound memory",
+)
+MAX_WINDOW_MB = typer.Option(
+    DEFAULT_MEMORY.window_mb, "--max-window-mb", min=1, max=2048, help="Most memory to unpack .zst and .xz with"
+)
+
+_UNPACKED_AT_ONCE = 1 << 20  # bytes
 
 
 def corpus_files(paths: Iterable[str]) -> list[str]:
@@ -34,18 +49,20 @@ def open_documents(
     max_faults: int,
     max_length: int | None = None,
     may_be_empty: bool = False,
+    memory: MemoryLimits = DEFAULT_MEMORY,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of what `corpus_files` found.
 
     skipped: is filled while reading. max_faults: faults put up with. max_length: characters of a document, None for no
     limit; not of `.spacy` files. may_be_empty: put up with no document at all, which files beside `.spacy` files may
-    always have. on_bytes: called with the bytes read since the last call, of `total_bytes`.
+    always have. memory: what a document may take, and what may be unpacked at once. on_bytes: called with the bytes
+    read since the last call, of `total_bytes`.
     Raises FileNotFoundError or ValueError as `data.corpus.read_documents`, and for a damaged `.spacy` file.
     """
     texts = [name for name in files if not _is_bin(name)]
     bins = [Path(name) for name in files if _is_bin(name)]
-    from_bins = _read_bins(bins, skipped, on_bytes or (lambda count: None))
+    from_bins = _read_bins(bins, skipped, memory, on_bytes or (lambda count: None))
     if not texts:
         return from_bins
     plain = read_documents(
@@ -54,6 +71,7 @@ def open_documents(
         max_faults=max_faults,
         max_length=max_length,
         may_be_empty=may_be_empty or bool(bins),
+        memory=memory,
         on_bytes=on_bytes,
     )
     return chain(plain, from_bins)
@@ -68,16 +86,40 @@ def damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} cannot be read as a .spacy file ({type(error).__name__}: {error}): make it again.")
 
 
-def _read_bins(paths: list[Path], skipped: Skipped, on_bytes: Callable[[int], None]) -> Iterator[Document]:
+def _read_bins(
+    paths: list[Path], skipped: Skipped, memory: MemoryLimits, on_bytes: Callable[[int], None]
+) -> Iterator[Document]:
     for path in paths:
-        try:
-            docs = DocBin().from_disk(path).get_docs(Vocab())
-            texts = [doc.text for doc in docs]
-        except Exception as error:  # zlib's, msgpack's and spaCy's own, which share no class
-            raise damaged(path, error) from error
-        for number, text in enumerate(texts, start=1):
+        check_unpacked(path, memory)
+        for number, text in enumerate(_texts_in(path), start=1):
             if text.strip():
                 yield Document(text=text, source=str(path), line=number)
             else:
                 skipped.add(EMPTY, str(path), number)
         on_bytes(path.stat().st_size)
+
+
+def _texts_in(path: Path) -> Iterator[str]:
+    try:
+        for doc in DocBin().from_disk(path).get_docs(Vocab()):
+            yield doc.text
+    except Exception as error:  # zlib's, msgpack's and spaCy's own, which share no class
+        raise damaged(path, error) from error
+
+
+def check_unpacked(path: Path, memory: MemoryLimits) -> None:
+    """Raise ValueError for a `.spacy` file that is damaged, or that unpacks to more than memory should hold at once."""
+    unpacker, unpacked = zlib.decompressobj(), 0
+    try:
+        with path.open("rb") as file:
+            while block := unpacker.unconsumed_tail or file.read(_UNPACKED_AT_ONCE):
+                unpacked += len(unpacker.decompress(block, _UNPACKED_AT_ONCE))
+                if unpacked > memory.file:
+                    break
+    except zlib.error as error:
+        raise damaged(path, error) from error
+    if unpacked > memory.file:
+        raise ValueError(
+            f"{path} unpacks to more than {memory.file / MB:,g} MB, which spaCy reads at once: split it into several "
+            f"files, or allow larger documents than {memory.document_mb:g} MB with --max-document-mb."
+        )

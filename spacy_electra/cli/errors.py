@@ -34,6 +34,10 @@ REMEDIES = {
     errno.EISDIR: "It is a folder: give the path of a file.",
 }
 
+OUT_OF_MEMORY = (
+    "Memory ran out: free some, or ask for less (fewer --processes, a smaller --max-document-mb, a smaller model)."
+)
+
 Arguments = ParamSpec("Arguments")
 
 
@@ -55,6 +59,10 @@ def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None
             if os.environ.get("RANK", "0") != "0":
                 time.sleep(WAIT_FOR_THE_FIRST)
             print("\n".join([Printer(no_print=True).fail(first), *lines]), file=sys.stderr)
+            raise typer.Exit(1) from error
+        except MemoryError as error:
+            logger.debug("the command failed", exc_info=True)
+            print(Printer(no_print=True).fail(OUT_OF_MEMORY), file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             print(Printer(no_print=True).fail(_interrupted(command.__name__)), file=sys.stderr)

@@ -10,6 +10,7 @@ from spacy_electra.cli.bars import bar
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.folder_kinds import STORE, kind_of
 from spacy_electra.cli.outputs import check_json, write_json
 from spacy_electra.cli.pretraining import make_task, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
@@ -42,6 +43,8 @@ def evaluate(
     """
     if json_path is not None:
         check_json(json_path)
+    if kind_of(Path(source)) == STORE:
+        raise ValueError(f"{source} is a token store, expected a run or a model: give that first, the store behind it.")
     settings = settings_of(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
     device = choose_device(gpu_id, memory_fraction=settings.system.gpu_memory_fraction)
     task = make_task(settings, open_data(settings), device, is_new=False)

@@ -7,6 +7,7 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.folder_kinds import MODEL, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.runs import model_folder
 from spacy_electra.model.encoder import Encoder
@@ -29,6 +30,7 @@ def export(
     Example:
       python -m spacy electra export training/pretrain models/electra-software --layers 4
     """
+    check_kind(out_dir, MODEL)
     if (out_dir / "config.json").exists() and not overwrite:
         raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
     check_folder(out_dir)

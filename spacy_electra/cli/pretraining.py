@@ -19,6 +19,7 @@ import spacy_electra
 from spacy_electra.cli import outputs
 from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_missing
 from spacy_electra.cli.errors import INTERRUPTED, warn
+from spacy_electra.cli.folder_kinds import RUN, check_kind
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
@@ -82,6 +83,7 @@ def run_pretraining(
     system = settings.system
     device = choose_rank_device(gpu_id, memory_fraction=system.gpu_memory_fraction)
     check_folder(output, resume=resume)
+    check_kind(output, RUN)
     outputs.check_folder(output)
     if device.type == "cpu":
         keep_freed_memory()

@@ -6,10 +6,21 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, SPACY, corpus_files, open_documents
+from spacy_electra.cli.debug_data import unknown_share
+from spacy_electra.cli.documents import (
+    CORPUS,
+    MAX_DOCUMENT_MB,
+    MAX_FAULTS,
+    MAX_WINDOW_MB,
+    SPACY,
+    corpus_files,
+    open_documents,
+)
 from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.folder_kinds import STORE, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.data.building import build_store
+from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.parts import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
 from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
 from spacy_electra.data.skipped import Skipped
@@ -17,6 +28,8 @@ from spacy_electra.data.sources import is_url, suffixes, total_bytes
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
+MANY_UNKNOWN = 0.1  # of the pieces; text in the language of its vocabulary has less than a hundredth
+ENOUGH_TO_TELL = 50  # pieces
 MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 
 
@@ -28,6 +41,8 @@ def tokenize(
     processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
+    max_document_mb: float = MAX_DOCUMENT_MB,
+    max_window_mb: int = MAX_WINDOW_MB,
     num_shards: int = typer.Option(1, "--num-shards", min=1, help="Share the files out among this many jobs"),
     shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
     join: bool = typer.Option(False, "--join", help="Make one store of what all jobs wrote"),
@@ -59,6 +74,7 @@ def tokenize(
         _join(paths, pieces, out_dir, num_shards=num_shards, overwrite=overwrite)
         return
     files, shares, folder = corpus_files(paths), None, out_dir
+    memory = MemoryLimits(max_document_mb, max_window_mb)
     if shard_index is not None:
         shares = share_out(files, jobs=num_shards)
         files, folder = list(shares.files[shard_index]), shares.part(out_dir, shard_index)
@@ -70,6 +86,7 @@ def tokenize(
             max_faults=max_faults,
             max_length=max_length,
             may_be_empty=shares is not None,
+            memory=memory,
             on_bytes=progress.update,
         )
         manifest = build_store(
@@ -85,18 +102,29 @@ def tokenize(
         listed = folder / SKIPPED
         warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
     _tell(manifest, folder)
+    _warn_of_unknown(manifest, folder)
     if shares is not None:
         _tell_part(out_dir, shares, shard_index)
     elif manifest.documents == len(files) == 1:
-        _say_where_lines_became_one(files)
+        _say_where_lines_became_one(files, memory)
 
 
-def _say_where_lines_became_one(files: list[str]) -> None:
+def _warn_of_unknown(manifest: Manifest, folder: Path) -> None:
+    """Tell of a vocabulary that does not know the text, from which nothing can be learned."""
+    share, read = unknown_share(Store.open(folder)) if manifest.pieces else (0.0, 0)
+    if share > MANY_UNKNOWN and read >= ENOUGH_TO_TELL:
+        warn(
+            f"{share:.0%} of the first {read:,} pieces are [UNK], words or characters that the vocabulary lacks: make "
+            f"one of this text with train-tokenizer, or check the encoding."
+        )
+
+
+def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
     """Tell of a .txt of many lines, each of which somebody may have meant as a text."""
     (name,) = files
     if is_url(name) or name.endswith(SPACY) or suffixes(name)[0] != ".txt":
         return
-    document = next(open_documents(files, skipped=Skipped(), max_faults=0))
+    document = next(open_documents(files, skipped=Skipped(), max_faults=0, memory=memory))
     if document.text.count("\n") >= MANY_LINES:
         msg.info(f"{name} is one document; for one text a line use .jsonl")
 
@@ -116,8 +144,7 @@ def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None
 
 
 def _check_folder(out_dir: Path, *, is_part: bool) -> None:
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"the output {out_dir} is a file: give a folder for the store.")
+    check_kind(out_dir, STORE)
     check_folder(out_dir)
     if is_part and (out_dir / MANIFEST).exists():
         raise ValueError(f"{out_dir} holds a finished store: give another folder, or replace it with --overwrite.")

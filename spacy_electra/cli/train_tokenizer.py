@@ -6,9 +6,11 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, corpus_files, open_documents
+from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
+from spacy_electra.cli.folder_kinds import TOKENIZER, check_kind
 from spacy_electra.cli.outputs import check_folder
+from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import total_bytes
 from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
@@ -30,6 +32,8 @@ def train_tokenizer(
     ),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
+    max_document_mb: float = MAX_DOCUMENT_MB,
+    max_window_mb: int = MAX_WINDOW_MB,
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the tokenizer that is there"),
 ) -> None:
     """Learn a WordPiece vocabulary; Hugging Face's ElectraTokenizer reads it as well.
@@ -38,8 +42,7 @@ def train_tokenizer(
     Example:
       python -m spacy electra train-tokenizer corpus/software.jsonl corpus/tokenizer --vocab-size 8000
     """
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"the output {out_dir} is a file: give a folder for the tokenizer.")
+    check_kind(out_dir, TOKENIZER)
     check_folder(out_dir)
     found = next((name for name in TOKENIZER_FILES if (out_dir / name).exists()), None)
     if found and not overwrite:
@@ -53,7 +56,12 @@ def train_tokenizer(
     files = corpus_files(paths)
     with bar(total_bytes(files), what="read", unit="B") as progress:
         documents = open_documents(
-            files, skipped=skipped, max_faults=max_faults, max_length=max_length, on_bytes=progress.update
+            files,
+            skipped=skipped,
+            max_faults=max_faults,
+            max_length=max_length,
+            memory=MemoryLimits(max_document_mb, max_window_mb),
+            on_bytes=progress.update,
         )
         tokenizer = train_wordpiece(
             (document.text for document in documents), vocab_size=vocab_size, cased=cased, strip_accents=strip_accents

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from spacy_electra.data.formats import Fault, Text, read_texts
+from spacy_electra.data.limits import DEFAULT_MEMORY, MemoryLimits
 from spacy_electra.data.skipped import EMPTY, SHORT, Skipped
 from spacy_electra.data.sources import Source, find_files, open_source
 
@@ -35,6 +36,7 @@ def read_documents(
     min_length: int = 1,
     max_length: int | None = None,
     may_be_empty: bool = False,
+    memory: MemoryLimits = DEFAULT_MEMORY,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of files, folders, globs and URLs, in the order of `sources.find_files`.
@@ -42,13 +44,18 @@ def read_documents(
     skipped: is filled while reading. max_faults: broken lines, lines without text and documents that are too long or
     hold a NUL character that are put up with; one more stops. min_length, max_length: characters that a document needs
     and may have, white space at its ends apart; None for no limit. may_be_empty: put up with no document at all.
-    on_bytes: called with the bytes of the files, as stored, read since the last call (`sources.total_bytes` gives their
-    sum).
+    memory: what a document may take; what is larger is a fault. on_bytes: called with the bytes of the files, as
+    stored, read since the last call (`sources.total_bytes` gives their sum).
 
     Raises FileNotFoundError or ValueError: at once for paths that cannot be read; while reading for a file that is
     damaged or not UTF-8, for too many faults, and where no document is left.
     """
-    limits = Limits(faults=skipped.faults + max_faults, shortest=max(min_length, 1), longest=max_length)
+    limits = Limits(
+        faults=skipped.faults + max_faults,
+        shortest=max(min_length, 1),
+        longest=max_length,
+        memory=memory,
+    )
     files = find_files(paths)
     usable = _usable(files, skipped, limits, on_bytes or (lambda count: None))
     return usable if may_be_empty else _at_least_one(usable, files, skipped)
@@ -61,13 +68,14 @@ class Limits:
     faults: int  # of all that the reader has met
     shortest: int  # characters of a document
     longest: int | None
+    memory: MemoryLimits
 
 
 def _usable(files: list[str], skipped: Skipped, limits: Limits, on_bytes: Callable[[int], None]) -> Iterator[Document]:
     """The documents with enough text; everything else into `skipped`."""
     before = skipped.faults
     for name in files:
-        with open_source(name) as source:
+        with open_source(name, limits.memory) as source:
             place = 0
             for entry in read_texts(source):
                 place = _report(source, place, on_bytes)

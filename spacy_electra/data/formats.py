@@ -1,7 +1,7 @@
 """What the files of a corpus hold: an open `.txt`, `.jsonl` or `.parquet` -> its texts and faults with their places.
 
 Text must be UTF-8; a byte order mark is dropped. What no reading can mend (another encoding, another kind of file)
-raises ValueError that names the file; what spoils one line is a `Fault` and reading goes on.
+raises ValueError that names the file; what spoils one line, its size for one, is a `Fault` and reading goes on.
 """
 
 import codecs
@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from spacy_electra.data.encodings import check_head, other_encoding
+from spacy_electra.data.limits import MANY_DOCUMENTS, MB, MemoryLimits
+from spacy_electra.data.parquet import read_column
 from spacy_electra.data.sources import Source, suffixes
 
-WHOLE_TXT = 50_000_000  # bytes up to which a .txt is one document
 PART_OF_TXT = 1_000_000  # most bytes of a document that a longer .txt is cut into
-LONGEST_LINE = 100_000_000  # bytes of a line of .jsonl, so that memory is bounded
-PARQUET_ROWS = 1_000  # held at once
+_READ_OF_TXT = 8 * PART_OF_TXT  # bytes read at once of one that is cut
 
-_HEAD = 4096  # bytes looked at to recognise what is no UTF-8 text
-_OTHER_KINDS = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"%PDF": "PDF",
-    b"PK\x03\x04": "zip",
-    b"PAR1": "Parquet",
-}
+TOO_LARGE = "too large"  # reason of a fault
+
+_JSON_VALUE = 50  # bytes of a document for each value that its JSON may have; Python takes several times that for one
+_OPENINGS = {b"[": 'jq -c ".[]"', b"{": "jq -c ."}  # lines that only JSON over several lines has
+_MARKS = (b",", b"[", b"{")
+_SKIPPED_AT_ONCE = 1 << 20  # bytes of a line that is too long
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -54,55 +54,37 @@ def read_texts(source: Source) -> Iterator[Text | Fault]:
     kind, _ = suffixes(source.name)
     if kind == ".parquet":
         return _read_parquet(source)
-    _check_head(source)
+    check_head(source)
     return _read_txt(source) if kind == ".txt" else _read_jsonl(source)
-
-
-def _check_head(source: Source) -> None:
-    """Refuse UTF-16, UTF-32 and well-known binary files by name; drop UTF-8's byte order mark."""
-    head = source.stream.peek(_HEAD)[:_HEAD]
-    for magic, kind in _OTHER_KINDS.items():
-        if head.startswith(magic):
-            raise ValueError(
-                f"{source.name} is a {kind} file, expected UTF-8 text: give it its own suffix, or unpack it."
-            )
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)) or 5 * head.count(0) > len(
-        head
-    ):
-        raise ValueError(
-            f"{source.name} looks like UTF-16, expected UTF-8; "
-            f"convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 {source.name}"
-        )
-    if head.startswith(codecs.BOM_UTF8):
-        source.stream.read(len(codecs.BOM_UTF8))
 
 
 def _read_txt(source: Source) -> Iterator[Text]:
     line = 1
-    for part in _parts(source.stream):
+    for part in _parts(source.stream, whole=source.limits.document):
         try:
             text = part.decode("utf-8")
         except UnicodeDecodeError as error:
             line += part.count(b"\n", 0, error.start)
-            guess = _other_encoding(part, error, source.name)
+            guess = other_encoding(part, error, source.name)
             raise ValueError(f"{source.name} is not UTF-8 in line {line} ({guess})") from error
         yield Text(line, text.replace("\r\n", "\n"))
         line += part.count(b"\n")
 
 
-def _parts(stream: io.BufferedReader) -> Iterator[bytes]:
-    """A short file whole, a long one cut where a paragraph, line, word or at least a character ends."""
-    rest = stream.read(WHOLE_TXT + 1)
-    if len(rest) <= WHOLE_TXT:
+def _parts(stream: io.BufferedReader, *, whole: int) -> Iterator[bytes]:
+    """A file of `whole` bytes at most; a longer one cut where a paragraph, line, word or at least a character ends."""
+    rest = stream.read(whole + 1)
+    if len(rest) <= whole:
         yield rest
         return
+    most = min(PART_OF_TXT, whole)
     while rest:
         start = 0
-        while len(rest) - start > PART_OF_TXT:
-            end = start + _cut(rest[start : start + PART_OF_TXT])
+        while len(rest) - start > most:
+            end = start + _cut(rest[start : start + most])
             yield rest[start:end]
             start = end
-        more = stream.read(WHOLE_TXT)
+        more = stream.read(_READ_OF_TXT)
         if not more:
             yield rest[start:]
         rest = rest[start:] + more if more else b""
@@ -120,24 +102,13 @@ def _cut(block: bytes) -> int:
     return end - 1 if end > 1 else len(block)
 
 
-def _other_encoding(data: bytes, error: UnicodeDecodeError, name: str) -> str:
-    """What the data may be instead of UTF-8, from what surrounds the first byte that is wrong, and what to do."""
-    wrong = f"byte 0x{data[error.start]:02X}"
-    if not data[: error.start].isascii():
-        return f"{wrong} after good UTF-8: damaged, or two encodings joined; correct or remove the line"
-    sample = data[error.start : error.start + _HEAD]
-    if 2 * sum(byte >= 0x80 for byte in sample) > len(sample) > 8:
-        return f"{wrong}: looks like GB18030, Shift JIS, KOI8 or the like; convert it to UTF-8 with iconv"
-    return f"{wrong}: looks like Latin-1; convert it to UTF-8 with: iconv -f WINDOWS-1252 -t UTF-8 {name}"
-
-
 def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
     lines = misread = 0
     hint = ""
-    for number, raw in _lines(source.stream):
-        if raw is not None and not raw.strip():
+    for number, raw in _lines(source):
+        if raw is not None and (not raw or raw.isspace()):
             continue
-        entry = _parse_line(number, raw, source.name)
+        entry = _too_large(number, source.limits) if raw is None else _parse_line(number, raw, source)
         lines += 1
         if isinstance(entry, Fault) and entry.reason == _NOT_UTF8:
             misread, hint = misread + 1, entry.detail
@@ -146,36 +117,57 @@ def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
         raise ValueError(f"no line of {source.name} is UTF-8: {hint}")
 
 
-def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes | None]]:
-    """Lines with their numbers; None for one that is longer than memory should hold."""
+def _lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers; None for one that is longer than a document may be."""
+    longest, stream = source.limits.document, source.stream
     number = 1
-    while line := stream.readline(LONGEST_LINE):
-        if len(line) < LONGEST_LINE or line.endswith(b"\n"):
+    while line := stream.readline(longest + 1):
+        if len(line) <= longest or line.endswith(b"\n"):
             yield number, line
         else:
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(_HEAD)
+            del line
+            _pass_over_line(source, number)
             yield number, None
         number += 1
+
+
+def _pass_over_line(source: Source, number: int) -> None:
+    """Read on to the line's end. Raises ValueError where there is none for very long, as in no .jsonl."""
+    left = source.limits.file
+    while (line := source.stream.readline(_SKIPPED_AT_ONCE)) and not line.endswith(b"\n"):
+        left -= len(line)
+        if left < 0:
+            raise ValueError(
+                f"line {number} of {source.name} has no end within {source.limits.file / MB:,g} MB "
+                f"({MANY_DOCUMENTS} times --max-document-mb), expected one JSON object a line: a JSON array becomes "
+                f'lines with `jq -c ".[]"`.'
+            )
 
 
 _NOT_UTF8 = "not UTF-8"
 
 
-def _parse_line(number: int, raw: bytes | None, name: str) -> Text | Fault:
+def _parse_line(number: int, raw: bytes, source: Source) -> Text | Fault:
     """The text of one line of JSON."""
-    if raw is None:
-        return Fault(number, "too long", f"a line of more than {LONGEST_LINE} bytes, expected one object a line")
     line = raw.strip().removeprefix(codecs.BOM_UTF8)
+    if _has_many_values(line, most=source.limits.document // _JSON_VALUE):
+        most = source.limits.document // _JSON_VALUE
+        reason = f"a line of more than {most:,} JSON values"
+        return Fault(number, TOO_LARGE, f"{reason}: leave only its text, or allow more with --max-document-mb")
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Fault(number, _NOT_UTF8, f"not UTF-8 ({_other_encoding(line, error, name)})")
+        return Fault(number, _NOT_UTF8, f"not UTF-8 ({other_encoding(line, error, source.name)})")
     except json.JSONDecodeError as error:
+        if line in _OPENINGS:
+            hint = f"JSON over several lines, expected one object a line: convert with `{_OPENINGS[line]}`"
+            return Fault(number, "broken JSON", hint)
         return Fault(
             number, "broken JSON", f"broken JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})"
         )
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested as deep
+    except RecursionError:
+        return Fault(number, "broken JSON", "JSON with brackets nested hundreds deep: leave only its text")
+    except ValueError as error:  # a number of thousands of digits
         return Fault(number, "broken JSON", f"broken JSON ({error})")
     if isinstance(value, list):
         return Fault(number, "no object", 'a JSON array, expected one object a line: convert with `jq -c ".[]"`')
@@ -185,35 +177,43 @@ def _parse_line(number: int, raw: bytes | None, name: str) -> Text | Fault:
         return Fault(
             number, 'no "text"', f'no "text" among the keys {", ".join(map(repr, list(value)[:5])) or "(none)"}'
         )
-    return _checked_text(number, value["text"])
+    if line.count(b'"text"') > 1 and json.loads(line, object_pairs_hook=_count_texts) > 1:
+        return Fault(number, 'two "text"', 'the key "text" twice in one object: which one counts is not said')
+    return _checked_text(number, value["text"], source.limits)
 
 
-def _checked_text(number: int, text: Any) -> Text | Fault:
+def _count_texts(pairs: list[tuple[str, Any]]) -> int:
+    """How often an object has the key "text"; called for the outermost object last."""
+    return sum(key == "text" for key, _ in pairs)
+
+
+def _has_many_values(line: bytes, *, most: int) -> bool:
+    """Whether a line of JSON has more values than that, by the marks that stand before them and not in strings."""
+    if sum(map(line.count, _MARKS)) <= most:
+        return False
+    bare = np.frombuffer(line.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
+    is_inside = np.cumsum(bare == ord('"'), dtype=np.uint8) % 2 == 1  # an odd number of quotes before it
+    return sum(int(np.count_nonzero((bare == ord(mark)) & ~is_inside)) for mark in _MARKS) > most
+
+
+def _checked_text(number: int, text: Any, limits: MemoryLimits) -> Text | Fault:
     if not isinstance(text, str):
         return Fault(number, '"text" is no string', f'"text" is {type(text).__name__}, expected a string')
     if not text.isascii() and _SURROGATE.search(text):
         return Fault(number, "half a surrogate pair", '"text" holds half a surrogate pair, which is no Unicode text')
+    if 4 * len(text) > limits.document and len(text.encode()) > limits.document:
+        return _too_large(number, limits)
     return Text(number, text)
 
 
+def _too_large(number: int, limits: MemoryLimits) -> Fault:
+    return Fault(
+        number,
+        TOO_LARGE,
+        f"a document of more than {limits.document_mb:g} MB: cut it, or allow more with --max-document-mb",
+    )
+
+
 def _read_parquet(source: Source) -> Iterator[Text | Fault]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ImportError(
-            f"reading {source.name} needs the package pyarrow: pip install pyarrow, or convert it to .jsonl"
-        ) from error
-    try:
-        file = parquet.ParquetFile(source.stream)
-        if "text" not in file.schema_arrow.names:
-            names = ", ".join(file.schema_arrow.names[:5])
-            raise ValueError(f'{source.name} has the columns {names}, expected one named "text": rename it.')
-        batches = file.iter_batches(batch_size=PARQUET_ROWS, columns=["text"])
-        texts = (text for batch in batches for text in batch.column(0).to_pylist())
-        for number, text in enumerate(texts, start=1):
-            yield _checked_text(number, text)
-    except (arrow.ArrowException, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{source.name} is damaged or no Parquet file ({error}): download or copy it again."
-        ) from error
+    for number, text in enumerate(read_column(source), start=1):
+        yield _checked_text(number, text, source.limits)

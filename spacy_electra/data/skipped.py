@@ -17,6 +17,7 @@ from spacy_electra.data.files import give_name, partial_name
 EMPTY, SHORT = "empty", "too short"  # reasons to leave out a document that are no faults
 
 _EXAMPLES = 3  # kept of each reason
+_LONGEST = 300  # characters of a detail, which may quote what it is about
 _IN_MEMORY = 1 << 20  # bytes of the list; what is more goes to a temporary file
 
 
@@ -46,7 +47,7 @@ class Skipped:
 
     def add(self, reason: str, source: str, line: int, detail: str | None = None) -> None:
         """Count one document."""
-        example = Example(source, line, reason, detail or reason)
+        example = Example(source, line, reason, _shortened(detail or reason))
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if self.counts[reason] <= _EXAMPLES:
             self.examples.append(example)
@@ -90,3 +91,7 @@ def read_skipped(path: Path) -> Iterator[Example]:
     with path.open(encoding="utf8") as file:
         for line in file:
             yield Example(**json.loads(line))
+
+
+def _shortened(detail: str) -> str:
+    return detail if len(detail) <= _LONGEST else f"{detail[: _LONGEST // 2]} ... {detail[-_LONGEST // 2 :]}"

@@ -1,6 +1,5 @@
 """Which files a corpus is, and their bytes: files, folders, globs and URLs -> decompressed streams."""
 
-import bz2
 import gzip
 import io
 import logging
@@ -12,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, cast
 from urllib.parse import urlsplit
 
 import smart_open
 from smart_open.transport import SUPPORTED_SCHEMES
 
+from spacy_electra.data.decompression import WindowTooLarge, decompressed
 from spacy_electra.data.folders import files_below, files_matching
+from spacy_electra.data.limits import MemoryLimits
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +27,7 @@ FORMATS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 READABLE = f"{', '.join(FORMATS)}, all but the last also with {', '.join(COMPRESSIONS)}"
 
-_BUFFER = 1 << 17  # bytes read at once
 _FALSE_DATA = (OSError, gzip.BadGzipFile)  # their subclasses are about disk and network; bz2 raises a bare OSError
-_ZSTD_INPUT = 1 << 14  # bytes decompressed at once; their output is held whole
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Source:
     name: str
     stream: io.BufferedReader  # its bytes, decompressed
     raw: IO[bytes]  # the file as it is stored; `raw.tell()` is how far reading has come
+    limits: MemoryLimits
 
 
 def find_files(paths: Iterable[str | os.PathLike[str]], *, other: str = "") -> list[str]:
@@ -110,12 +110,17 @@ def _has_known_suffix(name: str) -> bool:
 
 
 @contextmanager
-def open_source(name: str) -> Iterator[Source]:
-    """Open a file or URL for reading. False or broken compression raises ValueError that names the file."""
+def open_source(name: str, limits: MemoryLimits) -> Iterator[Source]:
+    """Open a file or URL. ValueError, naming it, where its compression is false, broken or needs too much memory."""
     _, compression = suffixes(name)
     with _open_url(name) if is_url(name) else open(name, "rb") as raw:
         try:
-            yield Source(name=name, stream=_decompressed(raw, compression), raw=raw)
+            yield Source(name=name, stream=decompressed(raw, compression, limits), raw=raw, limits=limits)
+        except WindowTooLarge as error:
+            raise ValueError(
+                f"{name} needs more than {limits.window_mb} MB to be unpacked ({error}): allow more with "
+                f"--max-window-mb, or compress it again with a smaller window (zstd without --ultra and --long)."
+            ) from error
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             if not compression or (isinstance(error, OSError) and (type(error) not in _FALSE_DATA or error.errno)):
                 raise
@@ -140,52 +145,3 @@ def _what_broke(name: str, compression: str, error: Exception) -> str:
         f"{name} cannot be decompressed: expected {kind} by its suffix {compression}, but it is something else or "
         f"damaged ({error}). Correct the suffix, or download or copy it again."
     )
-
-
-def _decompressed(raw: IO[bytes], compression: str) -> io.BufferedReader:
-    openers: dict[str, Any] = {"": lambda file: file, ".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
-    if compression == ".zst":
-        return io.BufferedReader(_ZstdStream(raw), _BUFFER)
-    stream = openers[compression](fileobj=raw) if compression == ".gz" else openers[compression](raw)
-    return io.BufferedReader(cast(io.RawIOBase, stream), _BUFFER)
-
-
-class _ZstdStream(io.RawIOBase):
-    """Decompress frames one after the other; EOFError where the last one ends early, which `zstandard` keeps quiet."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        try:
-            import zstandard
-        except ImportError as error:
-            raise ImportError("reading .zst needs the package zstandard: pip install zstandard") from error
-        self._raw = raw
-        self._error = zstandard.ZstdError
-        self._new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
-        self._frame: Any = None
-        self._compressed = b""
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            self._compressed = self._compressed or self._raw.read(_ZSTD_INPUT)
-            if not self._compressed:
-                if self._frame is not None:
-                    raise EOFError("the last frame is incomplete")
-                return 0
-            self._ready = memoryview(self._decompress())
-        count = min(len(buffer), len(self._ready))
-        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
-        return count
-
-    def _decompress(self) -> bytes:
-        self._frame = self._frame or self._new_frame()
-        try:
-            answer: bytes = self._frame.decompress(self._compressed)
-        except self._error as error:
-            raise OSError(str(error)) from error
-        self._compressed = self._frame.unused_data if self._frame.eof else b""
-        self._frame = None if self._frame.eof else self._frame
-        return answer

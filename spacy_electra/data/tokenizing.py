@@ -19,7 +19,10 @@ Item = TypeVar("Item")
 
 BATCH_CHARACTERS = 1 << 20  # encoded at once; the library needs about 30 bytes for each
 PART_CHARACTERS = 1 << 14  # longer texts are cut, so that one long document keeps all cores busy
+LONGEST_STRETCH = 1 << 17  # characters without white space, behind which a text is cut all the same
 _BLANK = re.compile(r"[ \t\r\n]")  # what every BERT normaliser turns into a word boundary
+
+_PUNCTUATION = re.compile("[!-/:-@[-`{-~\u3001\u3002\uff01\uff0c\uff0e\uff1b\uff1f]")
 
 _worker: WordPiece  # of a worker process
 
@@ -35,7 +38,8 @@ def tokenized(
     waiting: deque[tuple[list[Document], Future[list[np.ndarray]]]] = deque()
     with pool:
         for batch in grouped(documents, size=lambda document: len(document.text) + 1, most=BATCH_CHARACTERS):
-            waiting.append((batch, pool.submit(encode, [document.text for document in batch])))
+            with told_if_killed():
+                waiting.append((batch, pool.submit(encode, [document.text for document in batch])))
             if len(waiting) > processes:
                 yield from _done(*waiting.popleft(), progress)
         while waiting:
@@ -80,12 +84,26 @@ def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]
 
 
 def cut(text: str) -> Iterator[str]:
-    """Parts of a text that give the same pieces as the whole: each ends before white space."""
+    """Parts of a text that give the same pieces as the whole: each ends before white space.
+
+    Where there is none for LONGEST_STRETCH, a part ends behind punctuation, which is a word of its own for BERT, or
+    else anywhere: words as long are [UNK], which then stands once for each part.
+    """
     start = 0
-    while blank := _BLANK.search(text, start + PART_CHARACTERS):
-        yield text[start : blank.start()]
-        start = blank.start()
+    while len(text) - start > PART_CHARACTERS:
+        near = start + PART_CHARACTERS
+        blank = _BLANK.search(text, near, near + LONGEST_STRETCH)
+        if blank is None and len(text) - near <= LONGEST_STRETCH:
+            break
+        end = blank.start() if blank else _end_without_blank(text, near)
+        yield text[start:end]
+        start = end
     yield text[start:]
+
+
+def _end_without_blank(text: str, near: int) -> int:
+    mark = _PUNCTUATION.search(text, near, near + LONGEST_STRETCH)
+    return mark.end() if mark else near + LONGEST_STRETCH
 
 
 def grouped(items: Iterable[Item], *, size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:

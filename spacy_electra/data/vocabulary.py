@@ -19,7 +19,11 @@ LONGEST_WORD = 100  # characters; BERT's WordPiece makes [UNK] of longer words, 
 _COVERED = 0.9999  # share of the text's characters after which rarer ones become [UNK] unless a limit is given
 _ESSENTIAL = 0.99  # share of the text's characters without which a vocabulary is refused as too small
 _FOLD_AT = 200_000  # distinct raw stretches held before they are normalised
-_MOST_WORDS = 4_000_000  # distinct words held; beyond, those seen once are forgotten
+_FOLD_CHARACTERS = 1 << 25  # of these stretches
+_NORMALISED_AT_ONCE = 1 << 17  # characters; a longer stretch is cut
+_LONG = 4 * LONGEST_WORD  # characters between spaces that are parted at once, as in languages without spaces
+_MOST_WORDS = 4_000_000  # distinct words held; beyond, the rarest are forgotten
+MOST_PIECES = 10_000_000  # of a vocabulary; the trainer asks for memory for all of them before it begins
 _REPEATS = 10_000  # times that one line for the trainer says one word
 
 
@@ -36,12 +40,14 @@ def learn_vocabulary(
     limit_alphabet: the most characters to keep; None keeps the most frequent ones up to all but 1 in 10,000 of the
     text's characters, while their pieces fill no more than half of the vocabulary (all that carry 99 % stay anyway).
     min_frequency: times that a pair of pieces must be seen together to become one. Raises ValueError where the texts
-    hold no word or where special pieces and alphabet alone exceed `vocab_size`.
+    hold no word, where special pieces and alphabet alone exceed `vocab_size`, and where it exceeds MOST_PIECES.
     """
     if limit_alphabet is not None and limit_alphabet < 1:
         raise ValueError(
             f"limit_alphabet={limit_alphabet}, expected at least 1 character, or None to choose by the text"
         )
+    if vocab_size > MOST_PIECES:
+        raise ValueError(f"vocab_size={vocab_size} is too large, expected at most {MOST_PIECES}: ask for fewer pieces.")
     words = _count_words(texts, normalizer)
     if not words:
         raise ValueError("the texts hold no words, expected text to learn a vocabulary from: check the corpus")
@@ -70,29 +76,52 @@ def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Co
     """
     spaced: Counter[str] = Counter()
     stretches: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    characters = 0
     for text in texts:
         stretches.update(text.split())
-        if len(stretches) >= _FOLD_AT:
-            _fold(stretches, spaced, normalizer)
-    _fold(stretches, spaced, normalizer)
-    words: Counter[str] = Counter()
+        characters += len(text)
+        if characters >= _FOLD_CHARACTERS:
+            characters = sum(map(len, stretches))
+        if len(stretches) >= _FOLD_AT or characters >= _FOLD_CHARACTERS:
+            _fold(stretches, spaced, words, normalizer)
+            characters = 0
+    _fold(stretches, spaced, words, normalizer)
+    _part(spaced, words)
+    return words
+
+
+def _fold(
+    stretches: Counter[str], spaced: Counter[str], words: Counter[str], normalizer: normalizers.Normalizer
+) -> None:
+    """Move the counts of raw stretches over to what they are when normalised, and bound how many are held."""
+    long: Counter[str] = Counter()
+    for stretch, count in stretches.items():
+        for start in range(0, len(stretch), _NORMALISED_AT_ONCE):
+            for part in normalizer.normalize_str(stretch[start : start + _NORMALISED_AT_ONCE]).split():
+                (spaced if len(part) <= _LONG else long)[part] += count
+    stretches.clear()
+    _part(long, words)
+    _forget_rare(spaced)
+    _forget_rare(words)
+
+
+def _part(spaced: Counter[str], words: Counter[str]) -> None:
+    """Count the words of what stands between spaces."""
     splitter = pre_tokenizers.BertPreTokenizer()
     for part, count in spaced.items():
         for word, _ in splitter.pre_tokenize_str(part):
             if len(word) <= LONGEST_WORD:
                 words[word] += count
-    return words
 
 
-def _fold(stretches: Counter[str], spaced: Counter[str], normalizer: normalizers.Normalizer) -> None:
-    """Move the counts of raw stretches over to what they are when normalised, and bound how many are held."""
-    for stretch, count in stretches.items():
-        for part in normalizer.normalize_str(stretch).split():
-            spaced[part] += count
-    stretches.clear()
-    if len(spaced) > _MOST_WORDS:
-        for part in [part for part, count in spaced.items() if count == 1]:
-            del spaced[part]
+def _forget_rare(counts: Counter[str]) -> None:
+    """Where too many are held, drop those seen once, and where that does not do those seen twice, and so on."""
+    rare = 1
+    while len(counts) > _MOST_WORDS:
+        for part in [part for part, count in counts.items() if count <= rare]:
+            del counts[part]
+        rare += 1
 
 
 def _choose_alphabet(words: Counter[str], *, vocab_size: int, limit: int | None) -> list[str]:

@@ -30,7 +30,8 @@ def told_if_killed() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise ValueError(
-            "a helping process was killed, as the system does where memory ends: ask for fewer, or free some memory."
+            "a helping process was killed, as the system does where memory ends: ask for fewer (--processes), free "
+            "some memory, or allow only smaller documents (--max-document-mb)."
         ) from error
 
 

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from spacy_electra.data.corpus import Document, read_documents
+from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import find_files, total_bytes
 
@@ -285,12 +286,21 @@ def test_a_corpus_without_a_usable_document_tells_why(tmp_path: Path) -> None:
         texts_of(path)
 
 
-def test_a_line_beyond_memory_is_a_fault_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spacy_electra.data.formats.LONGEST_LINE", 50)
+@pytest.mark.parametrize(
+    ("value", "hint"), [([{"text": "a"}], r'jq -c "\.\[\]"'), ({"text": "a"}, r"jq -c \.`")], ids=ascii
+)
+def test_json_over_several_lines_is_refused_with_what_to_do(tmp_path: Path, value: object, hint: str) -> None:
+    path = write(tmp_path / "a.json", json.dumps(value, indent=1).encode())
+    with pytest.raises(ValueError, match=f"a.json:1: JSON over several lines, expected one object a line.*{hint}"):
+        texts_of(path)
+
+
+def test_an_object_with_two_texts_is_a_fault_and_texts_further_inside_are_none(tmp_path: Path) -> None:
+    inner = b'{"id": {"text": "x"}, "text": "say \\"text\\"", "more": [{"text": 1, "text": 2}]}\n'
+    path = write(tmp_path / "a.jsonl", b'{"text": "a", "text": "b"}\n' + inner)
     skipped = Skipped()
-    path = write(tmp_path / "a.jsonl", jsonl("x" * 10_000, "short"))
-    assert [(document.text, document.line) for document in read_documents([path], skipped=skipped)] == [("short", 2)]
-    assert skipped.counts == {"too long": 1}
+    assert [document.text for document in read_documents([path], skipped=skipped)] == ['say "text"']
+    assert skipped.counts == {'two "text"': 1}
 
 
 def test_a_long_txt_is_cut_after_paragraphs_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -312,9 +322,9 @@ def test_a_long_txt_is_cut_after_paragraphs_and_nothing_is_lost(tmp_path: Path) 
 def test_a_long_txt_without_paragraphs_is_cut_at_the_next_best_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, ends: str
 ) -> None:
-    monkeypatch.setattr("spacy_electra.data.formats.WHOLE_TXT", 100)
     monkeypatch.setattr("spacy_electra.data.formats.PART_OF_TXT", 40)
-    found = texts_of(write(tmp_path / "a.txt", text.encode()))
+    path, limits = write(tmp_path / "a.txt", text.encode()), MemoryLimits(document_mb=0.0001)
+    found = [document.text for document in read_documents([path], skipped=Skipped(), memory=limits)]
     assert "".join(found) == text
     assert len(found) > 5
     assert all(part.endswith(ends) and len(part.encode()) <= 40 for part in found)

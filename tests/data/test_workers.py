@@ -1,18 +1,26 @@
 """Processes that help: none outlives the one that started it, and the death of one is told."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from spacy_electra.data.corpus import Document
+from spacy_electra.data.tokenizing import BATCH_CHARACTERS, tokenized
+from spacy_electra.data.wordpiece import train_wordpiece
 from spacy_electra.data.workers import spawned_pool, told_if_killed
 
 PARENT = """
 import os, sys, time
+from spacy_electra.data.corpus import Document
+from spacy_electra.data.tokenizing import BATCH_CHARACTERS, tokenized
+from spacy_electra.data.wordpiece import train_wordpiece
 from spacy_electra.data.workers import spawned_pool
 
 if __name__ == "__main__":
@@ -50,3 +58,20 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -
 def test_a_process_that_was_killed_is_told_in_one_message() -> None:
     with pytest.raises(ValueError, match="a helping process was killed"), told_if_killed(), spawned_pool(1) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
+
+
+def documents_until_workers_die() -> Iterator[Document]:
+    for number in range(1, 9):
+        if number == 5:
+            workers = multiprocessing.active_children()
+            for worker in workers:
+                worker.kill()
+                worker.join()
+        yield Document("a " * BATCH_CHARACTERS, "a.txt", number)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_tokenising_says_that_its_processes_were_killed_and_what_to_do() -> None:
+    wordpiece = train_wordpiece(["a b"], vocab_size=10, cased=False, strip_accents=None)
+    with pytest.raises(ValueError, match=r"was killed, as the system does where memory ends.*--processes"):
+        list(tokenized(documents_until_workers_die(), wordpiece, processes=2))

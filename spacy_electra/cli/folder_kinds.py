@@ -1,0 +1,29 @@
+"""What lies in a folder that a command shall write into: nothing of another kind may be overwritten or mixed with."""
+
+from pathlib import Path
+
+from spacy_electra.data.shards import BUILDING, MANIFEST
+
+STORE, RUN, PIPELINE, MODEL, TOKENIZER = "token store", "run", "pipeline", "model", "tokenizer"
+
+_FILES = {  # one of which a folder of the kind has; a model has a tokenizer's files as well
+    STORE: (MANIFEST, BUILDING),
+    RUN: ("checkpoints", "metrics.jsonl"),  # their names are in training/, whose import takes seconds
+    PIPELINE: ("meta.json",),
+    MODEL: ("model.safetensors", "pytorch_model.bin"),
+    TOKENIZER: ("tokenizer.json", "vocab.txt"),
+}
+
+
+def kind_of(folder: Path) -> str | None:
+    """What a folder is, by the files in it; None for none of these."""
+    return next((kind for kind, names in _FILES.items() if any((folder / name).exists() for name in names)), None)
+
+
+def check_kind(folder: Path, wanted: str) -> None:
+    """Raise ValueError where the folder for something of this kind is a file, or is something of another kind."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"the output {folder} is a file: give a folder for the {wanted}.")
+    found = kind_of(folder)
+    if found not in (None, wanted) and (wanted, found) != (MODEL, TOKENIZER):
+        raise ValueError(f"{folder} is the folder of a {found}, so no {wanted} can go there: give another folder.")
