@@ -15,11 +15,11 @@ from thinc.api import Model
 
 from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.int8 import UnknownPartError
+from spacy_electra.model.isolation import isolated
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
-from spacy_electra.pipeline.forking import survive_forks
 from spacy_electra.pipeline.layout import Limits, lay_out
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
@@ -92,7 +92,6 @@ def electra_transformer(
     Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, for settings out of
     range.
     """
-    survive_forks()
     try:
         _check(settings)
         shim = EncoderShim(
@@ -127,6 +126,7 @@ def _check(settings: Settings) -> None:
     check_fine_tuning(settings.fine_tuning)
 
 
+@isolated()
 def forward(
     model: Model[list[Doc], FullTransformerBatch], docs: list[Doc], is_train: bool
 ) -> tuple[FullTransformerBatch, Callable[[FullTransformerBatch], list[Doc]]]:
