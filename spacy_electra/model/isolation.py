@@ -17,6 +17,7 @@ from functools import partial
 
 import torch
 
+PARALLELISM = "TOKENIZERS_PARALLELISM"  # without it, each fork makes tokenizers print four lines
 DEVICES = tuple(name for name in ("cpu", "cuda", "mps") if torch.amp.is_autocast_available(name))
 MULTIPLIERS = ("mkldnn", "cuda")  # of float32, as torch knows them from 2.9 on
 EXACT = ("ieee", "none")  # with all bits
@@ -32,6 +33,7 @@ class _Passes:
         self._own = threading.local()  # `depth`: passes of this thread that are inside each other
         self._running = 0  # threads in a pass
         self._forks = 0  # threads about to fork, whose own pass counts as none
+        self._is_told = False  # whether the variable above is set for a fork alone
         self._undo: list[Callable[[], object]] = []  # gives float32 products back what they were before these passes
 
     @property
@@ -68,15 +70,19 @@ class _Passes:
         self._running -= bool(self._depth)
         self._changed.notify_all()
         self._changed.wait_for(lambda: not self._running)
+        self._is_told = PARALLELISM not in os.environ
+        os.environ.setdefault(PARALLELISM, "false")
 
     def after_fork(self) -> None:
         self._running += bool(self._depth)
         self._forks -= 1
+        if self._is_told:
+            os.environ.pop(PARALLELISM, None)
         self._changed.notify_all()
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
-        """No other thread is here, of torch's neither."""
+        """No other thread is here, of torch's and of tokenizers' neither."""
         self._changed = threading.Condition()
         self._running, self._forks = int(bool(self._depth)), 0
         torch.set_num_threads(1)
@@ -149,7 +155,7 @@ def _multiply_as_before(backend: str, name: str) -> None:
 
 @functools.cache
 def survive_forks() -> None:
-    """From now on, let forks wait for passes, and forked children compute on one thread.
+    """From now on, let forks wait for passes, and forked children compute and cut texts on one thread.
 
     A fork copies the libraries' state but not their threads, and the child would wait for them for ever. Does nothing
     where processes cannot fork.

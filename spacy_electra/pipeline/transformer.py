@@ -27,7 +27,7 @@ from spacy_electra.pipeline.windows import check_windows, room_and_stride
 
 logger = logging.getLogger(__name__)
 
-CPU_GROUP_COST, GPU_GROUP_COST = 64, 4096  # slots of padding that attention computes in the time of one more group
+GPU_GROUP_COST = 4096  # slots of padding that attention computes in the time of one more group
 SHIM, NO_SHIM = b"\xa5shims\x91\x91\xc6", b"\xa5shims\x91\x90"  # msgpack: one shim of so many bytes, none
 INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
@@ -162,7 +162,7 @@ def _limits(shim: EncoderShim, settings: Settings, is_train: bool) -> Limits:
     is_int8 = is_int8 and not shim.predicts_in_kernels  # which cut batches themselves
     return Limits(
         max_slots=min(settings.max_slots, INT8_SLOTS) if is_int8 else settings.max_slots,
-        group_cost=CPU_GROUP_COST if shim.device.type == "cpu" else GPU_GROUP_COST,
+        group_cost=0 if shim.device.type == "cpu" else GPU_GROUP_COST,
     )
 
 
