@@ -83,3 +83,21 @@ def test_nothing_is_imported_at_the_top_that_one_system_alone_has(path: Path) ->
     names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in top if isinstance(node, ast.ImportFrom)}
     assert not {"fcntl", "grp", "pwd", "resource", "termios", "msvcrt", "winreg"} & names
+
+
+TYPED = {"zeros", "ones", "empty", "full", "tensor", "eye", "linspace", "randn", "rand", "scalar_tensor"}
+PLACED = TYPED | {"arange", "randint", "randperm"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ("data", "model", "training", "pipeline")],
+    ids=name_of,
+)
+def test_no_tensor_is_made_of_the_type_or_on_the_device_that_others_made_the_default(path: Path) -> None:
+    for name, call in calls(path):
+        named = {keyword.arg for keyword in call.keywords}
+        if name.removeprefix("torch.") in PLACED and name.startswith("torch."):
+            assert "device" in named, f"{name_of(path)}: {ast.unparse(call)}"
+        if name.removeprefix("torch.") in TYPED or name in ("nn.Linear", "nn.Embedding", "nn.LayerNorm"):
+            assert "dtype" in named, f"{name_of(path)}: {ast.unparse(call)}"

@@ -67,8 +67,8 @@ def split_documents(store: Store, *, seed: int) -> Split:
 def _choose(ranges: np.ndarray, seed: int) -> Split:
     total = len(ranges)
     count = min(_DEV_MOST, max(total // 100, min(_DEV_LEAST, max(1, total // 10))))
-    epoch = torch.full((count,), _BEFORE_THE_FIRST)
-    chosen = shuffled(torch.arange(count), total, keys=order_keys(seed, epoch=epoch)).numpy()
+    epoch = torch.full((count,), _BEFORE_THE_FIRST, dtype=torch.int64, device="cpu")
+    chosen = shuffled(torch.arange(count, device="cpu"), total, keys=order_keys(seed, epoch=epoch)).numpy()
     is_dev = np.zeros(total, dtype=bool)
     is_dev[chosen] = True
     return Split(train=ranges[~is_dev], dev=ranges[is_dev])
@@ -117,7 +117,7 @@ class Packing:
             self._store.read_at_random()
             self._plan.read_at_random()
             self._is_read_at_random = True
-        run = torch.arange(first_row, first_row + count)
+        run = torch.arange(first_row, first_row + count, device="cpu")
         epoch = run // self.rows
         row = shuffled(run % self.rows, self.rows, keys=order_keys(self.seed, epoch=epoch))
         return self._fill(row.numpy(), row_keys(self.seed, epoch=epoch, row=row))

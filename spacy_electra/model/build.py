@@ -18,6 +18,7 @@ from spacy_electra.model.electra import Electra, MaskedLanguageModel, Output
 from spacy_electra.model.encoder import Body, EncoderShape
 from spacy_electra.model.huggingface import load_electra
 from spacy_electra.model.initialization import Initialization, initialize
+from spacy_electra.model.isolation import building
 from spacy_electra.model.keys import check_keys
 from spacy_electra.model.precision import check_precision
 from spacy_electra.model.shim import TorchShim
@@ -49,6 +50,7 @@ class LossWeights:
 Pretrainer = Model[Batch, Any]  # gives `Output` and takes `LossWeights` back; thinc's types know one for both
 
 
+@building()
 def build_electra(
     *,
     objective: Objective,

@@ -19,6 +19,7 @@ from spacy_electra.data.store import Store
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.frequency import read_evenly
 from spacy_electra.model.initialization import EMBEDDING_STD
+from spacy_electra.model.isolation import isolated
 
 COUNTED_PIECES = 10_000_000  # at most, evenly spread
 NEAR, FAR = 2, 5  # pieces away: near ones are told apart by their side, which is grammar; far ones are not, it is topic
@@ -28,6 +29,7 @@ SMOOTHING = 0.75  # exponent of the contexts' frequencies: rare ones tell less t
 SPARE = 16  # more singular vectors than asked for make those more exact (Halko, Martinsson and Tropp 2011)
 
 
+@isolated()
 def start_from_neighbours(
     network: Electra | MaskedLanguageModel,
     store: Store,
@@ -54,8 +56,8 @@ def most_frequent(counts: np.ndarray, *, most: int) -> Tensor:
     """(V,) int64: the column of each piece that counts as a neighbour, -1 for all others."""
     order = torch.from_numpy(counts).argsort(descending=True, stable=True)[: max(1, most)]
     order = order[torch.from_numpy(counts)[order] > 0]
-    columns = torch.full((len(counts),), -1)
-    columns[order] = torch.arange(len(order))
+    columns = torch.full((len(counts),), -1, dtype=torch.int64, device="cpu")
+    columns[order] = torch.arange(len(order), device="cpu")
     return columns
 
 
@@ -66,7 +68,7 @@ def count_neighbours(stretches: Iterable[np.ndarray], contexts: Tensor) -> Tenso
     (V,) as `most_frequent` gives them.
     """
     width = int(contexts.max()) + 1
-    before, behind, about = torch.zeros(3, len(contexts) * width)
+    before, behind, about = torch.zeros((3, len(contexts) * width), dtype=torch.float32, device="cpu")
     for stretch in stretches:
         pieces = torch.from_numpy(stretch.astype(np.int64))
         for distance in range(1, FAR + 1):
@@ -74,7 +76,7 @@ def count_neighbours(stretches: Iterable[np.ndarray], contexts: Tensor) -> Tenso
             for pieces_here, others, side in ((right, left, before), (left, right, behind)):
                 columns = contexts[others]
                 places = (pieces_here * width + columns)[columns >= 0]
-                ones = torch.ones(len(places))
+                ones = torch.ones_like(places, dtype=torch.float32)
                 about.index_add_(0, places, ones)
                 if distance <= NEAR:
                     side.index_add_(0, places, ones)
@@ -85,7 +87,7 @@ def associate(table: Tensor) -> Tensor:
     """(V, C) counts -> (V, C) positive pointwise mutual information."""
     pieces, contexts = table.sum(1, keepdim=True), table.sum(0, keepdim=True) ** SMOOTHING
     expected = pieces * contexts / contexts.sum()
-    return (table / expected.clamp_min(torch.finfo().tiny)).log_().clamp_min_(0.0)
+    return (table / expected.clamp_min(torch.finfo(table.dtype).tiny)).log_().clamp_min_(0.0)
 
 
 def embed(tables: Tensor, *, width: int, seed: int) -> Tensor:
@@ -98,7 +100,7 @@ def embed(tables: Tensor, *, width: int, seed: int) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         left, singular, _ = torch.svd_lowrank(together, q=min(width + SPARE, *together.shape))
-        turn = torch.linalg.qr(torch.randn(width, width)).Q
+        turn = torch.linalg.qr(torch.randn((width, width), dtype=torch.float32, device="cpu")).Q
     vectors = left[:, :width] * singular[:width].sqrt()
     known = together.any(dim=1)
     vectors = torch.where(known[:, None], vectors - vectors[known].mean(dim=0), 0.0)

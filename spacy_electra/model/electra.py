@@ -17,6 +17,7 @@ from spacy_electra.data.rows import Rows
 from spacy_electra.model.attention import within_segments
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
+from spacy_electra.model.isolation import building
 from spacy_electra.model.sampling import CrossEntropy, at_least_float32, draw
 
 
@@ -68,9 +69,9 @@ class MaskedHead(nn.Module):
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
-        self.dense = nn.Linear(shape.width, shape.embedding)
-        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS)
-        self.bias = nn.Parameter(torch.zeros(shape.vocab))
+        self.dense = nn.Linear(shape.width, shape.embedding, dtype=torch.float32)
+        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS, dtype=torch.float32)
+        self.bias = nn.Parameter(torch.zeros(shape.vocab, dtype=torch.float32, device=self.dense.weight.device))
 
     def forward(self, x: Tensor, words: Tensor) -> Tensor:
         """(…, D) vectors and the (V, E) word embeddings -> (…, V) scores."""
@@ -82,8 +83,8 @@ class ReplacedHead(nn.Module):
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
-        self.dense = nn.Linear(shape.width, shape.width)
-        self.score = nn.Linear(shape.width, 1)
+        self.dense = nn.Linear(shape.width, shape.width, dtype=torch.float32)
+        self.score = nn.Linear(shape.width, 1, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T)."""
@@ -208,6 +209,7 @@ class MaskedLanguageModel(nn.Module):
         return Output(guesses=guesses, verdicts=None, corrupted=None)
 
 
+@building()
 def encoder_of(model: Electra | MaskedLanguageModel) -> Encoder:
     """The part that a pipeline runs: a copy of the embeddings and the discriminator's body."""
     encoder = Encoder(model.shape)

@@ -51,10 +51,10 @@ class Embeddings(nn.Module):
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
-        self.word = nn.Embedding(shape.vocab, shape.embedding)
-        self.position = nn.Embedding(shape.positions, shape.embedding)
-        self.token_type = nn.Embedding(shape.types, shape.embedding)
-        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS)
+        self.word = nn.Embedding(shape.vocab, shape.embedding, dtype=torch.float32)
+        self.position = nn.Embedding(shape.positions, shape.embedding, dtype=torch.float32)
+        self.token_type = nn.Embedding(shape.types, shape.embedding, dtype=torch.float32)
+        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS, dtype=torch.float32)
 
     def forward(self, ids: Tensor, positions: Tensor, types: Tensor, drop: Dropout | None = None) -> Tensor:
         """(B, T) pieces, their positions and types -> (B, T, E)."""
@@ -69,8 +69,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.long_dtype: torch.dtype | None = None  # as `attend` takes it, for predictions
-        self.qkv = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width, dtype=torch.float32)
+        self.output = nn.Linear(width, width, dtype=torch.float32)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop, long_dtype=self.long_dtype)
@@ -82,8 +82,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, inner: int):
         super().__init__()
-        self.up = nn.Linear(width, inner)
-        self.down = nn.Linear(inner, width)
+        self.up = nn.Linear(width, inner, dtype=torch.float32)
+        self.down = nn.Linear(inner, width, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))
@@ -95,9 +95,9 @@ class Block(nn.Module):
     def __init__(self, shape: EncoderShape):
         super().__init__()
         self.attention = Attention(shape.width, shape.heads)
-        self.norm1 = nn.LayerNorm(shape.width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(shape.width, eps=NORM_EPS, dtype=torch.float32)
         self.feed_forward = FeedForward(shape.width, shape.feed_forward)
-        self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS, dtype=torch.float32)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         if not torch.compiler.is_compiling():
@@ -155,7 +155,11 @@ class Body(nn.Module):
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
-        self.project = nn.Linear(shape.embedding, shape.width) if shape.embedding != shape.width else nn.Identity()
+        self.project = (
+            nn.Linear(shape.embedding, shape.width, dtype=torch.float32)
+            if shape.embedding != shape.width
+            else nn.Identity()
+        )
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.is_recomputed = False  # keep the blocks' inputs alone, and compute what is inside again for gradients
 

@@ -39,6 +39,7 @@ from spacy_electra.model.huggingface_format import (
     replaced_head_names,
     shape_of,
 )
+from spacy_electra.model.isolation import building
 from spacy_electra.model.tensor_files import write_tensors
 
 __all__ = [
@@ -170,11 +171,13 @@ def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
     Raises FileNotFoundError where it or one of its files is missing, ValueError where it is no ELECTRA encoder.
     """
     saved = _read(find_discriminator(name))
-    encoder = Encoder(saved.shape)
-    _fill(encoder, embedding_names() | body_names(saved.shape, "body"), saved)
+    with building():
+        encoder = Encoder(saved.shape)
+        _fill(encoder, embedding_names() | body_names(saved.shape, "body"), saved)
     return encoder, _tokenizer(saved)
 
 
+@building()
 def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: str | None = None) -> Network:
     """Fill `model` with pretrained weights, in place, and return it.
 

@@ -49,17 +49,17 @@ def _fill(name: str, parameter: Tensor, *, kind: Initialization, random: torch.G
     else:
         embeds = "embeddings." in name or name.split(".")[0] in {"word", "position", "token_type"}
         std = PAPER_STD if kind == "paper" or embeds else 1.0 / math.sqrt(parameter.shape[1])
-        parameter.copy_(torch.randn(parameter.shape, generator=random) * std)
+        parameter.copy_(torch.randn(parameter.shape, generator=random, dtype=torch.float32, device="cpu") * std)
 
 
 def sinusoids(count: int, width: int) -> Tensor:
     """(count, width) sines in the first half and cosines in the second, frequencies from pi down to pi / count."""
-    angle = torch.arange(count, dtype=torch.float32)[:, None] * _frequencies(count, width // 2)
+    angle = torch.arange(count, dtype=torch.float32, device="cpu")[:, None] * _frequencies(count, width // 2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def _frequencies(count: int, number: int) -> Tensor:
-    return torch.pi * torch.exp(-math.log(count) * torch.linspace(0.0, 1.0, number))
+    return torch.pi * torch.exp(-math.log(count) * torch.linspace(0.0, 1.0, number, dtype=torch.float32, device="cpu"))
 
 
 def _calm_residuals(model: nn.Module) -> None:
@@ -83,7 +83,7 @@ def _look_around(model: nn.Module) -> None:
     count, width = embeddings.position.weight.shape
     embeddings.position.weight.copy_(sinusoids(count, width) * (EMBEDDING_STD * math.sqrt(2.0)))
     for body in (m for m in model.modules() if isinstance(m, Body)):
-        read = torch.eye(width)
+        read = torch.eye(width, dtype=torch.float32, device="cpu")
         if isinstance(body.project, nn.Linear):
             nn.init.orthogonal_(body.project.weight, generator=torch.Generator().manual_seed(width))
             read = body.project.weight.t()

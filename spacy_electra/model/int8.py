@@ -63,7 +63,7 @@ class Int8Linear(nn.Module):
         levels = nn.functional.pad(quantized.levels, (0, BEHIND))
         self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(levels, None), persistent=False)
         self.register_buffer("scale", quantized.scale, persistent=False)
-        self.register_buffer("zeros", torch.zeros(len(quantized.scale), dtype=torch.int64), persistent=False)
+        self.register_buffer("zeros", torch.zeros_like(quantized.scale, dtype=torch.int64), persistent=False)
         self.register_buffer("sums", quantized.restored().sum(dim=1), persistent=False)
         self.register_buffer("bias", linear.bias.detach().float(), persistent=False)
 

@@ -19,7 +19,7 @@ class LossScale:
     """The scale, and the steps since it last changed."""
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.numbers = torch.tensor([START, 0.0], device=device)  # what a checkpoint keeps
+        self.numbers = torch.tensor([START, 0.0], dtype=torch.float32, device=device)  # what a checkpoint keeps
 
     @property
     def scale(self) -> Tensor:

@@ -194,7 +194,7 @@ def rotated(weight: Tensor) -> Tensor:
 
 def hadamard(order: int) -> Tensor:
     """Sylvester's matrix (order, order) of -1 and 1, symmetric; the order is a power of two."""
-    places = torch.arange(order)
+    places = torch.arange(order, device="cpu")
     bits = places[:, None] & places
     return 1.0 - 2.0 * sum((bits >> n & 1 for n in range(order.bit_length())), torch.zeros_like(bits)).remainder(2)
 

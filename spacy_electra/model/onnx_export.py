@@ -115,6 +115,6 @@ def _inputs(encoder: Encoder, rows: int, width: int) -> tuple[Tensor, Tensor]:
     """Pieces drawn at random, and rows of all lengths."""
     generator = torch.Generator().manual_seed(0)
     width = min(width, encoder.shape.positions)
-    ids = torch.randint(encoder.shape.vocab, (rows, width), generator=generator)
-    lengths = torch.linspace(width, 1, rows).ceil().long()
-    return ids, (torch.arange(width) < lengths[:, None]).long()
+    ids = torch.randint(encoder.shape.vocab, (rows, width), generator=generator, device="cpu")
+    lengths = torch.linspace(width, 1, rows, dtype=torch.float32, device="cpu").ceil().long()
+    return ids, (torch.arange(width, device="cpu") < lengths[:, None]).long()

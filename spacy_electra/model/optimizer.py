@@ -164,8 +164,8 @@ class AdamW:
         self.means: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
         device = next(p.device for group in groups for p in group.parameters)
-        self.steps = torch.zeros((), device=device)  # taken so far, as the kernel asks
-        self.skipped = torch.zeros(2, device=device)  # steps not taken since the last one that was, and in all
+        self.steps = torch.zeros((), dtype=torch.float32, device=device)  # taken so far, as the kernel asks
+        self.skipped = torch.zeros(2, dtype=torch.float32, device=device)  # steps not taken: in a row, and in all
         self._before: list[Tensor | None] = []  # (), of each group: steps taken before it was added; None for no step
         self.add(groups)
 

@@ -19,6 +19,7 @@ from thinc.util import get_torch_default_device, torch2xp, xp2torch
 from torch import Tensor, nn
 
 from spacy_electra.model.averages import replaced_weights, update_averages
+from spacy_electra.model.isolation import isolated, survive_forks
 from spacy_electra.model.loss_scale import LossScale
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
@@ -55,6 +56,7 @@ class TorchShim(Shim):
         level, called with the module and whatever inputs the caller gave. precision: as `choose_precision` takes it.
         """
         super().__init__(None)
+        survive_forks()
         check_precision(precision, known=self.precisions)
         self.forward = forward
         self.precision = precision
@@ -64,9 +66,10 @@ class TorchShim(Shim):
         if module is not None:
             self.set_module(module)
 
+    @isolated()
     def set_module(self, module: nn.Module) -> None:
         """Run this module from now on, on thinc's device."""
-        self._model = module.to(get_torch_default_device())
+        self._model = _that_can_learn(module).to(get_torch_default_device())
         self._forget()
 
     def _forget(self) -> None:
@@ -118,6 +121,7 @@ class TorchShim(Shim):
     def __call__(self, inputs: Any, is_train: bool) -> tuple[Any, Backprop]:
         return self.begin_update(inputs) if is_train else (self.predict(inputs), no_backprop)
 
+    @isolated()
     def predict(self, inputs: Any) -> Any:
         """Run the module without gradients, its weights in the precision of predictions. Threads may share it."""
         with torch.no_grad():
@@ -137,6 +141,7 @@ class TorchShim(Shim):
         """The module, which may be changed but not its tensors, in the precision of predictions; for subclasses."""
         return module.to(dtype)
 
+    @isolated()
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
         """Run the module with gradients.
 
@@ -147,11 +152,14 @@ class TorchShim(Shim):
         dtype = self.chosen_precision.training
         if self._asked is not None:
             self._waiting.clear()
-        with torch.enable_grad(), torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        is_lower = dtype != torch.float32
+        autocast = torch.autocast(self.device.type, dtype=dtype, enabled=is_lower, cache_enabled=False)
+        with torch.enable_grad(), autocast:  # the cache of an autocast around this one would outlive the weights
             outputs = (self.training_forward or self.forward)(self.module, inputs)
         ticket = _Ticket()
         self._waiting.add(ticket)
 
+        @isolated()
         def backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
             self._waiting.discard(ticket)
             gradients = [torch.ones_like(root) for root in roots] if gradients is None else gradients
@@ -166,6 +174,7 @@ class TorchShim(Shim):
 
     # Steps
 
+    @isolated()
     def finish_update(self, optimizer: Optimizer | GatherGradients) -> None:
         """Take a step with the gradients gathered, now or as soon as no forward pass waits for its backward pass.
 
@@ -220,6 +229,7 @@ class TorchShim(Shim):
             self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
         return self._adamw[1]
 
+    @isolated()
     def learn_more(self) -> None:
         """Let the torch optimizer update parameters that have begun to need gradients; the others' moments stay."""
         if self._adamw is not None:
@@ -271,16 +281,21 @@ class TorchShim(Shim):
 
     # Copies, devices, bytes
 
+    @isolated()
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("cfg", "_model", "_optimizer", "forward", "precision")}
 
+    @isolated()
     def __setstate__(self, state: dict[str, Any]) -> None:
         Shim.__init__(self, None)
+        survive_forks()
         self.__dict__.update(state)
+        self._model = None if self._model is None else _that_can_learn(self._model)
         self.gradient_norm = None
         self.before_step = None
         self._forget()
 
+    @isolated()
     def to_device(self, device_type: str, device_id: int) -> None:
         """Move the weights, if any; the optimizer begins afresh. device_type: thinc's "cpu", "gpu" or "mps"."""
         if self._model is None:
@@ -300,12 +315,14 @@ class TorchShim(Shim):
         """The weights as they go to disk; for subclasses, which may make them smaller as `model.int8` does."""
         return self.plain_module().state_dict()
 
+    @isolated()
     def to_bytes(self) -> bytes:
         """Weights with their description, in one message. Optimizer state is no part of it."""
         if self._model is None:
             return pack(SavedWeights(description={}, weights=None))
         return pack(SavedWeights(description=self.describe(), weights=self.stored()))
 
+    @isolated()
     def from_bytes(self, data: bytes | memoryview) -> "TorchShim":
         """Take over what `to_bytes` gave. Raises ValueError for damaged weights, and those that fit no such module."""
         saved = unpack(data)
@@ -318,6 +335,11 @@ class TorchShim(Shim):
             raise ValueError(f"the saved weights do not fit this model, load them with its own: {error}") from None
         self.set_module(module)
         return self
+
+
+def _that_can_learn(module: nn.Module) -> nn.Module:
+    """The module, or a copy of one whose weights were made in inference mode, in which nothing can learn."""
+    return copy.deepcopy(module) if any(p.is_inference() for p in module.parameters()) else module
 
 
 def _sharing(module: nn.Module) -> nn.Module:

@@ -18,6 +18,7 @@ from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
+from spacy_electra.model.isolation import isolated
 from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
 from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision, fastest_dtype
 from spacy_electra.model.rates import GUARDED
@@ -189,6 +190,7 @@ class EncoderShim(TorchShim):
         assert self._names is not None
         return self._names
 
+    @isolated()
     def set_module(self, module: nn.Module) -> None:
         """Run this encoder from now on. Raises ValueError where it has no such parts as `int8_excluded` names."""
         assert isinstance(module, Encoder)
@@ -204,6 +206,7 @@ class EncoderShim(TorchShim):
         self.cache = VectorCache(self.cache_mb)
         self.watch = CollapseWatch()
 
+    @isolated()
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
         if self._is_rounded:
             logger.warning(
@@ -246,6 +249,7 @@ class EncoderShim(TorchShim):
     def _set_tokenizer(self, tokenizer: WordPiece) -> None:
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
+    @isolated()
     def __getstate__(self) -> dict[str, Any]:
         names = ("_tokenizer", "_names", "int8_excluded", "fine_tuning", "weights_on_disk", "cache_mb", "keep_mb")
         mine = {name: self.__dict__[name] for name in (*names, "_steps", "_is_rounded")}

@@ -14,7 +14,8 @@ from spacy_electra.data.rows import Special
 from spacy_electra.pipeline.windows import SPECIALS, cut_windows
 
 OCTAVE = 16  # sizes of a batch between a power of two and the next: kernels are prepared anew for every size
-SMALLEST = 8  # what the smallest batches are rounded up to
+SMALLEST = 8  # what the smallest batches are rounded up to; with fewer rows torch takes other kernels for products
+WIDTHS = 8  # of attention between a power of two and the next, in steps of `SMALLEST` at least
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Group:
-    """Windows that attention pads to the longest of them."""
+    """Windows that attention pads to one width."""
 
     width: int
     lengths: np.ndarray  # (windows,) int64 slots, [CLS] and [SEP] included
@@ -79,7 +80,7 @@ def lay_out(ids: np.ndarray, counts: np.ndarray, special: Special, *, room: int,
         groups, begin = [], used
         for group in members:
             length = windows.length[group] + SPECIALS
-            groups.append(Group(width=int(length.max()), lengths=length))
+            groups.append(Group(width=attention_width(int(length.max())), lengths=length))
             first_slot[group] = used + np.cumsum(length) - length
             used += groups[-1].slots
         which = np.concatenate(members)
@@ -104,7 +105,8 @@ def group_windows(length: np.ndarray, limits: Limits) -> list[list[np.ndarray]]:
     order = np.argsort(-length, kind="stable")
     answer: list[list[np.ndarray]] = []
     begin = used = padding = width = 0  # of the group that is open: its first place; slots before it in its batch
-    for place, size in enumerate((length[order] + SPECIALS).tolist()):
+    for place, slots in enumerate((length[order] + SPECIALS).tolist()):
+        size = attention_width(slots)
         if place == 0:
             answer, width = [[]], size
         elif padding + width - size > limits.group_cost:
@@ -120,6 +122,16 @@ def group_windows(length: np.ndarray, limits: Limits) -> list[list[np.ndarray]]:
     if answer:
         answer[-1].append(order[begin:])
     return answer
+
+
+def attention_width(slots: int) -> int:
+    """The least width that attention pads a window of so many slots to.
+
+    torch adds up a row's products in an order that follows from its width. Where groups hold windows of one such width
+    alone, that order is the same whatever else is in a batch.
+    """
+    step = max(SMALLEST, (1 << slots.bit_length() - 1) // WIDTHS)
+    return -(-slots // step) * step
 
 
 def rounded(slots: int, *, most: int) -> int:

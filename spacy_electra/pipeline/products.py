@@ -13,6 +13,8 @@ from spacy.language import Language
 from thinc.api import Model, NumpyOps
 from torch import Tensor
 
+from spacy_electra.model.isolation import isolated
+
 
 class TorchProductsOps(NumpyOps):
     """thinc's operations on CPUs, but `gemm` is torch's, on the threads that torch has."""
@@ -34,10 +36,11 @@ class TorchProductsOps(NumpyOps):
             return super().gemm(x, y, out=out, trans1=trans1, trans2=trans2)
         one, other = self._tensor(x), self._tensor(y)
         one, other = one.T if trans1 else one, other.T if trans2 else other
-        if out is None:
-            return torch.mm(one, other).numpy()
-        torch.mm(one, other, out=torch.from_numpy(out))
-        return out
+        with isolated():
+            if out is None:
+                return torch.mm(one, other).numpy()
+            torch.mm(one, other, out=torch.from_numpy(out))
+            return out
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """The same memory, or a copy where torch would complain of it."""

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.int8 import UnknownPartError
+from spacy_electra.model.isolation import isolated
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
-from spacy_electra.pipeline.forking import survive_forks
 from spacy_electra.pipeline.kept import KEEP_MB, Origin
 from spacy_electra.pipeline.layout import Limits, lay_out
 from spacy_electra.pipeline.pieces import cut_pieces
@@ -29,7 +29,7 @@ from spacy_electra.pipeline.windows import check_windows, room_and_stride
 
 logger = logging.getLogger(__name__)
 
-CPU_GROUP_COST, GPU_GROUP_COST = 64, 4096  # slots of padding that attention computes in the time of one more group
+GPU_GROUP_COST = 4096  # slots of padding that attention computes in the time of one more group
 SHIM, NO_SHIM = b"\xa5shims\x91\x91\xc6", b"\xa5shims\x91\x90"  # msgpack: one shim of so many bytes, none
 INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
@@ -95,7 +95,6 @@ def electra_transformer(
     Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, for settings out of
     range.
     """
-    survive_forks()
     try:
         _check(settings)
         shim = EncoderShim(
@@ -131,6 +130,7 @@ def _check(settings: Settings) -> None:
     check_fine_tuning(settings.fine_tuning)
 
 
+@isolated()
 def forward(
     model: Model[list[Doc], FullTransformerBatch], docs: list[Doc], is_train: bool
 ) -> tuple[FullTransformerBatch, Callable[[FullTransformerBatch], list[Doc]]]:
@@ -184,7 +184,7 @@ def _limits(shim: EncoderShim, settings: Settings, is_train: bool) -> Limits:
     is_int8 = is_int8 and not shim.predicts_in_kernels  # which cut batches themselves
     return Limits(
         max_slots=min(settings.max_slots, INT8_SLOTS) if is_int8 else settings.max_slots,
-        group_cost=CPU_GROUP_COST if shim.device.type == "cpu" else GPU_GROUP_COST,
+        group_cost=0 if shim.device.type == "cpu" else GPU_GROUP_COST,
     )
 
 

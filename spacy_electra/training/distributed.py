@@ -68,7 +68,7 @@ class Ranks:
 
     def spread_state(self, state: State) -> State:
         """The first rank's state, for all."""
-        numbers = torch.tensor(_to_numbers(state), dtype=torch.float64)
+        numbers = torch.tensor(_to_numbers(state), dtype=torch.float64, device="cpu")
         self.spread([numbers])
         return state if self.size == 1 else _from_numbers(numbers.tolist())
 
@@ -76,7 +76,7 @@ class Ranks:
         """The first rank's number, for all. Waits for the other processes, not for a device."""
         if self.size == 1:
             return number
-        holder = torch.tensor(number, dtype=torch.float64)
+        holder = torch.tensor(number, dtype=torch.float64, device="cpu")
         self.spread([holder])
         return holder.item()
 
@@ -84,7 +84,7 @@ class Ranks:
         """The smallest of all ranks' numbers, for all. Waits for the other processes, not for a device."""
         if self.size == 1:
             return number
-        holder = torch.tensor(number)
+        holder = torch.tensor(number, dtype=torch.int64, device="cpu")
         with _contact():
             dist.all_reduce(holder, op=dist.ReduceOp.MIN)
         return int(holder.item())
@@ -93,7 +93,7 @@ class Ranks:
         """Whether the claim is true on any rank."""
         if self.size == 1:
             return claim
-        return self.add(torch.tensor(float(claim))).item() > 0
+        return self.add(torch.tensor(float(claim), dtype=torch.float32, device="cpu")).item() > 0
 
 
 ALONE = Ranks()

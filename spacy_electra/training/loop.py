@@ -13,6 +13,7 @@ from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
 from spacy_electra.model.electra import Electra, Output
+from spacy_electra.model.isolation import isolated
 from spacy_electra.model.optimizer import kept_rate
 from spacy_electra.training.compiling import compiled_or_plain, forget_passes, keep_gradients, plain_passes
 from spacy_electra.training.distributed import ALONE, Ranks
@@ -113,7 +114,8 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
                 peak * state.rate_share * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
             )
             task.optimizer.learn_rate = rate
-            sums = train_step(task, feed.batch(state.row + first, count))
+            with isolated():
+                sums = train_step(task, feed.batch(state.row + first, count))
             state = state.moved(
                 step=state.step + 1,
                 row=state.row + task.settings.batch_rows,
@@ -132,6 +134,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
             yield facts
 
 
+@isolated()
 def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     """The facts with an evaluation, whose time counts as well. begun: when the clock of the budget stood at 0."""
     state = facts.state
@@ -190,7 +193,7 @@ def skipped_steps(task: Task) -> tuple[int, int]:
 
 def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> Tensor:
     """Add up the gradients of the rows, a portion at a time; (2,) the sums of the losses of both halves."""
-    losses = torch.zeros(2, device=batch.rows.ids.device)
+    losses = torch.zeros(2, dtype=torch.float32, device=batch.rows.ids.device)
     size = learner.portion.rows or len(batch.rows)
     parts = list(zip(batch.rows.split(size), batch.masked.split(size), strict=True))
     for number, (rows, masked) in enumerate(parts):
@@ -202,6 +205,7 @@ def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> T
     return losses
 
 
+@isolated()
 def settle_portion(task: Task, state: State) -> None:
     """Decide, once for a task, how many rows go through the model at once: as before, as set, or as many as fit.
 
@@ -242,6 +246,7 @@ def _masked(learner: Learner, rows: Rows) -> Masked:
     return mask_rows(rows, learner.special, rate=settings.mask_rate, keep_rate=settings.keep_rate)
 
 
+@isolated()
 def evaluate_dev(task: Task, *, on_rows: Callable[[int], object] = lambda count: None) -> dict[str, float]:
     """Scores on the held-out rows: always the same rows, masks and samples, since the keys are those of epoch 0.
 

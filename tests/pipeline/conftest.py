@@ -92,6 +92,6 @@ def examples_of(nlp: Language) -> list[Example]:
     return [Example.from_dict(doc, {"tags": [TAGS[len(t) <= 3] for t in doc]}) for doc in docs]
 
 
-@pytest.fixture(name="examples_of")
+@pytest.fixture(name="examples_of", scope="session")
 def examples_of_fixture() -> Callable[[Language], list[Example]]:
     return examples_of

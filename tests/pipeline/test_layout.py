@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_electra.data.rows import Special
-from spacy_electra.pipeline.layout import Group, Limits, group_windows, lay_out, rounded
+from spacy_electra.pipeline.layout import Group, Limits, attention_width, group_windows, lay_out, rounded
 from spacy_electra.pipeline.windows import room_and_stride
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -64,7 +64,7 @@ def test_batches_stay_within_their_slots(lengths, most, cost):
     batches = group_windows(length, Limits(max_slots=most, group_cost=cost))
     assert sorted(np.concatenate([group for batch in batches for group in batch]).tolist()) == list(range(len(lengths)))
     for batch in batches:
-        slots = sum(len(group) * (length[group].max() + 2) for group in batch)
+        slots = sum(len(group) * attention_width(int(length[group].max()) + 2) for group in batch)
         assert sum(map(len, batch)) == 1 or slots <= most
 
 
@@ -73,7 +73,25 @@ def test_no_group_is_padded_more_than_another_would_cost(lengths, cost):
     length = np.array(lengths)
     for batch in group_windows(length, Limits(max_slots=500, group_cost=cost)):
         for group in batch:
-            assert (length[group].max() - length[group]).sum() <= cost
+            width = [attention_width(int(slots)) for slots in length[group] + 2]
+            assert sum(max(width) - own for own in width) <= cost
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=30), most=st.integers(8, 2000))
+def test_a_window_attends_in_one_width_whatever_else_is_in_its_batch(lengths, most):
+    """The order in which torch adds up follows from the width."""
+    counts = np.array(lengths)
+    limits = Limits(max_slots=most, group_cost=0)
+    layout = lay_out(np.arange(counts.sum()), counts, SPECIAL, room=298, stride=298, limits=limits)
+    for group in (group for batch in layout.batches for group in batch.groups):
+        assert {attention_width(int(slots)) for slots in group.lengths} == {group.width}
+
+
+def test_attention_pads_by_an_eighth_at_most_above_64_slots():
+    widths = np.array([attention_width(slots) for slots in range(1, 1025)])
+    assert (widths[64:] - np.arange(65, 1025) <= np.arange(65, 1025) / 8).all()
+    assert (np.diff(widths) >= 0).all()
+    assert len(set(widths.tolist())) == 8 + 4 * 8
 
 
 @given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=9))
