@@ -23,10 +23,12 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers
 from spacy_electra.data.rows import Special
 from spacy_electra.data.tokenizer_files import (
     NumberedTokenizer,
+    added_tokens,
     assemble,
     bert_normalizer,
     check_special,
     is_uncased,
+    loses_accents,
     parse_tokenizer,
     read_tokenizer,
     write_tokenizer,
@@ -56,8 +58,8 @@ class WordPiece:
 
     Gives the pieces of Hugging Face's `ElectraTokenizerFast` on the same files, with one difference that is meant: a
     literal "[MASK]" or "[SEP]" in a text is text (Hugging Face: `split_special_tokens=True`), because whoever wrote it
-    wrote about a mask and did not hide a word. Threads may share one object; it
-    pickles, and in a process that another started it works on one thread.
+    wrote about a mask and did not hide a word. Further special tokens, such as "[E1]", are matched. Threads may share
+    one object; it pickles, and in a process that another started it works on one thread.
     """
 
     def __init__(self, made: NumberedTokenizer) -> None:
@@ -82,7 +84,9 @@ class WordPiece:
                 "numbers 0 to size - 1 once each: the vocabulary was edited; take the original."
             )
         self.cased = not is_uncased(tokenizer.normalizer)
-        self._spaces_part_words = _spaces_part_words(tokenizer)
+        self.keeps_accents = not loses_accents(tokenizer.normalizer)
+        self.added = tuple(token.content for token in added_tokens(tokenizer).values() if not token.special)
+        self.spaces_part_words = _spaces_part_words(tokenizer)
         self._known: dict[str, bytes] = {}  # stretches between spaces -> their pieces as int32
 
     @cached_property
@@ -103,7 +107,7 @@ class WordPiece:
         """The ids (N,) of `encode` alone, several times faster on much text: what stands between two spaces is encoded
         once and then remembered. The arrays are read-only. Raises ValueError as `encode` does.
         """
-        if not self._spaces_part_words:
+        if self.added or not self.spaces_part_words:
             found = self._encode_batch(texts, self._tokenizer.encode_batch_fast)
             return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -158,8 +162,9 @@ class WordPiece:
 
     @classmethod
     def load(cls, directory: str | Path) -> "WordPiece":
-        """Read a directory's `tokenizer.json`, or else `vocab.txt`, and `tokenizer_config.json` where there is one.
+        """Read a directory's `tokenizer.json`, or else `vocab.txt`, with the files of settings beside it.
 
+        directory: as `train-tokenizer` or Hugging Face writes it, or a run's model-last, whose discriminator has it.
         Raises FileNotFoundError where there is neither, ValueError where one cannot be used; both name the file.
         """
         return cls(read_tokenizer(Path(directory)))
@@ -204,12 +209,15 @@ def train_wordpiece(
 
 
 def _spaces_part_words(tokenizer: Tokenizer) -> bool:
-    """True where a text has the pieces of its stretches between spaces, one after the other."""
+    """True where a text has the pieces of its stretches between spaces, one after the other.
+
+    A token that was added may hold a space, and eat those beside it.
+    """
     return (
         isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
         and tokenizer.normalizer.clean_text
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+        and not any(re.search(r"\s", token.content) for token in added_tokens(tokenizer).values() if not token.special)
     )
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
+from spacy_electra.data.tokenizer_files import FETCHED_FILES
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def find_model(name: str) -> Path:
             f"RUN/model-last/discriminator: check the path{start}."
         )
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES]))
+        folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, *FETCHED_FILES]))
         if not (folder / WEIGHTS).exists():
             snapshot_download(name, allow_patterns=[OLD_WEIGHTS])
     except (OSError, ValueError) as error:  # the hub's client: no network, no such model, no possible name
