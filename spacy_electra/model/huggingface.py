@@ -5,6 +5,7 @@ Takes and gives config.json, model.safetensors and tokenizer files, without the 
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,8 @@ from spacy_electra.data.files import filled_whole
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.hub import CONFIG, WEIGHTS, find_discriminator, find_generator, read_config, read_weights
+from spacy_electra.model.generators import warn_of_generator
+from spacy_electra.model.hub import CONFIG, find_discriminator, find_generator, read_config
 from spacy_electra.model.huggingface_format import (
     Names,
     body_names,
@@ -28,6 +30,7 @@ from spacy_electra.model.huggingface_format import (
     shape_of,
 )
 from spacy_electra.model.tensor_files import write_tensors
+from spacy_electra.model.weight_files import WEIGHTS, read_weights
 
 __all__ = [
     "config_of",
@@ -97,9 +100,14 @@ def _save(
 def _check_vocabulary(tokenizer: WordPiece, shape: EncoderShape, source: str) -> None:
     if tokenizer.size > shape.vocab:
         raise ValueError(
-            f"the tokenizer has {tokenizer.size} pieces, but {source} has embeddings for {shape.vocab} only: "
-            f"they do not belong together. Take the tokenizer that the model was trained with."
+            f"the tokenizer has {tokenizer.size} pieces, but {source} has embeddings for {shape.vocab} only: there are "
+            f"none for {_some(tokenizer.vocabulary[shape.vocab :])}. Take the tokenizer that the model was trained "
+            f"with, or remove tokens that were added to it from its files."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + " ..." * (len(names) > 5)
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,7 @@ def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
     Raises FileNotFoundError where it or one of its files is missing, ValueError where it is no ELECTRA encoder.
     """
     saved = _read(find_discriminator(name))
+    warn_of_generator(name, saved.shape, saved.weights)
     encoder = Encoder(saved.shape)
     _fill(encoder, embedding_names() | body_names(saved.shape, "body"), saved)
     return encoder, _tokenizer(saved)
@@ -153,6 +162,7 @@ def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: 
     if isinstance(model, MaskedLanguageModel):
         _fill_masked_head(model, saved)
     else:
+        warn_of_generator(init, saved.shape, saved.weights)
         _fill_head(model, replaced_head_names(), saved)
         _load_generator(model, saved, find_generator(init, generator))
     return model
