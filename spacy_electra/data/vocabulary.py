@@ -7,7 +7,7 @@ runs differ. Here the letters are counted first and handed over in a fixed order
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -30,19 +30,21 @@ def learn_vocabulary(
     normalizer: normalizers.Normalizer,
     limit_alphabet: int | None,
     min_frequency: int,
+    choose: Callable[[Counter[str]], normalizers.Normalizer | None] | None = None,
 ) -> list[str]:
     """The pieces of a new vocabulary, `vocab_size` at most: the special ones, the alphabet, then merges by count.
 
     limit_alphabet: the most characters to keep; None keeps the most frequent ones up to all but 1 in 10,000 of the
     text's characters, while their pieces fill no more than half of the vocabulary (all that carry 99 % stay anyway).
-    min_frequency: times that a pair of pieces must be seen together to become one. Raises ValueError where the texts
-    hold no word or where special pieces and alphabet alone exceed `vocab_size`.
+    min_frequency: times that a pair of pieces must be seen together to become one. choose: looks at the normalised
+    stretches between spaces, with their counts, and may name by what they are normalised once more. Raises ValueError
+    where the texts hold no word or where special pieces and alphabet alone exceed `vocab_size`.
     """
     if limit_alphabet is not None and limit_alphabet < 1:
         raise ValueError(
             f"limit_alphabet={limit_alphabet}, expected at least 1 character, or None to choose by the text"
         )
-    words = _count_words(texts, normalizer)
+    words = _count_words(texts, normalizer, choose or (lambda spaced: None))
     if not words:
         raise ValueError("the texts hold no words, expected text to learn a vocabulary from: check the corpus")
     alphabet = _choose_alphabet(words, vocab_size=vocab_size, limit=limit_alphabet)
@@ -62,7 +64,11 @@ def learn_vocabulary(
     return sorted(numbers, key=numbers.__getitem__)
 
 
-def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Counter[str]:
+def _count_words(
+    texts: Iterable[str],
+    normalizer: normalizers.Normalizer,
+    choose: Callable[[Counter[str]], normalizers.Normalizer | None],
+) -> Counter[str]:
     """How often each word occurs, as the tokenizer will see words: normalised, apart from punctuation.
 
     Every step works on what is distinct so far, which is several times faster than normalising the text: stretches
@@ -75,6 +81,10 @@ def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Co
         if len(stretches) >= _FOLD_AT:
             _fold(stretches, spaced, normalizer)
     _fold(stretches, spaced, normalizer)
+    again = choose(spaced)
+    if again is not None:
+        stretches, spaced = spaced, Counter()
+        _fold(stretches, spaced, again)
     words: Counter[str] = Counter()
     splitter = pre_tokenizers.BertPreTokenizer()
     for part, count in spaced.items():

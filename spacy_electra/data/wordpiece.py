@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import re
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers
 
+from spacy_electra.data.accents import keeps_marks
 from spacy_electra.data.rows import Special
 from spacy_electra.data.tokenizer_files import (
     NumberedTokenizer,
@@ -181,21 +182,33 @@ def train_wordpiece(
 ) -> WordPiece:
     """Learn a vocabulary of `vocab_size` pieces; equal texts in equal order give an equal vocabulary.
 
-    strip_accents: None follows the case, as in BERT: uncased vocabularies lose accents. limit_alphabet: the most
+    strip_accents: None follows the case, as in BERT: uncased vocabularies lose accents, but not where a tenth of the
+    texts' marks or more are on letters of other scripts than Latin, Greek and Cyrillic, whose letters they are; what
+    is lost is logged. limit_alphabet: the most
     characters to keep, None chooses by the text and `vocab_size`. min_frequency: times that two pieces must be seen
     together to become one. The special pieces are numbers 0 to 4. Raises ValueError where `texts` hold no word or the
     alphabet alone exceeds `vocab_size`; a text too small for `vocab_size` pieces gives fewer and a logged warning.
     """
     if isinstance(texts, str):
         raise ValueError("texts is one str, expected several texts: its letters would count as texts; use [text].")
-    normalizer = bert_normalizer({"do_lower_case": not cased, "strip_accents": strip_accents})
+    settings = {"do_lower_case": not cased, "strip_accents": strip_accents}
+    losing, keeping = bert_normalizer(settings), bert_normalizer(settings | {"strip_accents": False})
+    is_open = strip_accents is None and not cased
+    keeps: list[bool] = []
+
+    def choose(words: Counter[str]) -> normalizers.Normalizer | None:
+        keeps.append(keeps_marks(words))
+        return None if keeps[0] else losing
+
     vocabulary = learn_vocabulary(
         texts,
         vocab_size=vocab_size,
-        normalizer=normalizer,
+        normalizer=keeping if is_open else losing,
         limit_alphabet=limit_alphabet,
         min_frequency=min_frequency,
+        choose=choose if is_open else None,
     )
+    normalizer = keeping if is_open and keeps[0] else losing
     if len(vocabulary) < vocab_size:
         logger.warning(
             "The text gave %d pieces of the %d asked for: it is too small for more pairs seen %d times. "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.data.files import filled_whole
+from spacy_electra.data.tokenizer_difference import cut_alike, difference
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import Encoder, EncoderShape
@@ -169,11 +170,11 @@ def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: 
 
 
 def _check_same_pieces(theirs: WordPiece, ours: WordPiece, folder: Path) -> None:
-    """The same pieces in the same order, whatever else the two files say."""
-    if theirs.cased != ours.cased or theirs.vocabulary != ours.vocabulary:
+    """The same pieces of every text, whatever else the two files say."""
+    if not cut_alike(theirs, ours):
         raise ValueError(
-            f"the weights in {folder} belong to another vocabulary ({theirs.size} pieces, cased: {theirs.cased}) than "
-            f"the tokenizer ({ours.size} pieces, cased: {ours.cased}). Set paths.tokenizer to {folder}."
+            f"the weights in {folder} belong to another vocabulary than the tokenizer ({difference(theirs, ours)}). "
+            f"Set paths.tokenizer to {folder}, and make the store with it: tokenize --tokenizer {folder} --overwrite."
         )
 
 

@@ -133,6 +133,7 @@ def forward(
     """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
     shim, settings = encoder_of(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
+    shim.watch_unknown(pieces.ids)
     room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
     limits = _limits(shim, settings, is_train)
     drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
