@@ -87,8 +87,8 @@ def go_on(
     found, stores = fingerprints(train, dev), {"train": train, "dev": dev}
     for part, fingerprint in beginning.resolved["data"].items():
         if fingerprint != found[part]:
-            before = fingerprint if fingerprint == HELD_OUT else "other text"
-            raise _refusal(beginning.folder, f"paths.{part}", before, _described(stores[part]))
+            held = fingerprint if fingerprint == HELD_OUT else "other text"
+            raise _refusal(beginning.folder, f"paths.{part}", held, _described(stores[part]))
     set_threads(beginning.resolved["machine"]["threads"])
     if settings.config["model"].get("precision") == "auto":
         return settings.with_model(precision=beginning.resolved["model"]["precision"])
