@@ -140,8 +140,10 @@ def read_tokenizer(directory: Path) -> NumberedTokenizer:
     if whole.is_file():
         found = parse_tokenizer(read_text(whole), source=str(whole))
         settings = read_settings(directory, stored=added_tokens(found.tokenizer))
+        before = found.tokenizer.normalizer
         if settings.overrules:
             _follow(settings.normalizer, found)
+            _check_matching([*settings.added, *added_tokens(found.tokenizer).values()], before, found)
     else:
         settings = read_settings(directory, stored={})
         found = assemble(_read_vocabulary(pieces), bert_normalizer(settings.normalizer), source=str(pieces))
@@ -154,13 +156,32 @@ def _with_added(found: NumberedTokenizer, settings: TokenizerSettings) -> Number
     `WordPiece` lets special tokens be text, so that those that are matched must be none.
     """
     tokenizer, basic = found.tokenizer, SPECIAL_PIECES.values()
+    given = [*added_tokens(tokenizer).values(), *settings.added]
+    special = {token.content for token in given if token.special and settings.splits_special}  # once special, always
     tokenizer.add_tokens(list(settings.added))
     if all(token.special and token.content in basic for token in added_tokens(tokenizer).values()):
         return found
     content = json.loads(tokenizer.to_str())
     for token in content["added_tokens"]:
-        token["special"] = token["content"] in basic or (token["special"] and settings.splits_special)
+        token["special"] = token["content"] in basic or token["content"] in special
     return parse_tokenizer(json.dumps(content), source=found.source)
+
+
+def _check_matching(tokens: list[AddedToken], before: normalizers.Normalizer | None, found: NumberedTokenizer) -> None:
+    """Raise ValueError where tokens are matched by the normaliser of tokenizer.json, and texts have another one.
+
+    Hugging Face then looks for what the first makes of the tokens in what the second makes of the texts.
+    """
+    now = found.tokenizer.normalizer
+    if before is None or now is None:
+        return
+    names = {token.content for token in tokens if token.normalized} - set(SPECIAL_PIECES.values())
+    if hidden := sorted(name for name in names if before.normalize_str(name) != now.normalize_str(name)):
+        raise ValueError(
+            f"{found.source} and its tokenizer_config.json differ in case, accents or Chinese, and so the added token "
+            f"{hidden[0]!r} could not be found as it was meant. Correct one of them: what the model was trained with "
+            f"counts."
+        )
 
 
 def added_tokens(tokenizer: Tokenizer) -> dict[int, AddedToken]:

@@ -194,6 +194,16 @@ def test_a_plain_fast_tokenizer_does_what_its_tokenizer_json_says(folder: Path) 
     assert assert_equal_to_hugging_face(folder).cased
 
 
+def test_an_added_token_that_contradicting_settings_would_hide_is_refused(folder: Path) -> None:
+    tokenizer = ElectraTokenizerFast.from_pretrained(folder, do_lower_case=False)
+    tokenizer.add_tokens(["Name", "name"])
+    tokenizer.save_pretrained(folder)
+    assert_equal_to_hugging_face(folder)
+    write(folder / "tokenizer_config.json", do_lower_case=True)
+    with pytest.raises(ValueError, match=r"tokenizer.json and its tokenizer_config.json differ in case.* 'Name'"):
+        WordPiece.load(folder)
+
+
 def both_forms(folder: Path, change: Callable[[Path], None]) -> list[Path]:
     """The folder with vocab.txt alone, and one with tokenizer.json, both changed."""
     whole = folder / "whole"
