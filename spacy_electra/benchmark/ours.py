@@ -62,6 +62,7 @@ def _settings(optimizer: Any) -> Training:
         checkpoint_minutes=1,
         keep_checkpoints=1,
         most_skips=20,
+        max_unknown=1.0,
         when_diverged="stop",
         score_weights={},
         optimizer=optimizer,

@@ -14,8 +14,7 @@ from spacy_electra.data.shards import BUILDING, MANIFEST
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import total_bytes
 from spacy_electra.data.store import Store
-
-SAMPLE = 1_000_000  # pieces at the beginning of a store in which the unknown ones are counted
+from spacy_electra.data.unknown import TOO_MANY
 
 
 @clear_errors
@@ -73,26 +72,22 @@ def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None, m
         warn(str(skipped))
 
 
-def unknown_share(store: Store) -> tuple[float, int]:
-    """The share of unknown pieces among the first ones, and how many these are."""
-    sample = store.read(0, min(SAMPLE, store.pieces))
-    return float((sample == store.manifest.special.unk).mean()), len(sample)
-
-
 def _show_store(store: Store, *, verify: bool) -> None:
     manifest, lengths = store.manifest, store.document_lengths()
-    unknown, read = unknown_share(store)
+    unknown = store.unknown_share()
     facts = {
         "documents": f"{store.documents:,}",
         "pieces": f"{store.pieces:,}",
         "pieces in a document": f"{np.median(lengths):,.0f} (median), {lengths.max():,} (most)",
         "vocabulary": f"{manifest.vocabulary:,} pieces",
-        "unknown pieces": f"{unknown:.3%} of the first {read:,}",
+        "unknown pieces": f"{unknown:.3%}" + " of the first ones" * (manifest.unknown is None),
         "shards": f"{len(manifest.shards):,}",
         "fingerprint": store.fingerprint,
         **{f"left out: {reason}": f"{count:,}" for reason, count in sorted(manifest.skipped.items())},
     }
     msg.table(list(facts.items()))
+    if unknown > TOO_MANY:
+        msg.warn(f"{unknown:.1%} of the pieces are unknown ([UNK]): the vocabulary does not fit this text")
     if verify:
         store.verify()
         msg.good("Every byte is as it was written")

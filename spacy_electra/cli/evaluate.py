@@ -15,9 +15,10 @@ from spacy_electra.cli.outputs import check_json, write_json
 from spacy_electra.cli.pretraining import make_task, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import Settings, read_settings
-from spacy_electra.model.hub import find_discriminator, find_generator, read_config, read_weights
+from spacy_electra.model.hub import find_discriminator, find_generator, read_config
 from spacy_electra.model.huggingface import PREFIX
 from spacy_electra.model.huggingface_format import is_encoder, shape_of
+from spacy_electra.model.weight_files import read_weights
 from spacy_electra.training.loop import evaluate_dev
 
 SHAPE_KEYS = ("layers", "width", "feed_forward", "heads")

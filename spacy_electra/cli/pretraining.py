@@ -25,6 +25,7 @@ from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
 from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
 from spacy_electra.cli.settings import Settings, make, read_settings
+from spacy_electra.cli.unknown import check_unknown
 from spacy_electra.data.packing import Packing, Split, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
@@ -88,9 +89,10 @@ def run_pretraining(
     if device.type == "cpu":
         keep_freed_memory()
     data = open_data(settings)
+    check_unknown(data.train, data.dev, most=settings.training.max_unknown)
     beginning = read_beginning(output)
     if beginning is not None:
-        settings = go_on(beginning, settings, train=data.train, dev=data.dev)
+        settings = go_on(beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev)
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
     if is_wanted(system.compile, device):
         compile_training(shim_of(task.model))

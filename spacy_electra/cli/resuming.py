@@ -14,6 +14,8 @@ from wasabi import msg
 from spacy_electra.cli.settings import Settings
 from spacy_electra.data.files import replace_file
 from spacy_electra.data.store import Store
+from spacy_electra.data.tokenizer_difference import cut_alike, difference
+from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import shim_of
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.loop import Task
@@ -68,7 +70,9 @@ def fingerprints(train: Store, dev: Store | None) -> dict[str, str]:
     return {"train": train.fingerprint, "dev": dev.fingerprint if dev else HELD_OUT}
 
 
-def go_on(beginning: Beginning, settings: Settings, *, train: Store, dev: Store | None) -> Settings:
+def go_on(
+    beginning: Beginning, settings: Settings, *, tokenizer: WordPiece, train: Store, dev: Store | None
+) -> Settings:
     """The settings with what `auto` chose when the run began; its number of threads is set as well.
 
     Raises ValueError for a change that the checkpoint cannot follow; tells the other changes.
@@ -80,14 +84,30 @@ def go_on(beginning: Beginning, settings: Settings, *, train: Store, dev: Store 
         if _is_fixed(key):
             raise _refusal(beginning.folder, key, before.get(key), now.get(key))
         msg.info(f"{key} was {before.get(key)} when the run began, now it is {now.get(key)}")
-    found = fingerprints(train, dev)
+    _check_tokenizer(beginning.folder, tokenizer)
+    found, stores = fingerprints(train, dev), {"train": train, "dev": dev}
     for part, fingerprint in beginning.resolved["data"].items():
         if fingerprint != found[part]:
-            raise _refusal(beginning.folder, f"paths.{part}", f"other text ({fingerprint[:12]})", found[part][:12])
+            held = fingerprint if fingerprint == HELD_OUT else "other text"
+            raise _refusal(beginning.folder, f"paths.{part}", held, _described(stores[part]))
     set_threads(beginning.resolved["machine"]["threads"])
     if settings.config["model"].get("precision") == "auto":
         return settings.with_model(precision=beginning.resolved["model"]["precision"])
     return settings
+
+
+def _check_tokenizer(folder: Path, tokenizer: WordPiece) -> None:
+    """Raise ValueError where the run was begun with other pieces. An older run may have lost its tokenizer."""
+    try:
+        before = WordPiece.load(folder / "tokenizer")
+    except FileNotFoundError:
+        return
+    if not cut_alike(before, tokenizer):
+        raise _unfit(folder, f"another vocabulary than paths.tokenizer ({difference(before, tokenizer)})")
+
+
+def _described(store: Store | None) -> str:
+    return f"{store.directory} ({store.documents:,} documents, {store.pieces:,} pieces)" if store else HELD_OUT
 
 
 def set_threads(count: int) -> None:
@@ -102,8 +122,12 @@ def _is_fixed(key: str) -> bool:
 
 
 def _refusal(folder: Path, key: str, before: Any, now: Any) -> ValueError:
+    return _unfit(folder, f"{key} = {before}, but now it is {now}")
+
+
+def _unfit(folder: Path, how: str) -> ValueError:
     return ValueError(
-        f"the run in {folder} was begun with {key} = {before}, but now it is {now}: its checkpoint does not fit. "
+        f"the run in {folder} was begun with {how}: its checkpoint does not fit. "
         f"Set it back, or start in another folder; paths.init = {folder}/model-last goes on from finished weights."
     )
 

@@ -13,6 +13,7 @@ from confection import Config, ConfigValidationError
 from spacy.util import load_config, registry
 from thinc.api import Optimizer
 
+from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.errors import check_name
 from spacy_electra.model.keys import check_keys, refuse_alike
 from spacy_electra.model.optimizer import Hyperparameters
@@ -24,6 +25,7 @@ FUNCTION_SECTIONS = {
     ("training", "optimizer"): "optimizers",
     ("training", "logger"): "loggers",
 }
+ADDED_LATER = (("training", "max_unknown"),)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
     Raises FileNotFoundError where there is none, and ValueError that names the first wrong section, key or value.
     """
     config = _load(path, overrides)
+    _add_later_keys(config)
     check_sections(config)
     for place, kind in FUNCTION_SECTIONS.items():
         _fill_in(config, place, kind)
@@ -66,6 +69,14 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
         if name not in SCORES:
             refuse_alike(name, SCORES, where="[training.score_weights]")
     return settings
+
+
+def _add_later_keys(config: Config) -> None:
+    """Give a config that was written earlier the packaged values of the keys that it could not have."""
+    packaged = load_config(TEMPLATES / "pretrain.cfg", interpolate=False)
+    for section, key in ADDED_LATER:
+        if isinstance(config.get(section), dict):
+            config[section].setdefault(key, packaged[section][key])
 
 
 def _load(path: Path, overrides: Mapping[str, Any]) -> Config:

@@ -6,7 +6,6 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.debug_data import unknown_share
 from spacy_electra.cli.documents import (
     CORPUS,
     MAX_DOCUMENT_MB,
@@ -19,6 +18,7 @@ from spacy_electra.cli.documents import (
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.folder_kinds import STORE, check_kind
 from spacy_electra.cli.outputs import check_folder
+from spacy_electra.cli.unknown import warn_of_unknown
 from spacy_electra.data.building import build_store
 from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.parts import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
@@ -28,8 +28,6 @@ from spacy_electra.data.sources import is_url, suffixes, total_bytes
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 
-MANY_UNKNOWN = 0.1  # of the pieces; text in the language of its vocabulary has less than a hundredth
-ENOUGH_TO_TELL = 50  # pieces
 MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 
 
@@ -37,7 +35,7 @@ MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 def tokenize(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder of the store"),
-    tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer"),
+    tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer, or a run's model-last"),
     processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
@@ -101,22 +99,11 @@ def tokenize(
     if skipped.faults:
         listed = folder / SKIPPED
         warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
-    _tell(manifest, folder)
-    _warn_of_unknown(manifest, folder)
+    _tell(manifest, folder, files, pieces)
     if shares is not None:
         _tell_part(out_dir, shares, shard_index)
     elif manifest.documents == len(files) == 1:
         _say_where_lines_became_one(files, memory)
-
-
-def _warn_of_unknown(manifest: Manifest, folder: Path) -> None:
-    """Tell of a vocabulary that does not know the text, from which nothing can be learned."""
-    share, read = unknown_share(Store.open(folder)) if manifest.pieces else (0.0, 0)
-    if share > MANY_UNKNOWN and read >= ENOUGH_TO_TELL:
-        warn(
-            f"{share:.0%} of the first {read:,} pieces are [UNK], words or characters that the vocabulary lacks: make "
-            f"one of this text with train-tokenizer, or check the encoding."
-        )
 
 
 def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
@@ -155,14 +142,14 @@ def _join(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: int
     finish_removal(out_dir, shares)
     is_joined = (out_dir / MANIFEST).exists() and len(missing_parts(out_dir, shares)) == num_shards
     if is_joined and not overwrite:
-        _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir)
+        _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir, [], pieces)
         msg.info("The store is whole already: nothing to join. It was not compared with the corpus.")
         if left := [folder for folder in shares.parts(out_dir) if folder.exists()]:
             msg.warn(f"What is left of parts stays, {left[0]} for one: remove {left[0].parent} if no job fills it.")
         return
     with bar(joined_pieces(out_dir, shares), what="join", unit=" pieces") as progress:
         manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)
-    _tell(manifest, out_dir)
+    _tell(manifest, out_dir, [], pieces)
 
 
 def _tell_part(out_dir: Path, shares: Shares, index: int | None) -> None:
@@ -171,5 +158,7 @@ def _tell_part(out_dir: Path, shares: Shares, index: int | None) -> None:
     msg.info(f"Part {index} of {jobs} is finished: {what_next}")
 
 
-def _tell(manifest: Manifest, out_dir: Path) -> None:
+def _tell(manifest: Manifest, out_dir: Path, files: list[str], pieces: WordPiece) -> None:
+    """Say what the store holds. files: of the corpus, to name the words that are unknown."""
     msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces of {manifest.vocabulary:,}, {out_dir}")
+    warn_of_unknown(manifest, files, pieces)

@@ -25,7 +25,9 @@ def train_tokenizer(
     vocab_size: int = typer.Option(8000, "--vocab-size", "-n", min=10, help="Pieces of the vocabulary"),
     cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
     strip_accents: bool | None = typer.Option(
-        None, "--strip-accents/--keep-accents", help="Lose accents or keep them; left out, uncased ones lose them"
+        None,
+        "--strip-accents/--keep-accents",
+        help="Lose accents or keep them; left out, uncased ones lose them, but not other scripts' marks",
     ),
     source: str | None = typer.Option(
         None, "--from", help="Take the vocabulary of these weights instead of learning one; null learns one"
@@ -50,7 +52,7 @@ def train_tokenizer(
     if source not in (None, "null"):
         tokenizer = WordPiece.load(find_discriminator(source))
         tokenizer.save(out_dir)
-        msg.good(f"Took {tokenizer.size:,} {'cased' if tokenizer.cased else 'uncased'} pieces of {source}, {out_dir}")
+        msg.good(f"Took {tokenizer.size:,} {_kind(tokenizer)} pieces of {source}, {out_dir}")
         return
     skipped = Skipped()
     files = corpus_files(paths)
@@ -69,4 +71,9 @@ def train_tokenizer(
     tokenizer.save(out_dir)
     if skipped.faults:
         warn(str(skipped))
-    msg.good(f"Learned {tokenizer.size:,} {'cased' if cased else 'uncased'} pieces, {out_dir}")
+    msg.good(f"Learned {tokenizer.size:,} {_kind(tokenizer)} pieces, {out_dir}")
+
+
+def _kind(tokenizer: WordPiece) -> str:
+    kept = " with accents kept" if tokenizer.keeps_accents else " without accents"
+    return "cased" * tokenizer.cased + f"uncased{kept}" * (not tokenizer.cased)

@@ -36,6 +36,7 @@ from spacy_electra.data.shards import (
 )
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.store import Store
+from spacy_electra.data.tokenizer_difference import check_tokenizer_of_store, difference
 from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
 from spacy_electra.data.tokenizing import Progress, tokenized
 from spacy_electra.data.wordpiece import WordPiece
@@ -115,7 +116,7 @@ class Builder:
         put_back(directory)
         dtype = "<u2" if tokenizer.size <= 1 << 16 else "<u4"
         fresh = Manifest(dtype, tokenizer.size, tokenizer.special, tokenizer.fingerprint, shard_pieces)
-        self.manifest = fresh if overwrite else _left_by_earlier_build(directory, fresh)
+        self.manifest = fresh if overwrite else _left_by_earlier_build(directory, fresh, tokenizer)
 
     @property
     def is_finished(self) -> bool:
@@ -180,7 +181,8 @@ class Builder:
         for first in pairs:
             manifest = self.manifest  # grows with each shard that was yielded
             number, dtype = len(manifest.shards), manifest.dtype
-            with ShardWriter(self.directory, number=number, dtype=dtype, first_piece=manifest.pieces) as writer:
+            unk, first_piece = manifest.special.unk, manifest.pieces
+            with ShardWriter(self.directory, number=number, dtype=dtype, first_piece=first_piece, unk=unk) as writer:
                 for digest, ids in chain([first], pairs):
                     writer.add(digest, ids)
                     self._text.add(digest)
@@ -226,15 +228,15 @@ class Builder:
         )
 
 
-def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
+def _left_by_earlier_build(directory: Path, fresh: Manifest, tokenizer: WordPiece) -> Manifest:
     """The manifest of a finished store, or of the whole shards of a build under way; else `fresh`."""
     is_finished = (directory / MANIFEST).exists()
     path = directory / (MANIFEST if is_finished else BUILDING)
     if not path.exists():
-        _check_tokenizer(directory / TOKENIZER, fresh)
+        _check_tokenizer(directory / TOKENIZER, tokenizer)
         return fresh
     found = Manifest.read(path)
-    found.check_vocabulary(fresh.tokenizer, directory)
+    check_tokenizer_of_store(found.tokenizer, tokenizer, directory)
     if is_finished:
         return Store(directory, found).manifest
     if found.shard_pieces != fresh.shard_pieces:
@@ -245,14 +247,15 @@ def _left_by_earlier_build(directory: Path, fresh: Manifest) -> Manifest:
     return replace(found, shards=tuple(takewhile(lambda shard: is_whole(directory, found, shard), found.shards)))
 
 
-def _check_tokenizer(folder: Path, fresh: Manifest) -> None:
+def _check_tokenizer(folder: Path, tokenizer: WordPiece) -> None:
     """Raise ValueError where the store's folder for its vocabulary is taken by another one, which no store made."""
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         return
-    if WordPiece.load(folder).fingerprint != fresh.tokenizer:
+    found = WordPiece.load(folder)
+    if found.fingerprint != tokenizer.fingerprint:
         raise ValueError(
-            f"{folder} holds another tokenizer, and a store keeps its own there: give another folder for the store, or "
-            f"replace that tokenizer with --overwrite."
+            f"{folder} holds another tokenizer ({difference(found, tokenizer)}), and a store keeps its own there: give "
+            f"another folder for the store, or replace that tokenizer with --overwrite."
         )
 
 

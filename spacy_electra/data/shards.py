@@ -53,6 +53,7 @@ class Shard:
     pieces: int
     sha256: str  # of the file
     text: str  # fingerprint of the corpus's text up to the end of this shard
+    unknown: int | None = None  # pieces that are [UNK]; None where they were not counted yet
 
     @property
     def starts_name(self) -> str:
@@ -86,6 +87,12 @@ class Manifest:
         return sum(shard.pieces for shard in self.shards)
 
     @property
+    def unknown(self) -> int | None:
+        """Pieces that are [UNK]; None in a store that was built before they were counted."""
+        counts = [shard.unknown for shard in self.shards]
+        return None if None in counts else sum(count for count in counts if count)
+
+    @property
     def text(self) -> str:
         """Fingerprint of the text of all documents, in order."""
         return self.shards[-1].text if self.shards else TextFingerprint().value
@@ -94,14 +101,6 @@ class Manifest:
     def fingerprint(self) -> str:
         """Of text and vocabulary: stores that agree here hold the same documents as the same pieces."""
         return hashlib.sha256(f"{self.version} {self.text} {self.tokenizer}".encode()).hexdigest()
-
-    def check_vocabulary(self, fingerprint: str, directory: Path) -> None:
-        """ValueError where the store in `directory`, whose manifest this is, was made with another vocabulary."""
-        if self.tokenizer != fingerprint:
-            raise ValueError(
-                f"{directory} was made with the vocabulary {self.tokenizer}, but got the vocabulary {fingerprint}: "
-                f"its pieces would mean other text. Use the one in {directory / TOKENIZER}, or tokenise again."
-            )
 
     def _totals(self) -> dict[str, Any]:
         names = ("documents", "pieces", "text", "fingerprint")
@@ -163,9 +162,11 @@ def read_digests(directory: Path, manifest: Manifest) -> Iterator[bytes]:
 class ShardWriter:
     """Writes one shard under partial names; `close` gives the names. Left without `close`, only partial files stay."""
 
-    def __init__(self, directory: Path, *, number: int, dtype: str, first_piece: int) -> None:
-        """first_piece: the place of the shard's first piece among those of the whole store."""
+    def __init__(self, directory: Path, *, number: int, dtype: str, first_piece: int, unk: int) -> None:
+        """first_piece: the place of the shard's first piece among those of the whole store. unk: number of [UNK]."""
         self.pieces = 0
+        self._unknown = 0
+        self._unk = unk
         self._path = directory / f"shard-{number:05d}.bin"
         self._dtype = np.dtype(dtype)
         self._first_piece = first_piece
@@ -186,12 +187,14 @@ class ShardWriter:
         self._digests += digest
         self._starts.append(self._first_piece + self.pieces)
         self.pieces += len(ids)
+        self._unknown += int(np.count_nonzero(ids == self._unk))
         self._sum.update(raw)
         self._file.write(raw)
 
     def close(self, *, text: str) -> Shard:
         """Sync and name all three files; text: fingerprint of the corpus up to here."""
-        shard = Shard(self._path.name, len(self._starts), self.pieces, self._sum.hexdigest(), text)
+        sha256 = self._sum.hexdigest()
+        shard = Shard(self._path.name, len(self._starts), self.pieces, sha256, text, self._unknown)
         replace_file(self._path.with_name(shard.digests_name), self._digests)
         starts = self._path.with_name(shard.starts_name)
         with partial_name(starts).open("wb") as file:

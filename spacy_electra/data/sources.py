@@ -78,8 +78,19 @@ def suffixes(name: str) -> tuple[str, str]:
     compression = parts.pop() if parts and parts[-1] in COMPRESSIONS else ""
     kind = parts[-1] if parts else ""
     if kind not in FORMATS or (kind == ".parquet" and compression):
-        raise ValueError(f"cannot read {name}: its suffix is none of {READABLE}. Convert it or rename it.")
+        raise ValueError(f"cannot read {name}: its suffix is none of {READABLE}. {_what_to_do(kind, name)}")
     return kind, compression
+
+
+def _what_to_do(kind: str, name: str) -> str:
+    """How a file becomes one that can be read."""
+    if kind in (".csv", ".tsv"):
+        tab = ', delimiter="\\t"' if kind == ".tsv" else ""
+        return (
+            'Convert it to .jsonl, a line for each row, with the key "text": python -c \'import csv, json; [print('
+            f'json.dumps({{"text": row["text"]}})) for row in csv.DictReader(open("{name}"){tab})]\' > corpus.jsonl'
+        )
+    return 'Convert it to .jsonl, one {"text": "..."} a line; only plain text may be renamed to .txt.'
 
 
 def _expand(path: str, other: str) -> list[str]:

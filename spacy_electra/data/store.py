@@ -13,7 +13,10 @@ from spacy_electra.data.aside import is_out_of_sight, put_back
 from spacy_electra.data.files import alone_in, sha256_of
 from spacy_electra.data.maps import give_back, map_array, read_at_random
 from spacy_electra.data.shards import BUILDING, MANIFEST, PARTS, REPLACED, STARTS, TOKENIZER, Manifest, Shard
+from spacy_electra.data.tokenizer_difference import check_tokenizer_of_store
 from spacy_electra.data.wordpiece import WordPiece
+
+_SAMPLE = 1_000_000  # pieces in which the unknown ones are counted where no build has done so
 
 
 class Store:
@@ -44,7 +47,7 @@ class Store:
             raise FileNotFoundError(f"{directory} holds no finished store: {MANIFEST} is missing. {_why(directory)}")
         manifest = Manifest.read(path)
         if tokenizer is not None:
-            manifest.check_vocabulary(tokenizer.fingerprint, directory)
+            check_tokenizer_of_store(manifest.tokenizer, tokenizer, directory)
         return cls(directory, manifest)
 
     @property
@@ -100,8 +103,20 @@ class Store:
     def load_tokenizer(self) -> WordPiece:
         """The vocabulary that made the pieces; ValueError where the copy in the store was changed."""
         tokenizer = WordPiece.load(self.directory / TOKENIZER)
-        self.manifest.check_vocabulary(tokenizer.fingerprint, self.directory)
+        if tokenizer.fingerprint != self.manifest.tokenizer:
+            raise ValueError(
+                f"{self.directory / TOKENIZER} was changed: the store's pieces were made with another vocabulary. Copy "
+                "the store again, or build it again."
+            )
         return tokenizer
+
+    def unknown_share(self) -> float:
+        """The share of pieces that are [UNK]; of the first million pieces where the build did not count them."""
+        unknown, pieces = self.manifest.unknown, self.pieces
+        if unknown is None:
+            pieces = min(_SAMPLE, pieces)
+            unknown = int(np.count_nonzero(self.read(0, pieces) == self.manifest.special.unk))
+        return unknown / max(pieces, 1)
 
     def verify(self) -> None:
         """Read every byte; ValueError names the first file that is not what the build wrote."""

@@ -8,24 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from spacy_electra.data.checksums import check_checksum, write_checksums
 from spacy_electra.data.replacing import replaced_folder, settle
+from spacy_electra.data.tokenizer_settings import NORMALIZER_KEYS, TokenizerSettings, read_settings, read_text
 from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PIECES
 
 logger = logging.getLogger(__name__)
 
 CHECKSUMS = "tokenizer.sha256"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", CHECKSUMS)
-STALE = (*TOKENIZER_FILES, "added_tokens.json")  # of a tokenizer that another one replaces
-_NORMALIZER_KEYS = {  # tokenizer_config.json -> BertNormalizer
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-_BERTS = ("ElectraTokenizer", "BertTokenizer", "DistilBertTokenizer", "MobileBertTokenizer", "PreTrainedTokenizer")
-_USUAL_PARTS = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}  # of BERT for Japanese
+FETCHED_FILES = (*TOKENIZER_FILES, "added_tokens.json")  # what is read, as far as it is there
+STALE = FETCHED_FILES  # of a tokenizer that another one replaces
 _MODEL_KEYS = ("unk_token", "continuing_subword_prefix", "max_input_chars_per_word")
 
 
@@ -72,9 +67,9 @@ def check_special(vocabulary: Mapping[str, int], source: str) -> None:
         )
 
 
-def bert_normalizer(settings: Mapping[str, Any]) -> normalizers.BertNormalizer:
+def bert_normalizer(settings: Mapping[str, bool | None]) -> normalizers.BertNormalizer:
     """The normaliser that `tokenizer_config.json` describes; what it leaves out is as in Hugging Face (uncased)."""
-    given = {ours: settings[key] for key, ours in _NORMALIZER_KEYS.items() if key in settings}
+    given = {ours: settings[key] for key, ours in NORMALIZER_KEYS.items() if key in settings}
     return normalizers.BertNormalizer(**given)
 
 
@@ -87,6 +82,8 @@ def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: 
     special = {f"{role}_token": piece for role, piece in SPECIAL_PIECES.items()}
     settings = {"tokenizer_class": "ElectraTokenizer", "model_max_length": model_max_length, **special}
     settings |= _settings_of(tokenizer.normalizer)
+    if any(token.special and token.content not in special.values() for token in added_tokens(tokenizer).values()):
+        settings["split_special_tokens"] = True
     texts = {
         "tokenizer.json": tokenizer.to_str(),
         "tokenizer_config.json": json.dumps(settings, indent=2) + "\n",
@@ -108,7 +105,7 @@ def replaced_tokenizer(directory: Path) -> Iterator[Path]:
 def _settings_of(normalizer: normalizers.Normalizer | None) -> dict[str, Any]:
     """The normaliser in the words of `tokenizer_config.json`, whose readers expect all keys."""
     if isinstance(normalizer, normalizers.BertNormalizer):
-        return {key: getattr(normalizer, ours) for key, ours in _NORMALIZER_KEYS.items()}
+        return {key: getattr(normalizer, ours) for key, ours in NORMALIZER_KEYS.items()}
     return {"do_lower_case": is_uncased(normalizer), "strip_accents": None, "tokenize_chinese_chars": True}
 
 
@@ -117,29 +114,96 @@ def is_uncased(normalizer: normalizers.Normalizer | None) -> bool:
     return normalizer is not None and normalizer.normalize_str("A") != "A"
 
 
-def read_tokenizer(directory: Path) -> NumberedTokenizer:
-    """A directory's tokenizer, whose source is the file it was read from.
+def loses_accents(normalizer: normalizers.Normalizer | None) -> bool:
+    """True where marks above and below letters are lost."""
+    return normalizer is not None and normalizer.normalize_str("ä") == "a"
 
-    Reads `tokenizer.json`, or else `vocab.txt`. As in Hugging Face's `ElectraTokenizerFast`, lower-casing, accents and
-    Chinese follow `tokenizer_config.json` where that differs from `tokenizer.json`. Raises FileNotFoundError where
-    there is neither file, ValueError where one cannot be read or was changed after it was written; both name it.
+
+def find_tokenizer(directory: Path) -> Path:
+    """The folder of a tokenizer: the one given, or the discriminator in it, as in a run's model-last.
+
+    Raises FileNotFoundError that says what was expected where neither holds one.
     """
-    settle(directory)
+    for folder in (directory, directory / "discriminator"):
+        settle(folder)
+        if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            return folder
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {directory}, expected one with tokenizer.json or vocab.txt: check the path, or make "
+            "a tokenizer with `spacy electra train-tokenizer`."
+        )
+    inside = [directory / "model-last" / "discriminator", directory / "tokenizer"]
+    found = next((folder for folder in inside if folder.is_dir()), None)
+    raise FileNotFoundError(
+        f"{directory} holds no tokenizer, expected a directory with tokenizer.json or vocab.txt, or a run's "
+        f"model-last: give {found or 'the one that `spacy electra train-tokenizer` wrote'}."
+    )
+
+
+def read_tokenizer(directory: Path) -> NumberedTokenizer:
+    """A directory's tokenizer as Hugging Face's `AutoTokenizer` reads it; its source is the file it was read from.
+
+    Reads `tokenizer.json`, or else `vocab.txt`, and what `tokenizer_settings` reads: tokens are added, and
+    lower-casing, accents and Chinese follow `tokenizer_config.json` where that differs from `tokenizer.json`. Raises
+    FileNotFoundError where there is neither file, ValueError where one cannot be read or was changed after it was
+    written; both name it.
+    """
+    directory = find_tokenizer(directory)
     whole, pieces = directory / "tokenizer.json", directory / "vocab.txt"
-    settings = _read_settings(directory / "tokenizer_config.json")
     if whole.is_file():
         check_checksum(whole, directory / CHECKSUMS)
-        found = parse_tokenizer(_read(whole), source=str(whole))
-        _follow(settings, found)
-        return found
-    if pieces.is_file():
+        found = parse_tokenizer(read_text(whole), source=str(whole))
+        settings = read_settings(directory, stored=added_tokens(found.tokenizer))
+        before = found.tokenizer.normalizer
+        if settings.overrules:
+            _follow(settings.normalizer, found)
+            _check_matching([*settings.added, *added_tokens(found.tokenizer).values()], before, found)
+    else:
         check_checksum(pieces, directory / CHECKSUMS)
-        _check_kind(settings, source=str(directory / "tokenizer_config.json"))
-        return assemble(_read_vocabulary(pieces), bert_normalizer(settings), source=str(pieces))
-    raise FileNotFoundError(
-        f"{directory} holds no tokenizer, expected a directory with tokenizer.json or vocab.txt: give the one that "
-        "`spacy electra train-tokenizer` wrote, or a Hugging Face ELECTRA directory."
-    )
+        settings = read_settings(directory, stored={})
+        found = assemble(_read_vocabulary(pieces), bert_normalizer(settings.normalizer), source=str(pieces))
+    return _with_added(found, settings)
+
+
+def _with_added(found: NumberedTokenizer, settings: TokenizerSettings) -> NumberedTokenizer:
+    """The tokenizer with the tokens to add, of which all are matched in a text but the five special pieces.
+
+    `WordPiece` lets special tokens be text, so that those that are matched must be none.
+    """
+    tokenizer, basic = found.tokenizer, SPECIAL_PIECES.values()
+    given = [*added_tokens(tokenizer).values(), *settings.added]
+    special = {token.content for token in given if token.special and settings.splits_special}  # once special, always
+    tokenizer.add_tokens(list(settings.added))
+    if all(token.special and token.content in basic for token in added_tokens(tokenizer).values()):
+        return found
+    content = json.loads(tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] in basic or token["content"] in special
+    return parse_tokenizer(json.dumps(content), source=found.source)
+
+
+def _check_matching(tokens: list[AddedToken], before: normalizers.Normalizer | None, found: NumberedTokenizer) -> None:
+    """Raise ValueError where tokens are matched by the normaliser of tokenizer.json, and texts have another one.
+
+    Hugging Face then looks for what the first makes of the tokens in what the second makes of the texts.
+    """
+    now = found.tokenizer.normalizer
+    if before is None or now is None:
+        return
+    names = {token.content for token in tokens if token.normalized} - set(SPECIAL_PIECES.values())
+    if hidden := sorted(name for name in names if before.normalize_str(name) != now.normalize_str(name)):
+        raise ValueError(
+            f"{found.source} and its tokenizer_config.json differ in case, accents or Chinese, and so the added token "
+            f"{hidden[0]!r} could not be found as it was meant. Correct one of them: what the model was trained with "
+            f"counts."
+        )
+
+
+def added_tokens(tokenizer: Tokenizer) -> dict[int, AddedToken]:
+    """The tokens beside the pieces of the model, or marked among them, by number."""
+    found: dict[int, AddedToken] = tokenizer.get_added_tokens_decoder()
+    return found
 
 
 def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
@@ -178,57 +242,29 @@ def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | Non
     return NumberedTokenizer(tokenizer, numbers, source)
 
 
-def _check_kind(settings: Mapping[str, Any], *, source: str) -> None:
-    """Raise ValueError, naming `source`, where a vocabulary belongs to a tokenizer that cuts texts in another way."""
-    kind = str(settings.get("tokenizer_class") or "ElectraTokenizer")
-    parts = {key: settings.get(key) or usual for key, usual in _USUAL_PARTS.items()}
-    if kind.removesuffix("Fast") not in _BERTS or parts != _USUAL_PARTS:
-        told = ", ".join(f"{key}={value}" for key, value in {"tokenizer_class": kind, **parts}.items())
-        raise ValueError(
-            f"{source} describes another tokenizer than BERT's ({told}): its words and pieces would differ. Take an "
-            "ELECTRA or BERT model with the basic WordPiece tokenizer, or train one with `spacy electra "
-            "train-tokenizer`."
-        )
-
-
-def _follow(settings: Mapping[str, Any], found: NumberedTokenizer) -> None:
-    """Let tokenizer_config.json overrule the normaliser, as Hugging Face does."""
+def _follow(wanted: Mapping[str, bool | None], found: NumberedTokenizer) -> None:
+    """Let the settings overrule the normaliser, as Hugging Face does, also with its default where one is left out."""
     tokenizer = found.tokenizer
     if not isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
         return
     has = _settings_of(tokenizer.normalizer)
-    differing = {key: settings[key] for key in has if key in settings and settings[key] != has[key]}
+    differing = {key: value for key, value in wanted.items() if value != has[key]}
     if differing:
-        logger.warning("%s disagrees with its tokenizer_config.json, which counts: %s", found.source, differing)
+        logger.warning(
+            "%s disagrees with its tokenizer_config.json, or with what Hugging Face takes where that is silent, which "
+            "counts: %s",
+            found.source,
+            differing,
+        )
         clean = {"clean_text": tokenizer.normalizer.clean_text}
-        given = {ours: (has | differing)[key] for key, ours in _NORMALIZER_KEYS.items()}
+        given = {ours: wanted[key] for key, ours in NORMALIZER_KEYS.items()}
         tokenizer.normalizer = normalizers.BertNormalizer(**clean, **given)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}), expected a text file: copy it again.") from error
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    """The content of tokenizer_config.json, empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        settings = json.loads(_read(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is broken JSON ({error}), expected the settings of a tokenizer: fix it.") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is a JSON {type(settings).__name__}, expected an object with a tokenizer's settings.")
-    return settings
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     """Pieces of vocab.txt, numbered by line from 0. Raises ValueError where a piece stands twice."""
     vocabulary: dict[str, int] = {}
-    for number, piece in enumerate(_read(path).rstrip("\n").split("\n")):
+    for number, piece in enumerate(read_text(path).rstrip("\n").split("\n")):
         if piece in vocabulary:
             raise ValueError(
                 f"{path} has the piece {piece!r} in line {vocabulary[piece] + 1} and again in line {number + 1}, "

@@ -73,8 +73,9 @@ def _encode_in_worker(texts: list[str]) -> list[np.ndarray]:
 
 
 def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]:
-    """The pieces (N,) int32 of each text; memory is bounded however long a text is."""
-    parts = ((number, part) for number, text in enumerate(texts) for part in cut(text))
+    """The pieces (N,) int32 of each text; memory is bounded however long a text is, unless pieces may hold spaces."""
+    cut_up = cut if tokenizer.spaces_part_words else (lambda text: [text])
+    parts = ((number, part) for number, text in enumerate(texts) for part in cut_up(text))
     found: list[list[np.ndarray]] = [[np.empty(0, dtype=np.int32)] for _ in texts]
     for group in grouped(parts, size=lambda numbered: len(numbered[1]), most=BATCH_CHARACTERS):
         encoded = tokenizer.encode_ids([part for _, part in group])

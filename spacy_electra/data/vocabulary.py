@@ -7,7 +7,7 @@ runs differ. Here the letters are counted first and handed over in a fixed order
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -34,13 +34,16 @@ def learn_vocabulary(
     normalizer: normalizers.Normalizer,
     limit_alphabet: int | None,
     min_frequency: int,
+    choose: Callable[[Counter[str]], normalizers.Normalizer | None] | None = None,
 ) -> list[str]:
     """The pieces of a new vocabulary, `vocab_size` at most: the special ones, the alphabet, then merges by count.
 
     limit_alphabet: the most characters to keep; None keeps the most frequent ones up to all but 1 in 10,000 of the
     text's characters, while their pieces fill no more than half of the vocabulary (all that carry 99 % stay anyway).
-    min_frequency: times that a pair of pieces must be seen together to become one. Raises ValueError where the texts
-    hold no word, where special pieces and alphabet alone exceed `vocab_size`, and where it exceeds MOST_PIECES.
+    min_frequency: times that a pair of pieces must be seen together to become one. choose: looks at the normalised
+    stretches between spaces, with their counts, and may name by what they are normalised once more. Raises ValueError
+    where the texts hold no word, where special pieces and alphabet alone exceed `vocab_size`, and where it exceeds
+    MOST_PIECES.
     """
     if limit_alphabet is not None and limit_alphabet < 1:
         raise ValueError(
@@ -48,7 +51,7 @@ def learn_vocabulary(
         )
     if vocab_size > MOST_PIECES:
         raise ValueError(f"vocab_size={vocab_size} is too large, expected at most {MOST_PIECES}: ask for fewer pieces.")
-    words = _count_words(texts, normalizer)
+    words = _count_words(texts, normalizer, choose or (lambda spaced: None))
     if not words:
         raise ValueError("the texts hold no words, expected text to learn a vocabulary from: check the corpus")
     alphabet = _choose_alphabet(words, vocab_size=vocab_size, limit=limit_alphabet)
@@ -68,7 +71,11 @@ def learn_vocabulary(
     return sorted(numbers, key=numbers.__getitem__)
 
 
-def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Counter[str]:
+def _count_words(
+    texts: Iterable[str],
+    normalizer: normalizers.Normalizer,
+    choose: Callable[[Counter[str]], normalizers.Normalizer | None],
+) -> Counter[str]:
     """How often each word occurs, as the tokenizer will see words: normalised, apart from punctuation.
 
     Every step works on what is distinct so far, which is several times faster than normalising the text: stretches
@@ -87,6 +94,10 @@ def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer) -> Co
             _fold(stretches, spaced, words, normalizer)
             characters = 0
     _fold(stretches, spaced, words, normalizer)
+    again = choose(spaced)
+    if again is not None:
+        stretches, spaced, words = spaced + words, Counter(), Counter()
+        _fold(stretches, spaced, words, again)
     _part(spaced, words)
     return words
 

@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import re
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers
 
+from spacy_electra.data.accents import keeps_marks
 from spacy_electra.data.rows import Special
 from spacy_electra.data.tokenizer_files import (
     NumberedTokenizer,
+    added_tokens,
     assemble,
     bert_normalizer,
     check_special,
     is_uncased,
+    loses_accents,
     parse_tokenizer,
     read_tokenizer,
     replaced_tokenizer,
@@ -57,8 +60,8 @@ class WordPiece:
 
     Gives the pieces of Hugging Face's `ElectraTokenizerFast` on the same files, with one difference that is meant: a
     literal "[MASK]" or "[SEP]" in a text is text (Hugging Face: `split_special_tokens=True`), because whoever wrote it
-    wrote about a mask and did not hide a word. Threads may share one object; it
-    pickles, and in a process that another started it works on one thread.
+    wrote about a mask and did not hide a word. Further special tokens, such as "[E1]", are matched. Threads may share
+    one object; it pickles, and in a process that another started it works on one thread.
     """
 
     def __init__(self, made: NumberedTokenizer) -> None:
@@ -83,7 +86,9 @@ class WordPiece:
                 "numbers 0 to size - 1 once each: the vocabulary was edited; take the original."
             )
         self.cased = not is_uncased(tokenizer.normalizer)
-        self._spaces_part_words = _spaces_part_words(tokenizer)
+        self.keeps_accents = not loses_accents(tokenizer.normalizer)
+        self.added = tuple(token.content for token in added_tokens(tokenizer).values() if not token.special)
+        self.spaces_part_words = _spaces_part_words(tokenizer)
         self._known: dict[str, bytes] = {}  # stretches between spaces -> their pieces as int32
 
     @cached_property
@@ -104,7 +109,7 @@ class WordPiece:
         """The ids (N,) of `encode` alone, several times faster on much text: what stands between two spaces is encoded
         once and then remembered. The arrays are read-only. Raises ValueError as `encode` does.
         """
-        if not self._spaces_part_words:
+        if self.added or not self.spaces_part_words:
             found = self._encode_batch(texts, self._tokenizer.encode_batch_fast)
             return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -164,8 +169,9 @@ class WordPiece:
 
     @classmethod
     def load(cls, directory: str | Path) -> "WordPiece":
-        """Read a directory's `tokenizer.json`, or else `vocab.txt`, and `tokenizer_config.json` where there is one.
+        """Read a directory's `tokenizer.json`, or else `vocab.txt`, with the files of settings beside it.
 
+        directory: as `train-tokenizer` or Hugging Face writes it, or a run's model-last, whose discriminator has it.
         Raises FileNotFoundError where there is neither, ValueError where one cannot be used; both name the file.
         """
         return cls(read_tokenizer(Path(directory)))
@@ -182,21 +188,33 @@ def train_wordpiece(
 ) -> WordPiece:
     """Learn a vocabulary of `vocab_size` pieces; equal texts in equal order give an equal vocabulary.
 
-    strip_accents: None follows the case, as in BERT: uncased vocabularies lose accents. limit_alphabet: the most
+    strip_accents: None follows the case, as in BERT: uncased vocabularies lose accents, but not where a tenth of the
+    texts' marks or more are on letters of other scripts than Latin, Greek and Cyrillic, whose letters they are; what
+    is lost is logged. limit_alphabet: the most
     characters to keep, None chooses by the text and `vocab_size`. min_frequency: times that two pieces must be seen
     together to become one. The special pieces are numbers 0 to 4. Raises ValueError where `texts` hold no word or the
     alphabet alone exceeds `vocab_size`; a text too small for `vocab_size` pieces gives fewer and a logged warning.
     """
     if isinstance(texts, str):
         raise ValueError("texts is one str, expected several texts: its letters would count as texts; use [text].")
-    normalizer = bert_normalizer({"do_lower_case": not cased, "strip_accents": strip_accents})
+    settings = {"do_lower_case": not cased, "strip_accents": strip_accents}
+    losing, keeping = bert_normalizer(settings), bert_normalizer(settings | {"strip_accents": False})
+    is_open = strip_accents is None and not cased
+    keeps: list[bool] = []
+
+    def choose(words: Counter[str]) -> normalizers.Normalizer | None:
+        keeps.append(keeps_marks(words))
+        return None if keeps[0] else losing
+
     vocabulary = learn_vocabulary(
         texts,
         vocab_size=vocab_size,
-        normalizer=normalizer,
+        normalizer=keeping if is_open else losing,
         limit_alphabet=limit_alphabet,
         min_frequency=min_frequency,
+        choose=choose if is_open else None,
     )
+    normalizer = keeping if is_open and keeps[0] else losing
     if len(vocabulary) < vocab_size:
         logger.warning(
             "The text gave %d pieces of the %d asked for: it is too small for more pairs seen %d times. "
@@ -210,12 +228,15 @@ def train_wordpiece(
 
 
 def _spaces_part_words(tokenizer: Tokenizer) -> bool:
-    """True where a text has the pieces of its stretches between spaces, one after the other."""
+    """True where a text has the pieces of its stretches between spaces, one after the other.
+
+    A token that was added may hold a space, and eat those beside it.
+    """
     return (
         isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
         and tokenizer.normalizer.clean_text
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+        and not any(re.search(r"\s", token.content) for token in added_tokens(tokenizer).values() if not token.special)
     )
 
 

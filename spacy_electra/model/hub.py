@@ -1,27 +1,25 @@
-"""Find a pretrained model by directory or by its name on the Hugging Face hub, and read its files; none is run."""
+"""Find a pretrained model by directory or by its name on the Hugging Face hub, and read its config."""
 
 import json
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from torch import Tensor
 
 from spacy_electra.data.replacing import settle
-from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
-from spacy_electra.model.tensor_files import read_tensors
+from spacy_electra.data.tokenizer_files import FETCHED_FILES
+from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS, shard_names
 
 logger = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS, OLD_WEIGHTS, ONNX = "config.json", "model.safetensors", "pytorch_model.bin", "model.onnx"
+CONFIG, ADAPTER, ONNX = "config.json", "adapter_config.json", "model.onnx"
 
 
 def find_model(name: str) -> Path:
     """The directory `name`, or the local copy of the hub's model of that name, fetched where it is not there yet.
+
+    Of the weights the first kind is fetched that `weight_files` would read.
 
     Raises FileNotFoundError where it is neither.
     """
@@ -36,17 +34,24 @@ def find_model(name: str) -> Path:
             f"there is no directory {name!r}, expected one that holds {CONFIG} and {WEIGHTS}, e.g. "
             f"RUN/model-last/discriminator: check the path{start}."
         )
+    folder = _fetch(name, [CONFIG, ADAPTER, WEIGHTS, INDEX, *FETCHED_FILES])
+    if not any((folder / kind).exists() for kind in (WEIGHTS, INDEX)):
+        _fetch(name, [OLD_WEIGHTS, OLD_INDEX])
+    if shards := shard_names(folder):
+        _fetch(name, shards)
+    return folder
+
+
+def _fetch(name: str, files: list[str]) -> Path:
+    """The local copy of a model on the hub, with those of the files that it has."""
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES]))
-        if not (folder / WEIGHTS).exists():
-            snapshot_download(name, allow_patterns=[OLD_WEIGHTS])
+        return Path(snapshot_download(name, allow_patterns=files))
     except (OSError, ValueError) as error:  # the hub's client: no network, no such model, no possible name
         raise FileNotFoundError(
             f"{name!r} is neither a directory nor a model that can be reached on the Hugging Face hub "
             f"({type(error).__name__}). Check the spelling; where there is no network, fetch it on another machine "
             f"(huggingface-cli download {name} --local-dir DIR) and give that directory instead."
         ) from error
-    return folder
 
 
 def _may_be_on_hub(name: str) -> bool:
@@ -106,28 +111,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no valid JSON: {error}. Copy or export the model again.") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, but holds a {type(config).__name__}.")
-    return config
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors by name, on the CPU, from model.safetensors or else pytorch_model.bin (tensors only, no code).
-
-    Raises FileNotFoundError or ValueError where there are none that can be read.
-    """
-    path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / OLD_WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} has a {CONFIG} but no weights: neither {WEIGHTS} nor {OLD_WEIGHTS} is there."
-        )
-    try:
-        weights = (
-            read_tensors(path) if path.name == WEIGHTS else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    if (folder / ADAPTER).is_file():
         raise ValueError(
-            f"{path} cannot be read as weights ({type(error).__name__}): it is damaged, or holds more than tensors. "
-            f"Copy or fetch it again; one that needs code to be read is never run."
-        ) from error
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise ValueError(f"{path} must hold a plain table of tensors by name, as save_pretrained writes it.")
-    return weights
+            f"{folder} has an {ADAPTER}: Hugging Face adds that adapter to the weights, which is not done here. Merge "
+            "it with peft (merge_and_unload) and save the whole model, or remove the adapter's files from a copy."
+        )
+    return config

@@ -5,7 +5,7 @@ Takes and gives config.json, model.safetensors and tokenizer files, without the 
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,20 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.data.tokenizer_difference import cut_alike, difference
 from spacy_electra.data.tokenizer_files import STALE
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.hub import (
-    CONFIG,
-    OLD_WEIGHTS,
-    ONNX,
-    WEIGHTS,
-    find_discriminator,
-    find_generator,
-    read_config,
-    read_weights,
-)
+from spacy_electra.model.generators import warn_of_generator
+from spacy_electra.model.hub import CONFIG, ONNX, find_discriminator, find_generator, read_config
 from spacy_electra.model.huggingface_format import (
     Names,
     body_names,
@@ -41,6 +34,7 @@ from spacy_electra.model.huggingface_format import (
 )
 from spacy_electra.model.isolation import building
 from spacy_electra.model.tensor_files import write_tensors
+from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS, read_weights
 
 __all__ = [
     "config_of",
@@ -91,7 +85,8 @@ def save_encoder(encoder: Encoder, tokenizer: WordPiece, out_dir: str | Path) ->
 @contextmanager
 def replaced_model(out_dir: Path) -> Iterator[Path]:
     """A folder whose model takes the place of that in `out_dir` when the block ends; other files stay there."""
-    with replaced_folder(out_dir, last=CONFIG, gone=(CONFIG, WEIGHTS, OLD_WEIGHTS, ONNX, *STALE)) as folder:
+    gone = (CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX, ONNX, *STALE)
+    with replaced_folder(out_dir, last=CONFIG, gone=gone) as folder:
         yield folder
 
 
@@ -138,9 +133,14 @@ def _write(
 def _check_vocabulary(tokenizer: WordPiece, shape: EncoderShape, source: str) -> None:
     if tokenizer.size > shape.vocab:
         raise ValueError(
-            f"the tokenizer has {tokenizer.size} pieces, but {source} has embeddings for {shape.vocab} only: "
-            f"they do not belong together. Take the tokenizer that the model was trained with."
+            f"the tokenizer has {tokenizer.size} pieces, but {source} has embeddings for {shape.vocab} only: there are "
+            f"none for {_some(tokenizer.vocabulary[shape.vocab :])}. Take the tokenizer that the model was trained "
+            f"with, or remove tokens that were added to it from its files."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + " ..." * (len(names) > 5)
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,7 @@ def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
     Raises FileNotFoundError where it or one of its files is missing, ValueError where it is no ELECTRA encoder.
     """
     saved = _read(find_discriminator(name))
+    warn_of_generator(name, saved.shape, saved.weights)
     with building():
         encoder = Encoder(saved.shape)
         _fill(encoder, embedding_names() | body_names(saved.shape, "body"), saved)
@@ -196,17 +197,18 @@ def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: 
     if isinstance(model, MaskedLanguageModel):
         _fill_masked_head(model, saved)
     else:
+        warn_of_generator(init, saved.shape, saved.weights)
         _fill_head(model, replaced_head_names(), saved)
         _load_generator(model, saved, find_generator(init, generator))
     return model
 
 
 def _check_same_pieces(theirs: WordPiece, ours: WordPiece, folder: Path) -> None:
-    """The same pieces in the same order, whatever else the two files say."""
-    if theirs.cased != ours.cased or theirs.vocabulary != ours.vocabulary:
+    """The same pieces of every text, whatever else the two files say."""
+    if not cut_alike(theirs, ours):
         raise ValueError(
-            f"the weights in {folder} belong to another vocabulary ({theirs.size} pieces, cased: {theirs.cased}) than "
-            f"the tokenizer ({ours.size} pieces, cased: {ours.cased}). Set paths.tokenizer to {folder}."
+            f"the weights in {folder} belong to another vocabulary than the tokenizer ({difference(theirs, ours)}). "
+            f"Set paths.tokenizer to {folder}, and make the store with it: tokenize --tokenizer {folder} --overwrite."
         )
 
 

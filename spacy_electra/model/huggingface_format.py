@@ -39,11 +39,7 @@ def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> Encod
 
     Raises ValueError for a model that is no ELECTRA, or one that computes otherwise than `encoder.py`.
     """
-    if config.get("model_type") != "electra":
-        raise ValueError(
-            f"{source}: model_type is {config.get('model_type')!r}, but only 'electra' can be read. "
-            f"Give the directory or the hub name of an ELECTRA discriminator."
-        )
+    _check_kind(config, source)
     for key, ours in ARITHMETIC.items():
         if config.get(key, ours) != ours:
             raise ValueError(f"{source}: {key} is {config[key]!r}, but this encoder computes with {ours!r} only.")
@@ -52,6 +48,31 @@ def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> Encod
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{source}: {SHAPE_KEYS[name][0]} must be a whole number above 0, but is {number!r}.")
     return EncoderShape(**numbers)
+
+
+def _check_kind(config: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError where the model is no ELECTRA, or is computed by code or numbers of another kind."""
+    kind, architectures = config.get("model_type"), config.get("architectures") or []
+    if kind is None and not any(str(name).startswith("Electra") for name in architectures):
+        raise ValueError(
+            f'{source} has no model_type, and its architectures name no ELECTRA: add "model_type": "electra" to it if '
+            f"the weights are those of an ELECTRA, or give the directory or the hub name of one."
+        )
+    if kind not in (None, "electra"):
+        raise ValueError(
+            f"{source}: model_type is {kind!r}, but only 'electra' can be read. "
+            f"Give the directory or the hub name of an ELECTRA discriminator."
+        )
+    code = config.get("auto_map") or {}
+    if own := {key: code[key] for key in code if key != "AutoTokenizer"}:
+        raise ValueError(
+            f"{source} has auto_map {own}: this model is computed by code of its own, which is never run here. Take an "
+            f"ELECTRA of the transformers library; where the weights are those of one, remove auto_map from a copy."
+        )
+    if config.get("quantization_config"):
+        raise ValueError(
+            f"{source} has a quantization_config: its weights are no plain numbers. Take the model that was quantized."
+        )
 
 
 def config_of(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, Any]:

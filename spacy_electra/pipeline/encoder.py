@@ -93,6 +93,7 @@ def _block(group: Group, parts: Iterator[Tensor]) -> Block:
 
 
 WHOLE = FineTuning()  # all of the encoder learns
+FEW_PIECES = 20  # which may well be a symbol or a name
 ON_DISK = ("fp32", "int8")  # how weights are saved
 # A rate of 3e-4 for width 256, as the paper fine-tunes its small model; 1e-4 for 768, 8e-5 for 1024
 RATE_TIMES_WIDTH = 0.08
@@ -138,6 +139,7 @@ class EncoderShim(TorchShim):
         self._tokenizer: WordPiece | None = None
         self._names: np.ndarray | None = None
         self._steps = 0  # asked for since the weights came
+        self._is_told_of_unknown = False
         self._is_rounded = False  # the weights are levels of bytes, and nobody was told yet what that means in training
 
     def set_precision(self, precision: str, *, int8_excluded: Sequence[str] = ()) -> None:
@@ -246,13 +248,26 @@ class EncoderShim(TorchShim):
         self._set_tokenizer(tokenizer)
         self.set_module(encoder)
 
+    def watch_unknown(self, ids: np.ndarray) -> None:
+        """Log a warning, once, where most of a batch's pieces (N,) are [UNK]."""
+        if self._is_told_of_unknown or len(ids) < FEW_PIECES:
+            return
+        share = np.count_nonzero(ids == self.tokenizer.special.unk) / len(ids)
+        if share > 0.5:
+            self._is_told_of_unknown = True
+            logger.warning(
+                "%.0f %% of the pieces of a text are unknown ([UNK]) to the transformer's vocabulary, so that their "
+                "vectors say little: it was trained on another language or script. Take one of the text's language.",
+                100 * share,
+            )
+
     def _set_tokenizer(self, tokenizer: WordPiece) -> None:
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     @isolated()
     def __getstate__(self) -> dict[str, Any]:
         names = ("_tokenizer", "_names", "int8_excluded", "fine_tuning", "weights_on_disk", "cache_mb", "keep_mb")
-        mine = {name: self.__dict__[name] for name in (*names, "_steps", "_is_rounded")}
+        mine = {name: self.__dict__[name] for name in (*names, "_steps", "_is_rounded", "_is_told_of_unknown")}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -137,6 +137,7 @@ def forward(
     """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
     shim, settings = encoder_of(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
+    shim.watch_unknown(pieces.ids)
     if is_train:
         origin = None
         vectors, backprop_vectors = shim.begin_update(_inputs(shim, settings, True, pieces.ids, pieces.counts))

@@ -48,6 +48,7 @@ class Training(Section):
     micro_batch: Annotated[int, Field(ge=0)] | Literal["auto"]  # rows of a forward pass; 0: all, auto: what fits
     mask_rate: float = Field(gt=0, lt=1)
     keep_rate: float = Field(ge=0, lt=1)  # of the chosen pieces, those that are not hidden
+    max_unknown: float = Field(ge=0, le=1)  # share of a store's pieces that may be [UNK]
     discriminator_weight: float = Field(gt=0, allow_inf_nan=False)
     warmup: float = Field(ge=0, lt=1)  # share of the budget
     eval_frequency: int = Field(ge=1)  # steps

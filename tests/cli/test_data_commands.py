@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -154,8 +156,9 @@ def test_wrong_paths_are_named(complaint: Invoke, tmp_path: Path, corpus_path: P
     nowhere = tmp_path / "nowhere"
     assert "there is no" in complaint("train-tokenizer", nowhere, tmp_path / "t")
     assert "there is no" in complaint("tokenize", nowhere, tmp_path / "s", "--tokenizer", tokenizer_dir)
-    assert "holds no tokenizer" in complaint("tokenize", corpus_path, tmp_path / "s", "--tokenizer", nowhere)
-    assert "holds no tokenizer" in complaint("debug", "pieces", "text", "--tokenizer", nowhere)
+    assert "there is no folder" in complaint("tokenize", corpus_path, tmp_path / "s", "--tokenizer", nowhere)
+    assert "there is no folder" in complaint("debug", "pieces", "text", "--tokenizer", nowhere)
+    assert "holds no tokenizer" in complaint("debug", "pieces", "text", "--tokenizer", tmp_path)
     assert "there is no" in complaint("debug", "data", nowhere)
     broken = tmp_path / "broken.spacy"
     broken.write_bytes(b"no docs")
@@ -312,3 +315,56 @@ def test_joining_parts_of_another_corpus_is_not_taken_for_done(
     jobs = ["tokenize", tmp_path / "other", *options, "--num-shards", 2]
     electra(*jobs, "--shard-index", 0, "--overwrite")
     assert "1 of 2 parts are not finished" in complaint(*jobs, "--join")
+
+
+def test_every_command_takes_a_runs_model_folder_as_tokenizer(
+    electra: Invoke, run_dir: Path, corpus_path: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    model = run_dir / "model-last"
+    electra("tokenize", corpus_path, tmp_path / "store", "--tokenizer", model)
+    assert Store.open(tmp_path / "store").load_tokenizer().fingerprint == WordPiece.load(tokenizer_dir).fingerprint
+    assert "the" in electra("debug", "pieces", "the file", "--tokenizer", model)
+    electra("train-tokenizer", corpus_path, tmp_path / "t", "--from", model)
+    assert WordPiece.load(tmp_path / "t").fingerprint == WordPiece.load(tokenizer_dir).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("c.csv", 'Convert it to .jsonl, a line for each row, with the key "text"'),
+        ("c.tsv", "delimiter="),
+        ("c.html", 'Convert it to .jsonl, one {"text": "..."} a line'),
+    ],
+)
+def test_a_table_is_to_be_converted_and_not_renamed(complaint: Invoke, tmp_path: Path, name: str, told: str):
+    (tmp_path / name).write_text("text\nThe file is found.\n")
+    message = complaint("debug", "data", tmp_path / name)
+    assert told in message
+    assert "rename it" not in message
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("c.csv", ","), ("c.tsv", "\t")])
+def test_the_conversion_that_is_proposed_works(complaint: Invoke, tmp_path: Path, name: str, delimiter: str):
+    (tmp_path / name).write_text(f"id{delimiter}text\n1{delimiter}One text.\n", encoding="utf8")
+    with pytest.raises(ValueError, match="cannot read") as told:
+        corpus_files([str(tmp_path / name)])
+    code = str(told.value).split("python -c '")[1].split("' >")[0]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"text": "One text."}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        ("バス パス ハス", (), "uncased with accents kept"),
+        ("バス パス ハス", ("--strip-accents",), "uncased without accents"),
+        ("schön schon", (), "uncased without accents"),
+        ("schön schon", ("--keep-accents",), "uncased with accents kept"),
+        ("schön schon", ("--cased",), "cased pieces"),
+    ],
+)
+def test_train_tokenizer_says_what_became_of_accents(
+    electra: Invoke, tmp_path: Path, text: str, options: tuple[str, ...], told: str
+):
+    (tmp_path / "c.txt").write_text(f"{text} " * 9, encoding="utf8")
+    assert told in electra("train-tokenizer", tmp_path / "c.txt", tmp_path / "t", "--vocab-size", 40, *options)

@@ -62,7 +62,7 @@ def test_evaluate_needs_both_halves_and_the_same_vocabulary(
     assert "has no generator beside" in complaint("evaluate", tmp_path / "half", store_dir)
     electra("train-tokenizer", corpus_path, tmp_path / "t", "--vocab-size", 90)
     electra("tokenize", corpus_path, tmp_path / "store", "--tokenizer", tmp_path / "t")
-    assert "was made with the vocabulary" in complaint("evaluate", run_dir, tmp_path / "store")
+    assert "(90 pieces against 120 pieces, " in complaint("evaluate", run_dir, tmp_path / "store")
     assert "holds no finished store" in complaint("evaluate", run_dir, tmp_path / "nowhere")
 
 

@@ -284,9 +284,18 @@ def test_another_corpus_is_refused_but_a_moved_one_is_not(
         (tmp_path / f"{name}.jsonl").write_text("".join(kept), encoding="utf8")
         electra("tokenize", tmp_path / f"{name}.jsonl", tmp_path / name, "--tokenizer", tokenizer_dir)
     assert "nothing to do" in train(run_dir, "--resume", "--paths.train", tmp_path / "moved")
-    assert "was begun with paths.train = other text" in refused(
-        run_dir, "--resume", "--paths.train", tmp_path / "other"
-    )
+    told = refused(run_dir, "--resume", "--paths.train", tmp_path / "other")
+    assert f"was begun with paths.train = other text, but now it is {tmp_path / 'other'} (39 documents, " in told
+
+
+def test_another_vocabulary_is_refused_when_a_run_goes_on(
+    refused: Train, electra: Invoke, run_dir: Path, corpus_path: Path, tmp_path: Path
+) -> None:
+    electra("train-tokenizer", corpus_path, tmp_path / "t", "--vocab-size", 90)
+    electra("tokenize", corpus_path, tmp_path / "store", "--tokenizer", tmp_path / "t")
+    paths = ["--paths.train", tmp_path / "store", "--paths.tokenizer", tmp_path / "t"]
+    told = refused(run_dir, "--resume", *paths)
+    assert "was begun with another vocabulary than paths.tokenizer (120 pieces against 90 pieces, piece " in told
 
 
 def test_what_auto_chose_is_used_again(train: Train, tmp_path: Path) -> None:

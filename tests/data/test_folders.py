@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spacy_electra.data.folders import files_below, files_matching
+from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.sources import find_files, open_source
 
 
@@ -85,10 +86,10 @@ def test_a_suffix_of_the_callers_is_found_too(tmp_path: Path) -> None:
 
 def test_a_url_that_nothing_reads_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"cannot open nothing://x/y\.jsonl: .* Known are .*https://"):
-        open_source("nothing://x/y.jsonl").__enter__()
+        open_source("nothing://x/y.jsonl", MemoryLimits()).__enter__()
 
 
 def test_a_url_of_a_file_is_read(tmp_path: Path) -> None:
     make(tmp_path, "a.txt")
-    with open_source((tmp_path / "a.txt").as_uri()) as source:
+    with open_source((tmp_path / "a.txt").as_uri(), MemoryLimits()) as source:
         assert source.stream.read() == b"{}"

@@ -96,7 +96,7 @@ def test_a_killed_overwriting_build_leaves_the_old_store_or_is_finished(
             assert content(folder / "replaced") == old
         if found[-1] == other.fingerprint:
             assert content(folder) == old
-            with pytest.raises(ValueError, match="was made with the vocabulary"):
+            with pytest.raises(ValueError, match="was made with another vocabulary"):
                 build(folder, TEXTS, tokenizer)
         else:
             build(folder, TEXTS, tokenizer)

@@ -279,10 +279,10 @@ def test_a_store_of_another_corpus_is_replaced_only_on_demand(
     assert Store.open(tmp_path).documents == len(texts)
 
 
-def test_another_vocabulary_is_refused_by_both_names(tokenizer: WordPiece, tmp_path: Path) -> None:
+def test_another_vocabulary_is_refused_with_the_first_pieces_of_both(tokenizer: WordPiece, tmp_path: Path) -> None:
     other = make_tokenizer(tmp_path / "other", LETTERS[::-1])
     build_store(documents(*TEXTS), tokenizer, tmp_path / "store")
-    both = f"{tokenizer.fingerprint}.*{other.fingerprint}"
+    both = r"piece 5 'a' against 'z', piece 6 'b' against 'y', piece 7 'c' against 'x', 26 pieces in all"
     with pytest.raises(ValueError, match=both):
         Store.open(tmp_path / "store", tokenizer=other)
     with pytest.raises(ValueError, match=both):
@@ -295,7 +295,7 @@ def test_the_store_carries_its_vocabulary(tokenizer: WordPiece, tmp_path: Path) 
     assert store.load_tokenizer().fingerprint == tokenizer.fingerprint == store.manifest.tokenizer
     assert store.manifest.special == tokenizer.special
     make_tokenizer(tmp_path / "other", LETTERS[::-1]).save(tmp_path / "store" / "tokenizer")
-    with pytest.raises(ValueError, match=tokenizer.fingerprint):
+    with pytest.raises(ValueError, match="store/tokenizer was changed"):
         store.load_tokenizer()
 
 

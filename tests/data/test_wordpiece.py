@@ -247,6 +247,7 @@ def test_truncation_and_padding_of_a_file_are_not_applied(tmp_path: Path, uncase
     ],
 )
 def test_files_that_cannot_serve_are_refused_by_name(tmp_path: Path, name: str, content: str, complaint: str) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=complaint):
         WordPiece.load(tmp_path)

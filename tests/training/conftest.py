@@ -42,6 +42,7 @@ TRAINING = {
     "checkpoint_minutes": 60.0,
     "keep_checkpoints": 2,
     "most_skips": 3,
+    "max_unknown": 1.0,
     "when_diverged": "stop",
     "score_weights": {},
     "optimizer": None,

@@ -27,6 +27,7 @@ def config() -> dict[str, Any]:
             "checkpoint_minutes": 5,
             "keep_checkpoints": 2,
             "most_skips": 3,
+            "max_unknown": 1.0,
             "when_diverged": "stop",
             "score_weights": {"auc": 1.0, "f1": None},
             "optimizer": {},

@@ -29,6 +29,7 @@ def small_task(store: Store, *, precision: str, ranks: Ranks = ALONE, **training
         dev_rows=8,
         keep_checkpoints=2,
         most_skips=20,
+        max_unknown=1.0,
         when_diverged="stop",
         score_weights={},
         optimizer=optimizer,
