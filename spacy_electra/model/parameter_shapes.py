@@ -52,7 +52,15 @@ def count_parameters(shape: EncoderShape, *, with_embeddings: bool = True) -> in
 
 
 def check_weights(shape: EncoderShape, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless these are all weights of an `Encoder` of this shape, each in float32.
+    """Raise ValueError unless these are all weights of an `Encoder` of this shape, each in float32."""
+    check_shapes(shape, weights)
+    for name, weight in weights.items():
+        if weight.dtype != torch.float32:
+            raise ValueError(f"the weight {name!r} is of the type {weight.dtype}, expected float32, float16 or int8")
+
+
+def check_shapes(shape: EncoderShape, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless these are all weights of an `Encoder` of this shape, of whatever type.
 
     Takes no time or memory for a shape that asks for more than there is.
     """
@@ -67,8 +75,6 @@ def check_weights(shape: EncoderShape, weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"the weight {name!r:.80} belongs to no encoder")
         if tuple(weight.shape) != expected[name]:
             raise ValueError(f"the weight {name!r} is {tuple(weight.shape)}, but its shape asks for {expected[name]}")
-        if weight.dtype != torch.float32:
-            raise ValueError(f"the weight {name!r} is of the type {weight.dtype}, expected float32, float16 or int8")
 
 
 def _linear(name: str, inputs: int, outputs: int) -> Shapes:
