@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from spacy_electra.data.files import filled_whole
+from spacy_electra.data.tokenizer_checks import check_tokenizer, read_json
 from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PIECES
 
 logger = logging.getLogger(__name__)
@@ -129,11 +130,13 @@ def read_tokenizer(directory: Path) -> NumberedTokenizer:
 
 def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
     """The tokenizer of the content of a `tokenizer.json`. Raises ValueError naming `source` where it is none."""
+    content = read_json(text, source=source) | {"truncation": None, "padding": None}  # which are not used
+    check_tokenizer(content, source=source)
     try:
-        quick = _with_vocabulary_apart(text, source=source)
+        quick = _with_vocabulary_apart(content, source=source)
         if quick is not None:
             return quick
-        tokenizer = Tokenizer.from_str(text)
+        tokenizer = Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # tokenizers raises no narrower class
         raise ValueError(
             f"{source} is no tokenizer.json that the library tokenizers can read ({error}): "
@@ -142,13 +145,12 @@ def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
     return NumberedTokenizer(tokenizer, tokenizer.get_vocab(with_added_tokens=True), source)
 
 
-def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | None:
+def _with_vocabulary_apart(content: Mapping[str, Any], *, source: str) -> NumberedTokenizer | None:
     """What `parse_tokenizer` gives, in two thirds of the time: Python reads the many pieces, `tokenizers` the rest.
 
     None where that could give another tokenizer: one of another kind, or with pieces beside its model's.
     """
     try:
-        content = json.loads(text)
         model, added = content["model"], content["added_tokens"]
         numbers: dict[str, int] = model["vocab"]
         named = {model["unk_token"]: numbers[model["unk_token"]]}
@@ -157,7 +159,7 @@ def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | Non
             return None
     except (ValueError, KeyError, TypeError):
         return None
-    tokenizer = Tokenizer.from_str(json.dumps(content | {"model": model | {"vocab": named}}))
+    tokenizer = Tokenizer.from_str(json.dumps({**content, "model": model | {"vocab": named}}))
     settings = {key: getattr(tokenizer.model, key) for key in _MODEL_KEYS}
     tokenizer.model = models.WordPiece(numbers, **settings)
     return NumberedTokenizer(tokenizer, numbers, source)
@@ -201,12 +203,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
     """The content of tokenizer_config.json, empty where there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        settings = json.loads(_read(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is broken JSON ({error}), expected the settings of a tokenizer: fix it.") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is a JSON {type(settings).__name__}, expected an object with a tokenizer's settings.")
+    settings = read_json(_read(path), source=str(path))
+    for key in _NORMALIZER_KEYS:
+        if not isinstance(settings.get(key), bool | None):
+            raise ValueError(f"{path}: {key} is {settings[key]!r:.40}, expected true or false.")
     return settings
 
 

@@ -1,20 +1,22 @@
 """Find a pretrained model by directory or by its name on the Hugging Face hub, and read its files; none is run."""
 
-import json
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from spacy_electra.data.tokenizer_checks import read_json
 from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
 
 logger = logging.getLogger(__name__)
+
+MOST_SHARED = (
+    2  # times that pytorch_model.bin may hold one number: in the word embeddings, and in the head tied to them
+)
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
 
@@ -97,12 +99,10 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no Hugging Face model: it has no {CONFIG}. Give {runs[0] if runs else wanted}."
         )
     try:
-        config = json.loads(path.read_text(encoding="utf8"))
-    except ValueError as error:
+        text = path.read_text(encoding="utf8")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no valid JSON: {error}. Copy or export the model again.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold a JSON object, but holds a {type(config).__name__}.")
-    return config
+    return read_json(text, source=str(path))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -117,11 +117,16 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         )
     try:
         weights = load_file(path) if path.name == WEIGHTS else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except OSError:
+        raise  # the system's own, which names the file
+    except Exception as error:  # torch.load raises whatever its parts do
         raise ValueError(
             f"{path} cannot be read as weights ({type(error).__name__}): it is damaged, or holds more than tensors. "
             f"Copy or fetch it again; one that needs code to be read is never run."
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise ValueError(f"{path} must hold a plain table of tensors by name, as save_pretrained writes it.")
+    asked = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    if asked > MOST_SHARED * path.stat().st_size:
+        raise ValueError(f"{path} claims {asked:,} bytes of tensors, but has {path.stat().st_size:,}: copy it again.")
     return weights
