@@ -205,7 +205,8 @@ def _read_settings(path: Path) -> dict[str, Any]:
         return {}
     settings = read_json(_read(path), source=str(path))
     for key in _NORMALIZER_KEYS:
-        if not isinstance(settings.get(key), bool | None):
+        may_be_null = key not in settings or key == "strip_accents"
+        if not (isinstance(settings.get(key), bool) or (may_be_null and settings.get(key) is None)):
             raise ValueError(f"{path}: {key} is {settings[key]!r:.40}, expected true or false.")
     return settings
 

@@ -92,10 +92,13 @@ def test_a_vocabulary_of_another_form_is_refused(folder: Path, key: str, value: 
         WordPiece.load(folder)
 
 
-@pytest.mark.parametrize("key", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
-def test_a_setting_of_the_tokenizer_that_is_no_flag_is_refused(folder: Path, key: str) -> None:
-    rewrite(folder / "tokenizer_config.json", lambda content: content.update({key: "false"}))
-    with pytest.raises(ValueError, match=f"tokenizer_config.json: {key} is 'false', expected true or false"):
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("do_lower_case", "false"), ("do_lower_case", None), ("strip_accents", 1), ("tokenize_chinese_chars", None)],
+)
+def test_a_setting_of_the_tokenizer_that_is_no_flag_is_refused(folder: Path, key: str, value: Any) -> None:
+    rewrite(folder / "tokenizer_config.json", lambda content: content.update({key: value}))
+    with pytest.raises(ValueError, match=f"tokenizer_config.json: {key} is {value!r}, expected true or false"):
         WordPiece.load(folder)
 
 

@@ -2,7 +2,9 @@
 
 import json
 import math
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from spacy_electra.model.encoder import LARGEST
 from spacy_electra.model.saved_weights import CHECKSUM, LENGTH, unpack
+from tests.model.test_hostile_folders import mutated
 
 Description = dict[str, Any]
 Weights = dict[str, Tensor]
@@ -226,3 +229,23 @@ def test_what_is_changed_here_has_the_right_checksum(saved):
     shim = srsly.msgpack_loads(saved)["shims"][0][0]
     again = unpack(changed(shim, lambda description: None, lambda weights: None))
     assert again.description == unpack(shim).description
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+def test_one_value_in_place_of_another_loads_or_is_refused(model, saved, count):
+    """In the description, or in its tokenizer."""
+    chance, loaded = random.Random(1), 0
+
+    def describe(description: Description) -> bytes | None:
+        if chance.random() < 0.5:
+            return json.dumps(mutated(description, chance)).encode("utf8")
+        description["tokenizer"] = json.dumps(mutated(json.loads(description["tokenizer"]), chance))
+        return None
+
+    for _ in range(count):
+        message = srsly.msgpack_loads(saved)
+        message["shims"][0][0] = changed(message["shims"][0][0], describe, lambda weights: None)
+        with suppress(ValueError):
+            model.from_bytes(srsly.msgpack_dumps(message))
+            loaded += 1
+    assert 0 < loaded < count
