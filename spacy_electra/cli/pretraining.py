@@ -24,7 +24,7 @@ from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
 from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
-from spacy_electra.cli.settings import Settings, make, read_settings
+from spacy_electra.cli.settings import Settings, make, read_settings, shapes_in
 from spacy_electra.cli.unknown import check_unknown
 from spacy_electra.data.packing import Packing, Split, split_documents
 from spacy_electra.data.store import Store
@@ -37,6 +37,7 @@ from spacy_electra.training.alarms import Alarms
 from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
+from spacy_electra.training.least_memory import check_room
 from spacy_electra.training.loop import Evaluation, Task, settle_portion
 from spacy_electra.training.run import (
     LAST,
@@ -144,6 +145,9 @@ def open_data(settings: Settings) -> Data:
 def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool, ranks: Ranks = ALONE) -> Task:
     """Build the model and lay out the rows. is_new: no checkpoint brings the weights."""
     training, seed = settings.training, settings.system.seed
+    shapes = shapes_in(settings.config["model"], vocab_size=data.tokenizer.size)
+    if shapes is not None:
+        check_room(shapes, device)
     model = make(settings.config["model"], "model")
     documents = split(data, seed=seed)
     if is_new and settings.config["model"].get("init") is None:

@@ -15,6 +15,7 @@ from thinc.api import Optimizer
 
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.errors import check_name
+from spacy_electra.model.build import ELECTRA, Shapes, check_model
 from spacy_electra.model.keys import check_keys, refuse_alike
 from spacy_electra.model.optimizer import Hyperparameters
 from spacy_electra.training.metrics import SCORES
@@ -146,6 +147,18 @@ def check_types(section: dict[str, Any], place: str) -> None:
     """Raise the ValueErrors of `make` without making anything."""
     with _told_by_key():
         registry.fill({place: section})
+
+
+def shapes_in(section: dict[str, Any], *, vocab_size: int) -> Shapes | None:
+    """The bodies that a section [model] describes, of which nothing is built; None for an architecture of others.
+
+    Raises the ValueErrors of `check_model` and `make`.
+    """
+    check_types(section, "model")
+    if section["@architectures"] != ELECTRA:
+        return None
+    known = inspect.signature(check_model).parameters
+    return check_model(**{key: value for key, value in section.items() if key in known}, vocab_size=vocab_size)
 
 
 @contextmanager

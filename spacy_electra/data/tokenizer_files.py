@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from spacy_electra.data.checksums import check_checksum, write_checksums
 from spacy_electra.data.replacing import replaced_folder, settle
+from spacy_electra.data.tokenizer_checks import check_tokenizer, read_json
 from spacy_electra.data.tokenizer_settings import NORMALIZER_KEYS, TokenizerSettings, read_settings, read_text
 from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PIECES
 
@@ -208,11 +209,13 @@ def added_tokens(tokenizer: Tokenizer) -> dict[int, AddedToken]:
 
 def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
     """The tokenizer of the content of a `tokenizer.json`. Raises ValueError naming `source` where it is none."""
+    content = read_json(text, source=source) | {"truncation": None, "padding": None}  # which are not used
+    check_tokenizer(content, source=source)
     try:
-        quick = _with_vocabulary_apart(text, source=source)
+        quick = _with_vocabulary_apart(content, source=source)
         if quick is not None:
             return quick
-        tokenizer = Tokenizer.from_str(text)
+        tokenizer = Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # tokenizers raises no narrower class
         raise ValueError(
             f"{source} is no tokenizer.json that the library tokenizers can read ({error}): "
@@ -221,13 +224,12 @@ def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
     return NumberedTokenizer(tokenizer, tokenizer.get_vocab(with_added_tokens=True), source)
 
 
-def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | None:
+def _with_vocabulary_apart(content: Mapping[str, Any], *, source: str) -> NumberedTokenizer | None:
     """What `parse_tokenizer` gives, in two thirds of the time: Python reads the many pieces, `tokenizers` the rest.
 
     None where that could give another tokenizer: one of another kind, or with pieces beside its model's.
     """
     try:
-        content = json.loads(text)
         model, added = content["model"], content["added_tokens"]
         numbers: dict[str, int] = model["vocab"]
         named = {model["unk_token"]: numbers[model["unk_token"]]}
@@ -236,7 +238,7 @@ def _with_vocabulary_apart(text: str, *, source: str) -> NumberedTokenizer | Non
             return None
     except (ValueError, KeyError, TypeError):
         return None
-    tokenizer = Tokenizer.from_str(json.dumps(content | {"model": model | {"vocab": named}}))
+    tokenizer = Tokenizer.from_str(json.dumps({**content, "model": model | {"vocab": named}}))
     settings = {key: getattr(tokenizer.model, key) for key in _MODEL_KEYS}
     tokenizer.model = models.WordPiece(numbers, **settings)
     return NumberedTokenizer(tokenizer, numbers, source)

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
+from spacy_electra.data.tokenizer_checks import read_json
 from spacy_electra.data.vocabulary import SPECIAL_PIECES
 
 SETTINGS, MODEL_SETTINGS = "tokenizer_config.json", "config.json"
@@ -68,15 +69,7 @@ def read_settings(directory: Path, *, stored: Mapping[int, AddedToken]) -> Token
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, empty where there is no such file. Raises ValueError where it is something else."""
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is broken JSON ({error}), expected the settings of a tokenizer: fix it.") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is a JSON {type(values).__name__}, expected an object with a tokenizer's settings.")
-    return values
+    return read_json(read_text(path), source=str(path)) if path.is_file() else {}
 
 
 def read_text(path: Path) -> str:

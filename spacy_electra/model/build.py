@@ -15,7 +15,7 @@ from spacy_electra.data.rows import Rows
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.dropout import KeyedDropout
 from spacy_electra.model.electra import Electra, MaskedLanguageModel, Output
-from spacy_electra.model.encoder import Body, EncoderShape
+from spacy_electra.model.encoder import A_SIZE, LARGEST, Body, EncoderShape, is_size
 from spacy_electra.model.huggingface import load_electra
 from spacy_electra.model.initialization import Initialization, initialize
 from spacy_electra.model.isolation import building
@@ -127,6 +127,8 @@ def check_model(
         raise ValueError(
             f"[model] window must be at least {MIN_WINDOW} pieces, but got {window}: no text fits in less."
         )
+    if window > LARGEST:
+        raise ValueError(f"[model] window must be at most {LARGEST:,} pieces, but got {window:,}.")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"[model] dropout must be at least 0 and below 1, but got {dropout}.")
     vocab = padded(vocab_size)
@@ -178,8 +180,8 @@ def read_shape(
     keys = [f.name for f in fields(EncoderShape) if f.name not in given_elsewhere]
     check_keys(numbers, valid=keys, required=keys, where=f"[model.{part}]")
     for key, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"[model.{part}] {key} must be a whole number above 0, but got {number!r}.")
+        if not is_size(number):
+            raise ValueError(f"[model.{part}] {key} must be {A_SIZE}, but got {number!r:.40}.")
     if embedding:
         numbers = {**numbers, "embedding": embedding}
     return EncoderShape(vocab=vocab, positions=positions, **numbers)

@@ -6,6 +6,7 @@ convert both ways without loss (`huggingface.py`).
 Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +20,12 @@ from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.native_blocks import Around, NativeBlock, learns_natively, window_lengths
 
 NORM_EPS = 1e-12
+LARGEST = 2**24  # of a shape's numbers: products of two of them, in bytes, stay far below 63 bits
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The numbers that define an encoder, embeddings included."""
+    """The numbers that define an encoder, embeddings included. Raises ValueError where they define none."""
 
     layers: int
     width: int
@@ -35,6 +37,9 @@ class EncoderShape:
     types: int = 2
 
     def __post_init__(self) -> None:
+        for name, number in vars(self).items():
+            if not is_size(number):
+                raise ValueError(f"{name} must be {A_SIZE}, but got {number!r:.40}: no encoder has such a shape.")
         if self.width % self.heads:
             raise ValueError(
                 f"width must be a multiple of heads, but got width={self.width} and heads={self.heads}: "
@@ -42,8 +47,17 @@ class EncoderShape:
             )
 
 
+A_SIZE = f"a whole number from 1 to {LARGEST:,}"
+
+
+def is_size(number: object) -> bool:
+    """Whether a shape may have this number, whoever wrote it."""
+    return type(number) is int and 1 <= number <= LARGEST
+
+
 def _nearest_divisor(width: int, heads: int) -> int:
-    return min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(n - heads))
+    small = [n for n in range(1, math.isqrt(width) + 1) if width % n == 0]
+    return min((n for low in small for n in (low, width // low)), key=lambda n: (abs(n - heads), n))
 
 
 class Embeddings(nn.Module):

@@ -1,6 +1,5 @@
 """Find a pretrained model by directory or by its name on the Hugging Face hub, and read its config."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from spacy_electra.data.replacing import settle
+from spacy_electra.data.tokenizer_checks import read_json
 from spacy_electra.data.tokenizer_files import FETCHED_FILES
 from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS, shard_names
 
@@ -106,11 +106,10 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no Hugging Face model: it has no {CONFIG}. Give {runs[0] if runs else wanted}."
         )
     try:
-        config = json.loads(path.read_text(encoding="utf8"))
-    except ValueError as error:
+        text = path.read_text(encoding="utf8")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no valid JSON: {error}. Copy or export the model again.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold a JSON object, but holds a {type(config).__name__}.")
+    config = read_json(text, source=str(path))
     if (folder / ADAPTER).is_file():
         raise ValueError(
             f"{folder} has an {ADAPTER}: Hugging Face adds that adapter to the weights, which is not done here. Merge "

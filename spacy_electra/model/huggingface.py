@@ -33,6 +33,7 @@ from spacy_electra.model.huggingface_format import (
     shape_of,
 )
 from spacy_electra.model.isolation import building
+from spacy_electra.model.parameter_shapes import encoder_shapes
 from spacy_electra.model.tensor_files import write_tensors
 from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS, read_weights
 
@@ -156,13 +157,57 @@ def _read(folder: Path) -> _Saved:
     shape = shape_of(read_config(folder), source=str(folder / CONFIG))
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in read_weights(folder).items()}
     weights.pop("embeddings.position_ids", None)  # older versions stored the numbers 0, 1, 2, …
+    saved = _Saved(folder, shape, weights)
+    _check_layers(saved)
     known = {name for theirs in (embedding_names() | body_names(shape, "body")).values() for name in theirs}
     if strange := sorted(name for name in weights if is_encoder(name) and name not in known):
         raise ValueError(
             f"{folder}: {CONFIG} does not speak of the weight {strange[0]!r} ({len(strange)} such): "
             f"{CONFIG} and the weights belong to different models."
         )
-    return _Saved(folder, shape, weights)
+    _check_encoder(saved)
+    return saved
+
+
+def _check_layers(saved: _Saved) -> None:
+    """Raise ValueError where there are too few weights for as many layers, whose names alone would take for ever."""
+    if saved.shape.layers > len(saved.weights):
+        raise ValueError(
+            f"{saved.folder}: {CONFIG} asks for {saved.shape.layers:,} layers, but there are {len(saved.weights)} "
+            f"weights: the two files belong to different models."
+        )
+
+
+def _check_encoder(saved: _Saved) -> None:
+    """Raise ValueError where config.json asks for other weights than there are; nothing of that size is made."""
+    names, expected = embedding_names() | body_names(saved.shape, "body"), encoder_shapes(saved.shape)
+    _check_there(names, saved)
+    for ours, theirs in names.items():
+        shapes = [tuple(saved.weights[name].shape) for name in theirs]
+        rows = expected[ours][0] // len(theirs)
+        if any(shape != (rows, *expected[ours][1:]) for shape in shapes):
+            raise ValueError(_differing(saved, theirs[0]))
+
+
+def _check_there(names: Names, saved: _Saved) -> None:
+    if missing := [name for theirs in names.values() for name in theirs if name not in saved.weights]:
+        raise ValueError(
+            f"{saved.folder}: the weight {missing[0]!r} is missing ({len(missing)} such), though {CONFIG} asks for it: "
+            f"the file is incomplete or belongs to another model. Copy or export it again."
+        )
+    for name in (name for theirs in names.values() for name in theirs):
+        weight = saved.weights[name]
+        if not weight.is_floating_point() or weight.layout != torch.strided:
+            raise ValueError(
+                f"{saved.folder}: {name!r} is of the type {weight.dtype}, expected floating point numbers."
+            )
+
+
+def _differing(saved: _Saved, name: str) -> str:
+    return (
+        f"{saved.folder}: {name!r} has shape {tuple(saved.weights[name].shape)}, which differs from what {CONFIG} "
+        f"says: the two files belong to different models."
+    )
 
 
 def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
@@ -285,20 +330,13 @@ def _fill_head(model: nn.Module, names: Names, saved: _Saved) -> None:
 @torch.no_grad()
 def _fill(model: nn.Module, names: Names, saved: _Saved) -> None:
     """Copy the named weights into `model`; a longer vocabulary keeps its own last rows."""
-    if missing := [name for theirs in names.values() for name in theirs if name not in saved.weights]:
-        raise ValueError(
-            f"{saved.folder}: the weight {missing[0]!r} is missing ({len(missing)} such), though {CONFIG} asks for it: "
-            f"the file is incomplete or belongs to another model. Copy or export it again."
-        )
+    _check_there(names, saved)
     parameters = dict(model.named_parameters())
     for ours, theirs in names.items():
         value = torch.cat([saved.weights[name] for name in theirs])
         room = parameters[ours][: saved.shape.vocab] if ours in VOCABULARY_LONG else parameters[ours]
         if room.shape != value.shape:
-            raise ValueError(
-                f"{saved.folder}: {theirs[0]!r} has shape {tuple(saved.weights[theirs[0]].shape)}, which differs from "
-                f"what {CONFIG} says: the two files belong to different models."
-            )
+            raise ValueError(_differing(saved, theirs[0]))
         room.copy_(value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from spacy_electra.model.encoder import NORM_EPS, EncoderShape
+from spacy_electra.model.encoder import A_SIZE, NORM_EPS, EncoderShape, is_size
 
 Names = dict[str, tuple[str, ...]]  # our parameter -> theirs, which stand below each other in ours
 
@@ -45,9 +45,12 @@ def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> Encod
             raise ValueError(f"{source}: {key} is {config[key]!r}, but this encoder computes with {ours!r} only.")
     numbers = {name: config.get(key, default) for name, (key, default) in SHAPE_KEYS.items()}
     for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{source}: {SHAPE_KEYS[name][0]} must be a whole number above 0, but is {number!r}.")
-    return EncoderShape(**numbers)
+        if not is_size(number):
+            raise ValueError(f"{source}: {SHAPE_KEYS[name][0]} must be {A_SIZE}, but is {number!r:.40}.")
+    try:
+        return EncoderShape(**numbers)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
 
 
 def _check_kind(config: Mapping[str, Any], source: str) -> None:

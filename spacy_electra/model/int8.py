@@ -133,11 +133,17 @@ def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Ten
 
 
 def expanded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `compressed` gave, in float32; other weights as they are."""
+    """What `compressed` gave, in float32; other weights as they are. Raises ValueError for what it never gives."""
     answer = {}
     for name, weight in weights.items():
-        if name + SCALE in weights:
-            answer[name] = Quantized(levels=weight, scale=weights[name + SCALE]).restored()
+        if (scale := weights.get(name + SCALE)) is not None:
+            is_scaled = weight.dtype == torch.int8 and weight.dim() == 2 and scale.dtype == torch.float32
+            if not is_scaled or scale.shape != weight.shape[:1]:
+                raise ValueError(
+                    f"the weight {name!r:.80} is {weight.dtype} {tuple(weight.shape)} with {tuple(scale.shape)} "
+                    f"scales, expected rows of int8 and one float32 for each"
+                )
+            answer[name] = Quantized(levels=weight, scale=scale).restored()
         elif not name.endswith(SCALE):
             answer[name] = weight.float() if weight.dtype == torch.float16 else weight
     return answer

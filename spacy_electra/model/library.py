@@ -19,7 +19,8 @@ logger = logging.getLogger("spacy_electra")
 
 PANEL = 64  # columns that the kernels sum at once
 LANES = 16  # numbers of a register
-INTERFACE = 3  # to be raised here and in products.h with every change of a structure or of how weights are packed
+INTERFACE = 4  # to be raised here and in products.h with every change of a structure or of how weights are packed
+DONE, NO_MEMORY, REFUSED = 0, 1, 2  # what a call answers, as checks.h has it
 FOLDER = Path(__file__).parent
 
 
@@ -48,6 +49,14 @@ def library(name: str) -> CDLL:
     loaded = _loaded(name)
     assert loaded is not None
     return loaded
+
+
+def check_answer(answer: int, *, work: str) -> None:
+    """Raise MemoryError or ValueError where a call of the kernels did no work. work: what it was to do."""
+    if answer == NO_MEMORY:
+        raise MemoryError(f"can't allocate memory for {work}: shorter windows or fewer threads need less.")
+    if answer != DONE:
+        raise ValueError(f"the kernels refuse {work}: its numbers are out of range, or do not fit each other.")
 
 
 @cache

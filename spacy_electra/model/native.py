@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from spacy_electra.model.encoder import Block, Encoder, EncoderShape
 from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize
-from spacy_electra.model.library import LANES, PANEL, is_cut, library, predicts_in_kernels
+from spacy_electra.model.library import LANES, PANEL, check_answer, is_cut, library, predicts_in_kernels
+from spacy_electra.model.parameter_shapes import check_shapes
 
 ROTATED = 16  # registers of a block at most
 BYTES, SHORTS = 1, 2  # kinds of products, as products.h counts them
 PART = 256  # inputs that are summed in 32 bits
 LONGEST = 65_400  # root of the sum of squares of a part's levels; twice what rows may have
 HIGHEST = 32_767  # level
+ARRAYS = ("ids", "positions", "places", "starts", "lengths")
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ class _Encoder(Structure):
         ("embedding", c_int64),
         ("project", _Linear),
         ("layers", POINTER(_Layer)),
-        *((name, c_int64) for name in ("count", "width", "heads")),
+        *((name, c_int64) for name in ("count", "width", "heads", "vocabulary", "positions")),
     )
 
 
 class _Windows(Structure):
     _fields_ = (
-        *((name, c_void_p) for name in ("ids", "positions", "places", "starts", "lengths")),
-        ("windows", c_int64),
+        *((name, c_void_p) for name in ARRAYS),
+        *((name, c_int64) for name in ("windows", "slots", "rows")),
         ("out", c_void_p),
     )
 
@@ -82,9 +84,11 @@ class NativeEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder, *, in_bytes: bool, excluded: Collection[str] = ()):
         """in_bytes: multiply bytes, but shorts in the first product of the first block and to project embeddings.
-        excluded: parts that multiply shorts nevertheless, of `int8.parts_of`.
+        excluded: parts that multiply shorts nevertheless, of `int8.parts_of`. Raises ValueError for an encoder whose
+        weights are not those of its shape.
         """
         super().__init__()
+        check_shapes(encoder.shape, encoder.state_dict())
         self._held: list[Tensor] = []  # what the structures point to
         shape, body, embeddings = encoder.shape, encoder.body, encoder.embeddings
         self.width, self.vocab, self.positions = shape.width, shape.vocab, shape.positions
@@ -112,6 +116,8 @@ class NativeEncoder(nn.Module):
             count=shape.layers,
             width=shape.width,
             heads=shape.heads,
+            vocabulary=shape.vocab,
+            positions=shape.positions,
         )
 
     def _hold(self, tensor: Tensor) -> int:
@@ -139,25 +145,45 @@ class NativeEncoder(nn.Module):
         )
 
     def forward(self, windows: Windows) -> Tensor:
-        """(N, D) float32. Raises IndexError for pieces or positions that have no vector, and MemoryError."""
+        """(N, D) float32.
+
+        Raises IndexError for pieces or positions that have no vector, ValueError for windows beyond the slots or places
+        beyond the rows, and MemoryError.
+        """
+        _check(windows)
         for numbers, count in ((windows.ids, self.vocab), (windows.positions, self.positions)):
             if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
                 raise IndexError(f"numbers from {numbers.min()} to {numbers.max()} for a table of {count} vectors")
         vectors = torch.empty((windows.rows, self.width), dtype=torch.float32, device="cpu")
         given = _Windows(
-            **{
-                name: getattr(windows, name).ctypes.data for name in ("ids", "positions", "places", "starts", "lengths")
-            },
+            **{name: getattr(windows, name).ctypes.data for name in ARRAYS},
             windows=len(windows.starts),
+            slots=len(windows.ids),
+            rows=windows.rows,
             out=vectors.data_ptr(),
         )
-        if library("encoder").spacy_electra_encode(
-            byref(self._encoder), byref(given), c_int64(torch.get_num_threads())
-        ):
-            raise MemoryError(
-                "there is no memory for the transformer's windows: shorter ones or fewer threads need less"
-            )
+        encode = library("encoder").spacy_electra_encode
+        answer = encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads()))
+        check_answer(answer, work="the transformer's windows")
         return vectors
+
+
+def _check(windows: Windows) -> None:
+    """Raise ValueError where the arrays are of another form, or name what is not there."""
+    arrays = {name: getattr(windows, name) for name in ARRAYS}
+    for name, array in arrays.items():
+        if array.dtype != np.int64 or array.ndim != 1 or not array.flags.c_contiguous:
+            raise ValueError(f"{name} must be a contiguous axis of int64, but is {array.dtype} {array.shape}.")
+    slots, count = len(windows.ids), len(windows.starts)
+    if {len(windows.positions), len(windows.places)} != {slots} or len(windows.lengths) != count or windows.rows < 0:
+        sizes = ", ".join(f"{len(array)} {name}" for name, array in arrays.items())
+        raise ValueError(f"windows for {windows.rows} rows do not fit each other: {sizes}.")
+    if count and (windows.lengths.min() < 1 or windows.starts.min() < 0):
+        raise ValueError("a window must begin at slot 0 or later and be 1 slot or longer.")
+    if count and (slots - windows.lengths - windows.starts).min() < 0:
+        raise ValueError(f"a window ends behind the last of {slots} slots.")
+    if slots and windows.places.max() >= windows.rows:
+        raise ValueError(f"a vector is to go to row {windows.places.max()} of {windows.rows}.")
 
 
 def predicts_natively(device: torch.device, shape: EncoderShape, *, in_bytes: bool) -> bool:

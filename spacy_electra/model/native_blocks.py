@@ -6,6 +6,7 @@ torch keeps for each of some twenty operations is kept once, in bfloat16.
 Legend: R rows of all windows, W windows, D width.
 """
 
+from collections.abc import Sequence
 from ctypes import CDLL, Structure, byref, c_float, c_int64, c_uint32, c_void_p
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spacy_electra.model.attention import Blocks, Mask
-from spacy_electra.model.library import is_cut, learns_in_kernels, library
+from spacy_electra.model.library import REFUSED, check_answer, is_cut, learns_in_kernels, library
 
 LEVELS = 2**32  # of chance
 
@@ -59,17 +60,19 @@ class NativeBlock(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, around: Around, *weights: Tensor) -> Tensor:
-        """(R, D) float32 -> (R, D)."""
-        if int(around.lengths.sum()) != len(x) or not x.is_contiguous():
-            raise ValueError(f"windows of {around.lengths.tolist()} rows do not make up {len(x)} contiguous ones.")
+        """(R, D) float32 -> (R, D). Raises ValueError for what is not of one shape, and MemoryError."""
+        _check(x, around, weights)
         ctx.around = around
         batch = _batch(x, weights, around)
         out = torch.empty_like(x)
-        kept = torch.empty(_library().spacy_electra_kept_bytes(byref(batch)), dtype=torch.uint8, device="cpu")
+        size = _library().spacy_electra_kept_bytes(byref(batch))
+        if size < 0:
+            check_answer(REFUSED, work="a block's pass")
+        kept = torch.empty(size, dtype=torch.uint8, device="cpu")
         status = _library().spacy_electra_forward(
             byref(_pointers(weights)), byref(batch), _at(x), _at(out), _at(kept), c_int64(torch.get_num_threads())
         )
-        _check(status)
+        check_answer(status, work="a block's pass")
         ctx.save_for_backward(kept, *weights)
         return out
 
@@ -88,7 +91,7 @@ class NativeBlock(torch.autograd.Function):
             *(byref(_pointers(weights)), byref(batch), _at(kept), _at(given), _at(read)),
             *(byref(_pointers(wanted)), c_int64(torch.get_num_threads())),
         )
-        _check(status)
+        check_answer(status, work="a block's pass")
         return read, None, *wanted
 
 
@@ -142,6 +145,19 @@ def _at(tensor: Tensor) -> c_void_p:
     return c_void_p(tensor.data_ptr())
 
 
-def _check(status: int) -> None:
-    if status:
-        raise MemoryError("can't allocate memory for a block's passes")
+def _check(x: Tensor, around: Around, weights: Sequence[Tensor]) -> None:
+    """Raise ValueError unless rows, windows, seeds and parameters are of one shape, as the kernels read them."""
+    lengths, seeds, width, inner = around.lengths, around.seeds, x.shape[1], weights[6].shape[0]
+    if lengths.dtype != torch.int64 or not lengths.is_contiguous() or int(lengths.sum()) != len(x):
+        raise ValueError(f"windows of {lengths.tolist()} rows do not make up {len(x)} contiguous ones.")
+    if seeds is not None and (seeds.dtype != torch.int64 or seeds.shape != x.shape[:1] or not seeds.is_contiguous()):
+        raise ValueError(f"expected {len(x)} seeds of dropout in int64, but got {tuple(seeds.shape)} {seeds.dtype}.")
+    vector, wide = (width,), (inner,)
+    shapes = [(3 * width, width), (3 * width,), (width, width), vector, vector, vector]
+    shapes += [(inner, width), wide, (width, inner), vector, vector, vector]
+    for tensor, shape in zip([x, *weights], [x.shape, *shapes], strict=True):
+        if tensor.shape != shape or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise ValueError(
+                f"a block of width {width} and {inner} takes contiguous float32 {tuple(shape)}, "
+                f"but got {tensor.dtype} {tuple(tensor.shape)}."
+            )

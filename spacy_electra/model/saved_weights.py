@@ -1,36 +1,24 @@
 """A module's weights with their description as one message of bytes, and back.
 
 A message is the checksum of what follows, the length of the description, the description as JSON, and the weights as a
-safetensors file. Loading copies them once, whatever else the message passes through: fresh memory costs more time than
-what is written into it.
+safetensors file. Whoever writes a message writes its checksum as well, so that it tells of damage, not of intent.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from math import prod
 from typing import Any
 
-import numpy as np
 import srsly
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from spacy_electra.model.int8 import expanded
 
 CHECKSUM = sha256().digest_size
-LENGTH = 8  # bytes of a length, lowest first, here and in safetensors
-DTYPES = {  # safetensors' names of what modules hold
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+LENGTH = 8  # bytes of the description's length, lowest first
 
 
 @dataclass(frozen=True)
@@ -56,42 +44,27 @@ def pack(saved: SavedWeights) -> bytes:
 def unpack(data: bytes | memoryview) -> SavedWeights:
     """What `pack` put into a message, weights that were made smaller in float32 again.
 
-    Raises ValueError for a message that differs from its checksum.
+    Raises ValueError for a message that differs from its checksum, and for one that holds something else.
     """
     content = memoryview(data)[CHECKSUM:]
-    description, file = _after_length(content)
-    header, weights = _after_length(file)
-    with ThreadPoolExecutor(max_workers=1) as another:  # both let go of the interpreter
-        checksum = another.submit(lambda: sha256(content).digest())
-        memory = _copied(weights)
-    if checksum.result() != data[:CHECKSUM]:
+    if sha256(content).digest() != data[:CHECKSUM]:
         raise ValueError("the saved weights differ from their checksum.")
-    return SavedWeights(
-        description=srsly.json_loads(bytes(description).decode("utf8")),
-        weights=expanded(_tensors(bytes(header), memory)) if len(file) else None,
-    )
+    end = LENGTH + int.from_bytes(content[:LENGTH], "little")
+    description, file = bytes(content[LENGTH:end]), bytes(content[end:])
+    try:
+        described = srsly.json_loads(description.decode("utf8"))
+    except ValueError as error:
+        raise ValueError(f"the description of the saved weights is no JSON: {error}") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"the description of the saved weights is a {type(described).__name__}, expected an object")
+    return SavedWeights(description=described, weights=_weights(file) if file else None)
 
 
-def _after_length(data: memoryview) -> tuple[memoryview, memoryview]:
-    """So many bytes as the length at the beginning says, and the rest."""
-    end = LENGTH + int.from_bytes(data[:LENGTH], "little")
-    return data[LENGTH:end], data[end:]
-
-
-def _copied(data: memoryview) -> np.ndarray:
-    memory = torch.empty(len(data), dtype=torch.uint8, device="cpu").numpy()  # numpy's own waits for large pages
-    memory[:] = np.frombuffer(data, dtype=np.uint8)
-    return memory
-
-
-def _tensors(header: bytes, memory: np.ndarray) -> dict[str, Tensor]:
-    """The tensors that the header of a safetensors file finds in `memory`; no two share a storage."""
-    entries = srsly.json_loads(header.decode("utf8"))
-    return {name: _tensor(memory, **entry) for name, entry in entries.items() if name != "__metadata__"}
-
-
-def _tensor(memory: np.ndarray, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
-    """One entry of a safetensors header, where its bytes lie."""
-    if not prod(shape):
-        return torch.empty(shape, dtype=DTYPES[dtype], device="cpu")
-    return torch.frombuffer(memory, dtype=DTYPES[dtype], offset=data_offsets[0], count=prod(shape)).view(shape)
+def _weights(file: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, each in memory of its own that begins where torch lets tensors begin."""
+    try:
+        with torch.device("cpu"):  # whatever the caller's is
+            weights = load_safetensors(file)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch has not got
+        raise ValueError(f"the saved weights are no safetensors file: {error}") from error
+    return expanded({name: weight.clone() for name, weight in weights.items()})

@@ -307,8 +307,11 @@ class TorchShim(Shim):
         """What else belongs to the weights on disk, as plain JSON values; for subclasses."""
         return {}
 
-    def rebuild(self, description: dict[str, Any]) -> nn.Module:
-        """A module that takes the weights saved with `description`; for subclasses. May be on the meta device."""
+    def rebuild(self, saved: SavedWeights) -> nn.Module:
+        """A module that takes the saved weights; for subclasses. May be on the meta device.
+
+        Raises ValueError where description and weights do not belong together, before it makes anything of their size.
+        """
         return self.module
 
     def stored(self) -> dict[str, Tensor]:
@@ -328,7 +331,7 @@ class TorchShim(Shim):
         saved = unpack(data)
         if saved.weights is None:
             return self
-        module = self.rebuild(saved.description)
+        module = self.rebuild(saved)
         try:
             module.load_state_dict(saved.weights, assign=any(p.is_meta for p in module.parameters()))
         except RuntimeError as error:

@@ -22,6 +22,10 @@ SUM = "sha256"  # of names, types, shapes and bytes, in the file's metadata
 _SYSTEM_ERROR = re.compile(r"os error (\d+)")
 
 
+class ChangedError(ValueError):
+    """A file's tensors are not those that were written."""
+
+
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, is_summed: bool = True) -> None:
     """Write contiguous tensors on the CPU. Raises OSError with the file's name where it cannot be written.
 
@@ -55,12 +59,12 @@ def _order_metadata(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors, on the CPU. Raises SafetensorError for no such file, ValueError where the checksum is another."""
+    """All tensors, on the CPU. Raises SafetensorError for no such file, ChangedError where the checksum is another."""
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         expected = (file.metadata() or {}).get(SUM)
     if expected is not None and (found := _sum_of(tensors)) != expected:
-        raise ValueError(
+        raise ChangedError(
             f"{path} was changed after it was written: its weights have the sha256 {found[:12]}, not {expected[:12]}. "
             f"Copy or export it again."
         )

@@ -4,18 +4,18 @@ The first that is there is read: model.safetensors, its shards by model.safetens
 shards by pytorch_model.bin.index.json. That is the order of `from_pretrained`.
 """
 
-import json
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from spacy_electra.model.tensor_files import read_tensors
+from spacy_electra.data.tokenizer_checks import read_json
+from spacy_electra.model.tensor_files import ChangedError, read_tensors
 
 WEIGHTS, OLD_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 INDEX, OLD_INDEX = f"{WEIGHTS}.index.json", f"{OLD_WEIGHTS}.index.json"
+# How often pytorch_model.bin may hold one number: in the word embeddings, and in the head tied to them
+MOST_SHARED = 2
 _OTHERS = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index")  # of TensorFlow and Flax
 
 
@@ -48,7 +48,7 @@ def shard_names(folder: Path) -> list[str]:
         if (folder / OLD_WEIGHTS).is_file() or not path.is_file():
             return []
     try:
-        names = set(json.loads(path.read_text(encoding="utf8"))["weight_map"].values())
+        names = set(read_json(path.read_text(encoding="utf8"), source=str(path))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no index of weights ({error!r}): copy or fetch the model again.") from error
     if strange := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
@@ -60,13 +60,20 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         is_safe = path.suffix == ".safetensors"
         weights = read_tensors(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except OSError:
+        raise  # the system's own, which names the file
+    except ChangedError:
+        raise
+    except Exception as error:  # torch.load raises whatever its parts do
         raise ValueError(
             f"{path} cannot be read as weights ({type(error).__name__}): it is damaged, or holds more than tensors. "
             f"Copy or fetch it again; one that needs code to be read is never run."
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise ValueError(f"{path} must hold a plain table of tensors by name, as save_pretrained writes it.")
+    asked = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    if asked > MOST_SHARED * path.stat().st_size:
+        raise ValueError(f"{path} claims {asked:,} bytes of tensors, but has {path.stat().st_size:,}: copy it again.")
     return weights
 
 

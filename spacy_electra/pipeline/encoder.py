@@ -5,7 +5,7 @@ Legend: N pieces, D width.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blo
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
+from spacy_electra.model.parameter_shapes import check_weights
 from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision, fastest_dtype
 from spacy_electra.model.rates import GUARDED
+from spacy_electra.model.saved_weights import SavedWeights
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.collapse import CollapseWatch
@@ -292,8 +294,24 @@ class EncoderShim(TorchShim):
     def describe(self) -> dict[str, Any]:
         return {"shape": asdict(self.shape), "tokenizer": self.tokenizer.to_json()}
 
-    def rebuild(self, description: dict[str, Any]) -> nn.Module:
-        self._set_tokenizer(WordPiece.from_json(description["tokenizer"]))
+    def rebuild(self, saved: SavedWeights) -> nn.Module:
+        shape, tokenizer = _described(saved)
+        self._set_tokenizer(tokenizer)
         self._is_rounded = self.weights_on_disk == INT8
         with torch.device("meta"):
-            return Encoder(EncoderShape(**description["shape"]))
+            return Encoder(shape)
+
+
+def _described(saved: SavedWeights) -> tuple[EncoderShape, WordPiece]:
+    """What the description says. Raises ValueError where it is none of `EncoderShim.describe`, or of other weights."""
+    assert saved.weights is not None
+    numbers, tokenizer = saved.description.get("shape"), saved.description.get("tokenizer")
+    names = [f.name for f in fields(EncoderShape)]
+    if not isinstance(numbers, dict) or sorted(numbers) != sorted(names) or not isinstance(tokenizer, str):
+        raise ValueError(f"their description lacks a tokenizer, or a shape of the numbers {', '.join(names)}")
+    shape = EncoderShape(**numbers)
+    check_weights(shape, saved.weights)
+    pieces = WordPiece.from_json(tokenizer)
+    if pieces.size > shape.vocab:
+        raise ValueError(f"their tokenizer has {pieces.size} pieces, but there are vectors for {shape.vocab} only")
+    return shape, pieces

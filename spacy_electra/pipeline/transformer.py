@@ -30,7 +30,6 @@ from spacy_electra.pipeline.windows import check_windows, room_and_stride
 logger = logging.getLogger(__name__)
 
 GPU_GROUP_COST = 4096  # slots of padding that attention computes in the time of one more group
-SHIM, NO_SHIM = b"\xa5shims\x91\x91\xc6", b"\xa5shims\x91\x90"  # msgpack: one shim of so many bytes, none
 INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
 
@@ -50,16 +49,17 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
     """A thinc model that says of which component the bytes are that it cannot read."""
 
     def from_bytes(self, bytes_data: bytes) -> "TransformerModel":
-        """Take over what `to_bytes` gave. Raises ValueError where the bytes are damaged or of another model."""
+        """Take over what `to_bytes` gave. Raises ValueError where the bytes are damaged or of another model.
+
+        Of thinc's message only the weights are read: names, widths and settings follow from them and from the config.
+        """
         try:
-            message = _read_in_place(bytes_data)
-            if message is None:
-                super().from_bytes(bytes_data)
-            else:
-                self.from_dict(message)
+            encoder_of(self).from_bytes(_saved_shim(bytes_data))
+            if encoder_of(self).has_encoder:
+                self.set_dim("nO", encoder_of(self).shape.width)
         except UnknownPartError:
             raise  # the config is wrong, not the weights
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise ValueError(
                 f"the weights of the transformer component cannot be read: {str(error).rstrip('.')}. "
                 f"Unless its config was changed, the saved pipeline is damaged or was copied in part: "
@@ -68,17 +68,16 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
         return self
 
 
-def _read_in_place(data: bytes) -> dict[str, Any] | None:
-    """thinc's message of a model with one shim, whose bytes, the last of the message, are a view of `data`.
-
-    What thinc does by itself, but for a copy of all weights. None where the message looks otherwise.
-    """
-    begin = data.find(SHIM) + len(SHIM) + 4
-    if begin < len(SHIM) + 4 or begin + int.from_bytes(data[begin - 4 : begin], "big") != len(data):
-        return None
-    message: dict[str, Any] = srsly.msgpack_loads(data[: begin - 4 - len(SHIM)] + NO_SHIM)
-    message["shims"] = [[memoryview(data)[begin:]]]
-    return message
+def _saved_shim(data: bytes) -> bytes:
+    """The bytes of the one shim in thinc's message of the model."""
+    try:
+        message: Any = srsly.msgpack_loads(data)
+        ((saved,),) = message["shims"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"they are no message of a model with one shim ({error})") from error
+    if not isinstance(saved, bytes):
+        raise ValueError(f"the shim's weights are a {type(saved).__name__}, expected bytes")
+    return saved
 
 
 def electra_transformer(

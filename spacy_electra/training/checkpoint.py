@@ -10,15 +10,18 @@ There is no random state: all randomness is a function of seed, epoch and row.
 
 import json
 import logging
+import math
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor
 
 from spacy_electra.data.files import replace_file, sha256_of
 from spacy_electra.data.replacing import remove_partial, replaced_folder, settle
+from spacy_electra.data.tokenizer_checks import read_json
 from spacy_electra.model.tensor_files import read_tensors, write_tensors
 from spacy_electra.training.state import State, Sums
 
@@ -106,15 +109,34 @@ def _read_whole(folder: Path) -> Checkpoint | None:
 def _read(folder: Path) -> Checkpoint:
     """Raises ValueError or another error where a file is not what was written."""
     settle(folder)
-    record = json.loads((folder / STATE).read_text(encoding="utf8"))
-    for name, expected in record.pop(SUMS).items():
+    record = read_json((folder / STATE).read_text(encoding="utf8"), source=STATE)
+    expected_sums = record.pop(SUMS, None)
+    if not isinstance(expected_sums, dict) or sorted(expected_sums) != sorted((WEIGHTS, OPTIMIZER)):
+        raise ValueError(f"{STATE} must hold the checksums of {WEIGHTS} and {OPTIMIZER}")
+    for name, expected in expected_sums.items():
         if (found := sha256_of(folder / name)) != expected:
-            raise ValueError(f"{name} was changed after it was written (sha256 {found[:12]}, not {expected[:12]})")
+            raise ValueError(f"{name} was changed after it was written (sha256 {found[:12]}, not {expected!s:.12})")
     return Checkpoint(
         weights=read_tensors(folder / WEIGHTS),
         optimizer=read_tensors(folder / OPTIMIZER),
-        state=State(**{**record, "sums": Sums(**record["sums"])}),
+        state=_state(record),
     )
+
+
+def _state(record: dict[str, Any]) -> State:
+    """Raises ValueError for what is no state, field by field."""
+    sums = record.get("sums")
+    if not isinstance(sums, dict):
+        raise ValueError(f"{STATE}: sums must be an object, but is {sums!r:.40}")
+    for kind, given in ((State, {name: value for name, value in record.items() if name != "sums"}), (Sums, sums)):
+        usual = {f.name: f.default for f in fields(kind)}
+        for name, value in given.items():
+            is_whole = type(usual.get(name)) is int
+            is_number = type(value) is int or (isinstance(value, float) and not is_whole and math.isfinite(value))
+            is_fit = is_number and (value >= 0 or name == "asked_at_once" or kind is Sums)
+            if name not in usual or not (is_fit or (value is None and usual[name] is None)):
+                raise ValueError(f"{STATE}: {name} is {value!r:.40}, expected a number of a run")
+    return State(**{**record, "sums": Sums(**sums)})
 
 
 def _to_json(state: State, files: list[Path]) -> dict[str, object]:

@@ -237,3 +237,23 @@ def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(
     subprocess.run([sys.executable, "-c", holder, str(tmp_path / ".lock")], check=False)
     assert (tmp_path / ".lock").exists()
     assert "4 steps in" in electra("pretrain", pretrain_cfg, "--output", tmp_path, *tiny)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("window", 10_000_000, "for one row of 10,000,000 pieces"),
+        ("discriminator.width", 1_000_000, "for weights, gradients and moments"),
+        ("discriminator.layers", 10_000_000, "for weights, gradients and moments"),
+        ("discriminator.width", 10**9, "width must be a whole number from 1 to 16,777,216"),
+        ("window", 10**9, "window must be at most 16,777,216 pieces"),
+    ],
+)
+def test_a_model_that_no_memory_holds_is_refused_with_the_numbers(
+    refused: Refused, key: str, value: int, told: str
+) -> None:
+    message = refused(f"--model.{key}", value)
+    assert told in message
+    if value < 10**9:
+        assert "GB at the least" in message
+        assert " GB are free: choose a shorter model.window" in message

@@ -235,7 +235,7 @@ def test_truncation_and_padding_of_a_file_are_not_applied(tmp_path: Path, uncase
     [
         ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\nthe\n", r"vocab.txt lacks \[SEP\], \[MASK\]"),
         ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\na\n", "'a' in line 6 and again in line 7"),
-        ("tokenizer.json", "{", "tokenizer.json is no tokenizer.json"),
+        ("tokenizer.json", "{", "tokenizer.json is broken JSON"),
         ("tokenizer.json", Tokenizer(models.BPE()).to_str(), "tokenizer.json is a BPE tokenizer, expected WordPiece"),
         (
             "tokenizer.json",

@@ -154,7 +154,10 @@ def test_equal_seeds_give_equal_weights_and_another_seed_others(build: Build) ->
             r"\[model\.generator\] has an unknown key 'embedding'.*Valid are feed_forward, heads, layers, width",
         ),
         ({"generator": {"layers": 1}}, r"\[model\.generator\] lacks the key 'width'"),
-        ({"generator": {**GENERATOR, "heads": 0}}, r"\[model\.generator\] heads must be a whole number above 0.*got 0"),
+        (
+            {"generator": {**GENERATOR, "heads": 0}},
+            r"\[model\.generator\] heads must be a whole number from 1 .*got 0",
+        ),
         ({"discriminator": {**DISCRIMINATOR, "heads": 3}}, r"width must be a multiple of heads"),
     ],
 )

@@ -271,6 +271,43 @@ def test_numbers_without_a_vector_are_refused(name, wrong):
         NativeEncoder(made(), in_bytes=False)(windows)
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"starts": np.array([1])}, "a window ends behind the last of 4 slots"),
+        ({"starts": np.array([-1])}, "a window must begin at slot 0"),
+        ({"lengths": np.array([0])}, "1 slot or longer"),
+        ({"lengths": np.array([5])}, "a window ends behind"),
+        ({"lengths": np.array([2**63 - 1]), "starts": np.array([2**63 - 1])}, "the kernels refuse"),
+        ({"lengths": np.array([4, 4])}, "do not fit each other"),
+        ({"places": np.array([0, 1, 2, 4])}, "to row 4 of 4"),
+        ({"rows": -1}, "do not fit each other"),
+        ({"positions": np.arange(3)}, "do not fit each other"),
+        ({"ids": np.zeros(4, dtype=np.int32)}, "ids must be a contiguous axis of int64"),
+        ({"ids": np.zeros(8, dtype=np.int64)[::2]}, "ids must be a contiguous axis of int64"),
+    ],
+    ids=str,
+)
+def test_windows_that_lie_elsewhere_are_refused(changed, told):
+    with pytest.raises(ValueError, match=told):
+        NativeEncoder(made(), in_bytes=False)(replace(windows_of([4]), **changed))
+
+
+def test_an_encoder_whose_weights_are_not_of_its_shape_is_refused():
+    encoder = made()
+    encoder.body.blocks[1].feed_forward.up = torch.nn.Linear(SHAPE.width, 64)
+    with pytest.raises(ValueError, match="their shape asks for"):
+        NativeEncoder(encoder, in_bytes=False)
+
+
+@pytest.mark.parametrize(("field", "value"), [("heads", -1), ("width", 2**40), ("count", 0), ("embedding", 17)])
+def test_the_kernels_refuse_a_shape_by_themselves(field, value):
+    native = NativeEncoder(made(), in_bytes=False)
+    setattr(native._encoder, field, value)
+    with pytest.raises(ValueError, match="the kernels refuse"):
+        native(windows_of([4]))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_another_default_type_changes_nothing(dtype):
     native, windows = NativeEncoder(made(), in_bytes=False), windows_of([12])

@@ -1,5 +1,7 @@
 """Blocks that learn in kernels of our own, against the same blocks in torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -213,3 +215,28 @@ def order(body: Body) -> list[Tensor]:
     modules = (block.attention.qkv, block.attention.output, block.norm1)
     modules += (block.feed_forward.up, block.feed_forward.down, block.norm2)
     return [weight for module in modules for weight in (module.weight, module.bias)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"lengths": torch.tensor([4, 5])}, "do not make up 8 contiguous"),
+        ({"lengths": torch.tensor([9, -1])}, "the kernels refuse"),
+        ({"lengths": torch.tensor([8, 0])}, "the kernels refuse"),
+        ({"heads": 0}, "the kernels refuse"),
+        ({"heads": -2}, "the kernels refuse"),
+        ({"heads": 3}, "the kernels refuse"),
+        ({"seeds": torch.zeros(7, dtype=torch.int64)}, "expected 8 seeds"),
+    ],
+    ids=str,
+)
+def test_rows_that_do_not_fit_are_refused(changed, told):
+    block = made().blocks[0]
+    weights = [weight for part in block._parts() for weight in (part.weight, part.bias)]
+    around = replace(Around(lengths=torch.tensor([8]), heads=2, eps=1e-12), **changed)
+    with pytest.raises(ValueError, match=told):
+        NativeBlock.apply(torch.randn(8, 64), around, *weights)
+    with pytest.raises(ValueError, match="takes contiguous float32"):
+        NativeBlock.apply(
+            torch.randn(8, 64), Around(torch.tensor([8]), heads=2, eps=1e-12), *weights[:-1], torch.ones(3)
+        )

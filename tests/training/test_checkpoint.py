@@ -1,5 +1,7 @@
 """Checkpoints: whole or not there, bit for bit, and no more of them than asked for."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +112,34 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert read is not None
     assert read.state.step == 3
     assert "step-00000004 is damaged and passed over" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("step", "4", "step is '4', expected a number of a run"),
+        ("step", True, "step is True"),
+        ("step", -1, "step is -1"),
+        ("row", 2.5, "row is 2.5"),
+        ("seconds", float("nan"), "state.json is broken JSON"),
+        ("best_loss", [1], r"best_loss is \[1\]"),
+        ("sums", 5, "sums must be an object"),
+        ("sums", {"generator": "much"}, "generator is 'much'"),
+        ("further", 1, "further is 1"),
+        ("sha256", {}, "must hold the checksums"),
+        ("sha256", {"weights.safetensors": 5, "optimizer.safetensors": 5}, "was changed after it was written"),
+    ],
+)
+def test_a_state_that_is_none_is_named_and_the_one_before_it_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, value: object, told: str
+) -> None:
+    write_checkpoint(tmp_path, checkpoint(3), keep=2)
+    path = write_checkpoint(tmp_path, checkpoint(4), keep=2) / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf8")), key: value}), encoding="utf8")
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    assert read.state.step == 3
+    assert re.search(f"passed over: .*{told}", caplog.text)
 
 
 def test_newer_checkpoints_than_the_one_that_is_pointed_at_are_not_used(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 
 #include "products.h"
 #include "threads.h"
+#include "checks.h"
 #include "rows.h"
 #include "levels.h"
 #include "layer.h"
@@ -152,15 +153,17 @@ int spacy_electra_interface(void)
     return INTERFACE;
 }
 
-/* Vectors of windows, on up to `threads` threads. 0, or 1 where there is no memory for what lies between. */
+/* Vectors of windows, on up to `threads` threads; what checks.h counts. */
 int spacy_electra_encode(const Encoder *encoder, const Windows *windows, int64_t threads)
 {
     Job job = {.encoder = encoder, .windows = windows};
+    if (!is_encoder(encoder) || !are_windows(windows, encoder))
+        return REFUSED;
     if (!windows->windows)
-        return 0;
+        return DONE;
     int64_t *bounds = calloc((size_t)windows->windows + 1, sizeof(int64_t));
     if (!bounds)
-        return 1;
+        return NO_MEMORY;
     threads = plan(&job, bounds, threads);
     job.bounds = bounds;
     job.each = bytes_for(&job, 1, !job.is_shared);
@@ -177,5 +180,5 @@ int spacy_electra_encode(const Encoder *encoder, const Windows *windows, int64_t
         free(memory);
     }
     free(bounds);
-    return memory == NULL;
+    return memory ? DONE : NO_MEMORY;
 }

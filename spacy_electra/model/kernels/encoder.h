@@ -12,6 +12,8 @@ typedef struct {
     int64_t count;
     int64_t width;
     int64_t heads;
+    int64_t vocabulary;
+    int64_t positions;
 } Encoder;
 
 /* Windows on an axis of slots; slots between them belong to none. */
@@ -22,8 +24,69 @@ typedef struct {
     const int64_t *starts;    /* (windows,) slots */
     const int64_t *lengths;   /* (windows,) at least 1 */
     int64_t windows;
+    int64_t slots;
+    int64_t rows;
     float *out; /* (rows, width) */
 } Windows;
+
+static int is_linear(const Linear *linear, int64_t inputs, int64_t outputs)
+{
+    int is_whole = linear->weights && linear->scale && linear->bias && (linear->total || linear->kind == SHORTS);
+    return is_whole && linear->inputs == inputs && linear->outputs == outputs
+           && (linear->kind == BYTES || linear->kind == SHORTS);
+}
+
+static int is_norm(const Norm *norm)
+{
+    return norm->gain && norm->shift;
+}
+
+/* All layers are of one shape, by which space is laid out. */
+static int is_encoder(const Encoder *encoder)
+{
+    int64_t width = encoder->width, embedding = encoder->embedding;
+    int is_whole = encoder->word && encoder->position && encoder->layers && is_norm(&encoder->norm);
+    if (!is_whole || !is_size(encoder->count, 1) || !is_size(embedding, LANES))
+        return 0;
+    int64_t inner = encoder->layers[0].up.outputs;
+    if (!is_block(width, inner, encoder->heads) || !is_size(encoder->vocabulary, 1) || !is_size(encoder->positions, 1))
+        return 0;
+    if (encoder->project.weights) { /* bytes would be turned in blocks of more registers than a row may have */
+        if (!is_linear(&encoder->project, embedding, width) || encoder->project.kind != SHORTS)
+            return 0;
+    } else if (embedding != width)
+        return 0;
+    for (const Layer *layer = encoder->layers; layer < encoder->layers + encoder->count; layer++) {
+        int is_layer = is_linear(&layer->qkv, width, 3 * width) && is_linear(&layer->output, width, width)
+                       && is_linear(&layer->up, width, inner) && is_linear(&layer->down, inner, width);
+        if (!is_layer || !is_norm(&layer->attention_norm) || !is_norm(&layer->norm))
+            return 0;
+    }
+    return 1;
+}
+
+/* Every window lies within the slots, and what its slots name is there. */
+static int are_windows(const Windows *windows, const Encoder *encoder)
+{
+    int64_t total = rows_of(windows->lengths, windows->windows);
+    if (total <= 0)
+        return total == 0;
+    if (!windows->ids || !windows->positions || !windows->places || !windows->starts || windows->rows < 0
+        || (windows->rows && !windows->out))
+        return 0;
+    for (int64_t window = 0; window < windows->windows; window++) {
+        int64_t start = windows->starts[window], length = windows->lengths[window];
+        if (start < 0 || length > windows->slots || start > windows->slots - length)
+            return 0;
+        for (int64_t slot = start; slot < start + length; slot++) {
+            int64_t id = windows->ids[slot], position = windows->positions[slot];
+            if (id < 0 || id >= encoder->vocabulary || position < 0 || position >= encoder->positions
+                || windows->places[slot] >= windows->rows)
+                return 0;
+        }
+    }
+    return 1;
+}
 
 /* Rows of some windows, one window after another. */
 typedef struct {

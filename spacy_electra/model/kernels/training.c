@@ -4,6 +4,7 @@
 
 #include "products.h"
 #include "threads.h"
+#include "checks.h"
 #include "rows.h"
 #include "bf16.h"
 #include "layer.h"
@@ -25,17 +26,22 @@ int spacy_electra_interface(void)
     return INTERFACE;
 }
 
+/* What a forward pass keeps of a batch; -1 for one that no pass takes. */
 int64_t spacy_electra_kept_bytes(const Batch *batch)
 {
     char *end = NULL;
+    if (!is_batch(batch))
+        return -1;
     lay_kept(batch, &end);
     return (int64_t)(intptr_t)end;
 }
 
-/* 0, or 1 where there is no memory for what lies between. kept: room for as many bytes as the function above says. */
+/* Answers what checks.h counts. kept: room for as many bytes as the function above says. */
 int spacy_electra_forward(const Block *block, const Batch *batch, const float *x, float *out, char *kept,
                           int64_t threads)
 {
+    if (!is_batch(batch) || !has_parameters(block, 0) || !x || !out || !kept)
+        return REFUSED;
     Forward pass = {.block = block, .batch = batch, .x = x, .out = out, .longest = longest_of(batch)};
     pass.kept = lay_kept(batch, &kept);
     char *shared = NULL, *own = NULL;
@@ -45,12 +51,12 @@ int spacy_electra_forward(const Block *block, const Batch *batch, const float *x
     threads = useful(batch, threads);
     char *memory = aligned_alloc(ALIGNMENT, (size_t)((int64_t)(intptr_t)shared + threads * pass.each));
     if (!memory)
-        return 1;
+        return NO_MEMORY;
     pass.memory = memory;
     lay_layer(&pass, &pass.memory);
     work_together(run_forward, &pass, threads);
     free(memory);
-    return 0;
+    return DONE;
 }
 
 static void lay_backward(Backward *pass, char **memory, int64_t threads)
@@ -118,10 +124,12 @@ static void run_backward(void *task, Team *team, int64_t member)
         sum_vectors(pass, team->size);
 }
 
-/* 0, or 1 where there is no memory. given, read: gradients (rows, width) of what the block gave and of what it read. */
+/* Answers what checks.h counts. given, read: gradients (rows, width) of what the block gave and of what it read. */
 int spacy_electra_backward(const Block *block, const Batch *batch, char *kept, const float *given, float *read,
                            const Block *gradients, int64_t threads)
 {
+    if (!is_batch(batch) || !has_parameters(block, 0) || !has_parameters(gradients, 1) || !kept || !given || !read)
+        return REFUSED;
     Backward pass = {.block = block, .batch = batch, .given = given, .read = read, .gradients = gradients};
     pass.kept = lay_kept(batch, &kept);
     pass.longest = longest_of(batch);
@@ -132,10 +140,10 @@ int spacy_electra_backward(const Block *block, const Batch *batch, char *kept, c
     pass.each = (int64_t)(intptr_t)own;
     char *memory = aligned_alloc(ALIGNMENT, (size_t)((int64_t)(intptr_t)shared + threads * pass.each));
     if (!memory)
-        return 1;
+        return NO_MEMORY;
     pass.memory = memory;
     lay_backward(&pass, &pass.memory, threads);
     work_together(run_backward, &pass, threads);
     free(memory);
-    return 0;
+    return DONE;
 }

@@ -28,6 +28,20 @@ typedef struct {
     float eps;
 } Batch;
 
+static int is_batch(const Batch *batch)
+{
+    return is_block(batch->width, batch->inner, batch->heads) && batch->rows >= 0
+           && rows_of(batch->lengths, batch->windows) == batch->rows;
+}
+
+/* Where `vectors_alone`, matrices may be missing. */
+static int has_parameters(const Block *block, int vectors_alone)
+{
+    int has_vectors = block->qkv_bias && block->output_bias && block->up_bias && block->down_bias && block->gain1
+                      && block->shift1 && block->gain2 && block->shift2;
+    return has_vectors && (vectors_alone || (block->qkv && block->output && block->up && block->down));
+}
+
 /* What a forward pass keeps for the backward pass. */
 typedef struct {
     uint16_t *x;     /* (rows, width) what the block read */

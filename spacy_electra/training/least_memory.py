@@ -1,0 +1,45 @@
+"""What a run needs at the very least, from its numbers alone: known before any of it is taken.
+
+It leaves out most of what a pass keeps. A run that is refused here could not have begun; one that passes may still be
+too large, which `memory` finds out.
+"""
+
+import torch
+
+from spacy_electra.model.build import Shapes
+from spacy_electra.model.library import learns_in_kernels
+from spacy_electra.model.parameter_shapes import count_parameters
+from spacy_electra.training.memory import NoRoom, free_memory
+
+COPIES = 4 * 4  # bytes of a weight, its gradient and its two moments
+HALF = 2  # bytes of a number in half precision
+GB = 1e9
+
+
+def weight_bytes(shapes: Shapes) -> int:
+    """Weights, gradients and moments of embeddings and bodies; heads are little beside them."""
+    small = shapes.generator
+    numbers = count_parameters(shapes.discriminator)
+    return COPIES * (numbers + (count_parameters(small, with_embeddings=False) if small else 0))
+
+
+def row_bytes(shapes: Shapes, device: torch.device) -> int:
+    """What one row keeps: what each block reads, and which pieces see each other.
+
+    That is a byte for each two of them, and a number beside it where torch's attention adds it to the scores.
+    """
+    bodies = [shape for shape in (shapes.discriminator, shapes.generator) if shape]
+    window = shapes.discriminator.positions
+    read = sum(HALF * window * shape.layers * shape.width for shape in bodies)
+    return read + window * window * (1 if learns_in_kernels(device) else 1 + HALF)
+
+
+def check_room(shapes: Shapes, device: torch.device) -> None:
+    """Raise NoRoom, a ValueError, where the memory that is free cannot hold one row and the weights."""
+    weights, row, free = weight_bytes(shapes), row_bytes(shapes, device), free_memory(device)
+    if weights + row > free:
+        raise NoRoom(
+            f"a run of this model needs {(weights + row) / GB:,.1f} GB at the least, {weights / GB:,.1f} for weights, "
+            f"gradients and moments and {row / GB:,.1f} for one row of {shapes.discriminator.positions:,} pieces, but "
+            f"{free / GB:,.1f} GB are free: choose a shorter model.window or a smaller model."
+        )
