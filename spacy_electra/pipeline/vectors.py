@@ -7,6 +7,7 @@ Legend: m tokens, D width.
 
 import warnings
 from collections.abc import Callable, Sequence
+from multiprocessing import parent_process
 from typing import Any, cast
 
 import numpy as np
@@ -93,9 +94,15 @@ def store_vectors(docs: Sequence[Doc], batch: FullTransformerBatch) -> None:
             doc.tensor = cast(np.ndarray, token_vectors(data, 0, len(doc)))
 
 
+def annotate(docs: Sequence[Doc], batch: FullTransformerBatch) -> None:
+    """Hooks, or where documents leave this process as bytes, which hold no hooks, what goes into the bytes."""
+    (store_vectors if parent_process() is not None else hook_vectors)(docs, batch)
+
+
 def create_vectors(*, store: bool = False) -> Annotate:
     """What `@annotation_setters = "spacy-electra.vectors.v1"` makes.
 
-    store: write the vectors into `doc.tensor`, as often as a document lives, instead of computing them when asked for.
+    store: write the vectors into `doc.tensor`, as long as a document lives, instead of computing them when asked for.
+    Workers of `nlp.pipe(n_process=2)` do so in any case.
     """
-    return store_vectors if store else hook_vectors
+    return store_vectors if store else annotate

@@ -34,7 +34,7 @@ def nlp(run_dir: Path) -> Language:
     example = Example.from_dict(nlp.make_doc(TEXT), {"entities": [(4, 10, "THING")], "tags": TAGS})
     optimizer = nlp.initialize(lambda: [example])
     optimizer.learn_rate = 0.005
-    for _ in range(60):
+    for _ in range(120):
         losses = nlp.update([example], sgd=optimizer)
     assert losses["ner"] < 0.1
     return nlp

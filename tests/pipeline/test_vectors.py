@@ -100,17 +100,25 @@ def test_vectors_come_back_after_they_were_dropped_and_hold_nothing(make_vectors
 
 
 @pytest.mark.filterwarnings("ignore:.*W109")
-def test_what_came_from_bytes_or_processes_says_that_it_has_no_vectors_unless_they_are_stored(make_vectors, store):
+def test_what_came_from_bytes_says_that_it_has_no_vectors_unless_they_are_stored(make_vectors, store):
     nlp = make_vectors(store=store)
     expected = nlp(TEXT).vector
-    for doc in (Doc(nlp.vocab).from_bytes(nlp(TEXT).to_bytes()), *nlp.pipe([TEXT], n_process=2)):
-        assert doc.has_vector == doc[0].has_vector == doc[:2].has_vector == store
-        if store:
-            np.testing.assert_allclose(doc.vector, expected, atol=1e-6)
-        else:
-            assert doc.vector.size == 0
-            with pytest.warns(UserWarning, match="W008"):
-                assert nlp(OTHER).similarity(doc) == 0
+    doc = Doc(nlp.vocab).from_bytes(nlp(TEXT).to_bytes())
+    assert doc.has_vector == doc[0].has_vector == doc[:2].has_vector == store
+    if store:
+        np.testing.assert_allclose(doc.vector, expected, atol=1e-6)
+    else:
+        assert doc.vector.size == 0
+        with pytest.warns(UserWarning, match="W008"):
+            assert nlp(OTHER).similarity(doc) == 0
+
+
+def test_what_came_from_workers_has_its_vectors(make_vectors, store):
+    nlp = make_vectors(store=store)
+    (doc,) = nlp.pipe([TEXT], n_process=2)
+    np.testing.assert_allclose(doc.vector, nlp(TEXT).vector, atol=1e-6)
+    np.testing.assert_allclose(doc[:2].vector, nlp(TEXT)[:2].vector, atol=1e-6)
+    assert doc.similarity(nlp(TEXT)) == pytest.approx(1, abs=1e-6)
 
 
 def test_pickles_and_copies_keep_their_vectors(make_vectors, store):
