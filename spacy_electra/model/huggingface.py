@@ -157,35 +157,28 @@ def _read(folder: Path) -> _Saved:
     shape = shape_of(read_config(folder), source=str(folder / CONFIG))
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in read_weights(folder).items()}
     weights.pop("embeddings.position_ids", None)  # older versions stored the numbers 0, 1, 2, …
-    saved = _Saved(folder, shape, weights)
-    _check_layers(saved)
-    known = {name for theirs in (embedding_names() | body_names(shape, "body")).values() for name in theirs}
+    named = replace(shape, layers=min(shape.layers, len(weights) + 1))  # more cannot be there, whatever it claims
+    known = {name for theirs in (embedding_names() | body_names(named, "body")).values() for name in theirs}
     if strange := sorted(name for name in weights if is_encoder(name) and name not in known):
         raise ValueError(
             f"{folder}: {CONFIG} does not speak of the weight {strange[0]!r} ({len(strange)} such): "
             f"{CONFIG} and the weights belong to different models."
         )
-    _check_encoder(saved)
-    return saved
-
-
-def _check_layers(saved: _Saved) -> None:
-    """Raise ValueError where there are too few weights for as many layers, whose names alone would take for ever."""
-    if saved.shape.layers > len(saved.weights):
-        raise ValueError(
-            f"{saved.folder}: {CONFIG} asks for {saved.shape.layers:,} layers, but there are {len(saved.weights)} "
-            f"weights: the two files belong to different models."
-        )
+    return _Saved(folder, shape, weights)
 
 
 def _check_encoder(saved: _Saved) -> None:
     """Raise ValueError where config.json asks for other weights than there are; nothing of that size is made."""
+    if saved.shape.layers > len(saved.weights):  # their names alone would take for ever
+        raise ValueError(
+            f"{saved.folder}: {CONFIG} asks for {saved.shape.layers:,} layers, but there are {len(saved.weights)} "
+            f"weights: the two files belong to different models."
+        )
     names, expected = embedding_names() | body_names(saved.shape, "body"), encoder_shapes(saved.shape)
     _check_there(names, saved)
     for ours, theirs in names.items():
-        shapes = [tuple(saved.weights[name].shape) for name in theirs]
         rows = expected[ours][0] // len(theirs)
-        if any(shape != (rows, *expected[ours][1:]) for shape in shapes):
+        if any(tuple(saved.weights[name].shape) != (rows, *expected[ours][1:]) for name in theirs):
             raise ValueError(_differing(saved, theirs[0]))
 
 
@@ -216,6 +209,7 @@ def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
     Raises FileNotFoundError where it or one of its files is missing, ValueError where it is no ELECTRA encoder.
     """
     saved = _read(find_discriminator(name))
+    _check_encoder(saved)
     warn_of_generator(name, saved.shape, saved.weights)
     with building():
         encoder = Encoder(saved.shape)
@@ -235,6 +229,7 @@ def load_electra(init: str, model: Network, *, tokenizer: WordPiece, generator: 
     Raises FileNotFoundError where a directory, name or file is missing, ValueError where shape or vocabulary differ.
     """
     saved = _read(find_discriminator(init))
+    _check_encoder(saved)
     _check_shape(model.shape, saved)
     _check_same_pieces(_tokenizer(saved), tokenizer, saved.folder)
     _take_positions(model, saved.shape.positions)

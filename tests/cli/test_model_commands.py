@@ -175,7 +175,7 @@ def test_a_wrong_setting_is_named_with_the_nearest_valid_one(
         (("--model.dropout", "5"), "[model] dropout must be at least 0 and below 1, but got 5"),
         (("--model.activation_checkpointing", "maybe"), "model.activation_checkpointing: 'maybe' is not"),
         (("--model.discriminator.layer", "3"), "did you mean 'layers'?"),
-        (("--model.discriminator.layers", "0"), "layers must be a whole number above 0, but got 0"),
+        (("--model.discriminator.layers", "0"), "layers must be a whole number from 1 to 16,777,216, but got 0"),
         (("--model.discriminator.heads", "3"), "width must be a multiple of heads"),
         (("--model.generator", "half"), "model.generator: 'half' is not"),
         (("--system.gpu_allocator", "torch"), 'system.gpu_allocator: must be "pytorch" or null'),
