@@ -96,7 +96,7 @@ def make_store(folder: Path, *, pieces: int) -> None:
     draw, text, shards, done = np.random.default_rng(0), TextFingerprint(), [], 0
     with tqdm(total=pieces, desc="make", unit=" pieces", disable=None) as bar:
         while done < pieces:
-            with ShardWriter(folder, number=len(shards), dtype="<u2", first_piece=done) as writer:
+            with ShardWriter(folder, number=len(shards), dtype="<u2", first_piece=done, unk=SPECIAL.unk) as writer:
                 while writer.pieces < min(SHARD_PIECES, pieces - done):
                     for length in (1 + draw.exponential(MEAN_LENGTH, DOCUMENTS_AT_ONCE)).astype(int).tolist():
                         digest = draw.bytes(DIGEST)

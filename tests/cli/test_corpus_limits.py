@@ -66,7 +66,7 @@ def test_a_vocabulary_that_does_not_know_the_text_is_warned_of(
 ):
     (tmp_path / "a.txt").write_text(text * 20, encoding="utf8")
     told = electra("tokenize", tmp_path / "a.txt", tmp_path / "store", "--tokenizer", tokenizer_dir)
-    assert ("pieces are [UNK], words or characters that the vocabulary lacks" in told) is is_said
+    assert ("of the pieces are unknown ([UNK])" in told) is is_said
 
 
 def test_a_command_that_runs_out_of_memory_says_so_without_a_traceback(capsys: pytest.CaptureFixture[str]):
