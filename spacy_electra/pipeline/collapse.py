@@ -1,7 +1,7 @@
-"""Notice that training ruins an encoder: all of its vectors become alike, or its gradients grow without end.
+"""Notice that training ruins an encoder, or does not reach it.
 
-Both come of a learning rate that is too high, or of one that is high before the heads have begun to learn: see
-`model.rates`.
+All of its vectors become alike, or its gradients grow without end: both come of a learning rate that is too high, or of
+one that is high before the heads have begun to learn (`model.rates`). Or nobody sends it gradients.
 """
 
 import logging
@@ -17,6 +17,7 @@ ALIKE = 0.4  # share of the spread at the start below which vectors are alike; h
 FEWEST = 16  # pieces whose spread says something
 STEPS = 50  # whose gradient norms are compared by their median
 GROWTH = 10.0  # of that median over the smallest one before, from which gradients have run away
+UNANSWERED = 3  # training passes in a row without gradients; one may have failed
 REMEDY = (
     "Start again with a lower learning rate for the transformer. In [training.optimizer], "
     '@optimizers = "spacy-electra.AdamW.v1" with transformer_rate = "auto", transformer_delay = 50 and '
@@ -33,6 +34,8 @@ class CollapseWatch:
         self._first: float | None = None  # spread before training
         self._norms: list[Tensor] = []
         self._smallest: float | None = None  # median of gradient norms
+        self._unanswered = 0
+        self._has_told_of_answers = False
 
     def see_vectors(self, vectors: Tensor) -> None:
         """vectors: (N, D) of the pieces of a training batch."""
@@ -59,6 +62,17 @@ class CollapseWatch:
         if self._smallest is not None and median > GROWTH * self._smallest:
             self._warn(f"its gradients have grown from {self._smallest:.3g} to {median:.3g} and are still growing")
         self._smallest = median if self._smallest is None else min(median, self._smallest)
+
+    def see_answer(self, was_answered: bool) -> None:
+        """Whether the training pass before this one got gradients. spaCy lets the last listener alone pass them on."""
+        self._unanswered = 0 if was_answered else self._unanswered + 1
+        if self._unanswered == UNANSWERED and not self._has_told_of_answers:
+            self._has_told_of_answers = True
+            logger.warning(
+                "the transformer does not learn: it gets no gradients, since the last component that listens to it is "
+                "frozen or excluded, or finds none of its annotations in the examples. Let another one that learns be "
+                "the last, or give that one an encoder of its own with nlp.replace_listeners."
+            )
 
     def _warn(self, what: str) -> None:
         if not self.has_warned:

@@ -219,6 +219,7 @@ class EncoderShim(TorchShim):
             )
             self._is_rounded = False
         self.fine_tuning.begin(self.encoder)
+        self.watch.see_answer(was_answered=self._asked is None)
         return super().begin_update(inputs)
 
     @property

@@ -74,3 +74,31 @@ def test_documents_that_were_joined_or_cut_out_say_that_they_have_no_vectors(nlp
     for doc in (joined, part):
         assert not doc.has_vector
         assert not doc[0].has_vector
+
+
+def test_a_saved_pipeline_learns_on_by_updates_in_code(nlp: Language, tmp_path: Path):
+    nlp.to_disk(tmp_path)
+    loaded = spacy.load(tmp_path)
+    examples = [Example.from_dict(loaded.make_doc(TEXT), {"tags": ["C", "B", "A", "C", "B", "A"], "entities": []})]
+    optimizer = loaded.resume_training()
+    assert optimizer.learn_rate == 0.002
+    before = loaded(TEXT)._.trf_data.tensors[0]
+    for _ in range(200):
+        loaded.update(examples, sgd=optimizer)
+    doc = loaded(TEXT)
+    assert [token.tag_ for token in doc] == ["C", "B", "A", "C", "B", "A"]
+    assert (doc._.trf_data.tensors[0] != before).any()
+
+
+def test_an_excluded_last_listener_through_which_nothing_is_learned_is_told_once(
+    nlp: Language, caplog: pytest.LogCaptureFixture
+):
+    examples = [Example.from_dict(nlp.make_doc(TEXT), {"tags": TAGS, "entities": []})]
+    optimizer = nlp.resume_training()
+    for _ in range(8):
+        nlp.update(examples, sgd=optimizer, exclude=["ner"])
+    assert caplog.text.count("the last component that listens to it is frozen or excluded") == 1
+    caplog.clear()
+    for _ in range(8):
+        nlp.update(examples, sgd=optimizer, exclude=["tagger"])
+    assert not caplog.records
