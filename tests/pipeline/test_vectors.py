@@ -166,4 +166,6 @@ def test_hooks_that_are_there_stay(make_vectors):
 
 def test_a_docbin_needs_no_hooks(make_vectors, store):
     nlp = make_vectors(store=store)
-    DocBin(docs=[nlp(TEXT)], store_user_data=True).to_bytes()
+    data = DocBin(docs=[nlp(TEXT)], store_user_data=True).to_bytes()
+    (doc,) = DocBin().from_bytes(data).get_docs(nlp.vocab)
+    np.testing.assert_allclose(doc._.trf_data.tensors[0], nlp(TEXT)._.trf_data.tensors[0], atol=1e-6)
