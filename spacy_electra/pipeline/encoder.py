@@ -4,8 +4,8 @@ Legend: N pieces, D width.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import Block, Blocks, Padding, up_to
-from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.isolation import isolated
-from spacy_electra.model.native import NativeEncoder, Windows, predicts_natively
+from spacy_electra.model.native import NativeEncoder, predicts_natively
 from spacy_electra.model.parameter_shapes import check_weights
 from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision, fastest_dtype
 from spacy_electra.model.rates import GUARDED
@@ -27,71 +25,12 @@ from spacy_electra.model.saved_weights import SavedWeights
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.collapse import CollapseWatch
+from spacy_electra.pipeline.encode import encode
 from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.kept import KEEP_MB, KeptVectors
-from spacy_electra.pipeline.layout import Group, Layout
 from spacy_electra.pipeline.lora import has_adapters, merged
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EncoderInputs:
-    """What one call reads."""
-
-    layout: Layout
-    drop: Dropout | None  # None for predictions
-
-
-def encode(encoder: Encoder | NativeEncoder, inputs: EncoderInputs) -> Tensor:
-    """One vector for each piece of all documents, (N, D) float32."""
-    if isinstance(encoder, NativeEncoder):
-        return encoder(_windows(inputs.layout))
-    layout, device = inputs.layout, encoder.embeddings.word.weight.device
-    uneven = [group for batch in layout.batches for group in batch.groups if not group.is_even]
-    sent = [layout.ids, layout.positions, layout.source]
-    sent += [part for group in uneven for part in (group.lengths, group.padded, group.filled)]
-    parts = iter(torch.from_numpy(np.concatenate(sent)).to(device).split([len(part) for part in sent]))  # at once
-    ids, positions, source = next(parts), next(parts), next(parts)
-    slots = [encoder.embeddings.word.weight.new_zeros((0, encoder.shape.width))]
-    begin = 0
-    for batch in layout.batches:
-        blocks = tuple(_block(group, parts) for group in batch.groups)
-        which = slice(begin, begin + batch.slots)
-        spare = batch.slots - sum(group.slots for group in batch.groups)
-        lengths = np.concatenate([*(group.lengths for group in batch.groups), [spare] if spare else []])
-        mask = Blocks(blocks=blocks, spare=spare, lengths=torch.from_numpy(lengths.astype(np.int64)))
-        slots.append(encoder(ids[which], positions=positions[which], mask=mask, drop=inputs.drop))
-        begin += batch.slots
-    return torch.cat(slots).index_select(0, source).float()
-
-
-def _windows(layout: Layout) -> Windows:
-    starts, lengths, begin = [], [], 0
-    for batch in layout.batches:
-        length = np.concatenate([group.lengths for group in batch.groups])
-        starts.append(begin + np.cumsum(length) - length)
-        lengths.append(length)
-        begin += batch.slots
-    places = np.full(len(layout.ids), -1)
-    places[layout.source] = np.arange(len(layout.source))
-    return Windows(
-        ids=layout.ids,
-        positions=layout.positions,
-        places=places,
-        starts=np.concatenate([layout.source[:0], *starts]),
-        lengths=np.concatenate([layout.source[:0], *lengths]),
-        rows=len(layout.source),
-    )
-
-
-def _block(group: Group, parts: Iterator[Tensor]) -> Block:
-    """parts: what the groups that are not even need of themselves on the device, which is not asked for it."""
-    padding = None
-    if not group.is_even:
-        lengths, padded, filled = next(parts), next(parts), next(parts)
-        padding = Padding(mask=up_to(lengths, group.width), padded=padded, filled=filled)
-    return Block(rows=len(group.lengths), width=group.width, pieces=group.slots, padding=padding)
 
 
 WHOLE = FineTuning()  # all of the encoder learns

@@ -19,7 +19,8 @@ from spacy_electra.model.int8 import UnknownPartError
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
-from spacy_electra.pipeline.encoder import EncoderInputs, EncoderShim
+from spacy_electra.pipeline.encode import EncoderInputs
+from spacy_electra.pipeline.encoder import EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
 from spacy_electra.pipeline.kept import KEEP_MB, Origin
 from spacy_electra.pipeline.layout import Limits, lay_out
