@@ -26,8 +26,8 @@ from torch.nn import functional as F
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.attention import within_lengths
 from spacy_electra.model.encoder import Encoder
-from spacy_electra.model.huggingface import load_encoder
 from spacy_electra.model.initialization import Initialization, WithoutCorpus, initialize
+from spacy_electra.model.starting import load_encoder
 
 RANDOM = "random:"
 KINDS = get_args(WithoutCorpus)

@@ -29,7 +29,7 @@ from spacy_electra.cli.unknown import check_unknown
 from spacy_electra.data.packing import Packing, Split, split_documents
 from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.model.build import HEADS, network_of, shim_of
 from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
@@ -150,11 +150,13 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
         check_room(shapes, device)
     model = make(settings.config["model"], "model")
     documents = split(data, seed=seed)
-    if is_new and settings.config["model"].get("init") is None:
+    fresh = model.attrs.get("fresh", HEADS)
+    if is_new and fresh:
         held_out = documents.dev if data.dev is None else None
         counts = piece_counts(data.train, data.tokenizer.size, without=held_out)
-        start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate)
-        if settings.config["model"].get("initialization") == "corpus":
+        start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate, heads=fresh)
+        is_nothing_given = settings.config["model"].get("init") is None
+        if is_nothing_given and settings.config["model"].get("initialization") == "corpus":
             start_from_neighbours(network_of(model), data.train, counts, seed=seed, without=held_out)
     move(model, device)
     train, dev = lay_out(data, documents, window=model.attrs["window"], seed=seed)

@@ -137,6 +137,11 @@ class WordPiece:
         except TypeError as error:
             raise ValueError(_why_no_text(texts)) from error
 
+    def normalize(self, text: str) -> str:
+        """The text as it is cut into pieces: cleaned, and where the vocabulary asks for it in lower case."""
+        normalizer = self._tokenizer.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
     def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
         """Text of the pieces, special ones included: words with a space between, not the original white space."""
         text: str = self._tokenizer.decode([int(piece) for piece in ids], skip_special_tokens=False)

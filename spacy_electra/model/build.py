@@ -16,15 +16,16 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.dropout import KeyedDropout
 from spacy_electra.model.electra import Electra, MaskedLanguageModel, Output
 from spacy_electra.model.encoder import A_SIZE, LARGEST, Body, EncoderShape, is_size
-from spacy_electra.model.huggingface import load_electra
 from spacy_electra.model.initialization import Initialization, initialize
 from spacy_electra.model.isolation import building
 from spacy_electra.model.keys import check_keys
 from spacy_electra.model.precision import check_precision
 from spacy_electra.model.shim import TorchShim
+from spacy_electra.model.starting import load_electra
 
 ELECTRA = "spacy-electra.Electra.v1"  # the name of `build_electra` in configs
 VOCAB_MULTIPLE = 64  # rows of a table that graphics cards multiply with fastest
+HEADS = ("masked_head", "replaced_head")
 NEVER = -1e4  # a score whose exponential is 0 beside any other, in half precision as well
 
 Objective = Literal["electra", "mlm"]
@@ -60,6 +61,7 @@ def build_electra(
     generator: dict[str, int] | None = None,
     initialization: Initialization = "local",
     init: str | None = None,
+    init_layers: list[int] | None = None,
     precision: str = "auto",
     dropout: float = 0.0,
     activation_checkpointing: bool = False,
@@ -91,13 +93,16 @@ def build_electra(
     network: Network
     network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
     initialize(network, kind=initialization, seed=seed)
+    fresh = list(HEADS)
     if init is not None:
-        network = load_electra(init, network, tokenizer=pieces)
+        fresh = load_electra(init, network, tokenizer=pieces, layers=init_layers)
         check_window(window, network.shape)
     silence_padding(network, pieces.size)
     for body in (module for module in network.modules() if isinstance(module, Body)):
         body.is_recomputed = activation_checkpointing
-    return wrap_network(network, window=window, vocab_size=pieces.size, dropout=dropout, precision=precision)
+    model = wrap_network(network, window=window, vocab_size=pieces.size, dropout=dropout, precision=precision)
+    model.attrs["fresh"] = fresh
+    return model
 
 
 @dataclass(frozen=True)

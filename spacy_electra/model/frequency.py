@@ -8,7 +8,7 @@ Legend: V vocabulary.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import torch
@@ -58,15 +58,23 @@ def piece_counts(
     return counts
 
 
-def start_from_frequencies(network: Electra | MaskedLanguageModel, counts: np.ndarray, *, mask_rate: float) -> None:
+def start_from_frequencies(
+    network: Electra | MaskedLanguageModel,
+    counts: np.ndarray,
+    *,
+    mask_rate: float,
+    heads: Collection[str] = ("masked_head", "replaced_head"),
+) -> None:
     """Set the output biases of the heads, in place.
 
-    counts: (V,), as `piece_counts` gives them. mask_rate: share of the pieces that the generator must guess.
+    counts: (V,), as `piece_counts` gives them. mask_rate: share of the pieces that the generator must guess. heads:
+    those to set, by name.
     """
     smoothed = torch.from_numpy(counts).double() + SMOOTHING
     bias = (smoothed / smoothed.sum()).log().float()
     replaced = mask_rate * REPLACED_OF_CHOSEN
     with torch.no_grad():
-        network.masked_head.bias[: len(bias)].copy_(bias)
-        if isinstance(network, Electra):
+        if "masked_head" in heads:
+            network.masked_head.bias[: len(bias)].copy_(bias)
+        if isinstance(network, Electra) and "replaced_head" in heads:
             network.replaced_head.score.bias.fill_(math.log(replaced / (1.0 - replaced)))

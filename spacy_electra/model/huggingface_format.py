@@ -11,71 +11,51 @@ from dataclasses import asdict
 from typing import Any
 
 from spacy_electra.model.encoder import A_SIZE, NORM_EPS, EncoderShape, is_size
+from spacy_electra.model.families import FAMILIES, family_of
 
 Names = dict[str, tuple[str, ...]]  # our parameter -> theirs, which stand below each other in ours
 
-# Our number of an encoder -> their key in config.json, and what stands for a key that is not there.
-SHAPE_KEYS = {
-    "layers": ("num_hidden_layers", 12),
-    "width": ("hidden_size", 256),
-    "feed_forward": ("intermediate_size", 1024),
-    "heads": ("num_attention_heads", 4),
-    "embedding": ("embedding_size", 128),
-    "vocab": ("vocab_size", 30522),
-    "positions": ("max_position_embeddings", 512),
-    "types": ("type_vocab_size", 2),
-}
-# What the encoder computes; a directory that asks for another thing is refused.
-ARITHMETIC = {
-    "hidden_act": "gelu",
-    "position_embedding_type": "absolute",
-    "layer_norm_eps": NORM_EPS,
-    "is_decoder": False,
-}
+INT8_METHOD = "spacy-electra-int8"  # in config.json, of weights as `int8.compressed` makes them
 
 
 def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> EncoderShape:
     """The encoder that a Hugging Face config describes; `source` names it in errors.
 
-    Raises ValueError for a model that is no ELECTRA, or one that computes otherwise than `encoder.py`.
+    Raises ValueError for a model of another family, or one that computes otherwise than `encoder.py`.
     """
-    _check_kind(config, source)
-    for key, ours in ARITHMETIC.items():
+    family = family_of(config, source)
+    _check_plain(config, source)
+    for key, ours in family.arithmetic.items():
         if config.get(key, ours) != ours:
             raise ValueError(f"{source}: {key} is {config[key]!r}, but this encoder computes with {ours!r} only.")
-    numbers = {name: config.get(key, default) for name, (key, default) in SHAPE_KEYS.items()}
+    numbers = {name: config.get(key, default) for name, (key, default) in family.keys.items()}
     for name, number in numbers.items():
         if not is_size(number):
-            raise ValueError(f"{source}: {SHAPE_KEYS[name][0]} must be {A_SIZE}, but is {number!r:.40}.")
+            raise ValueError(f"{source}: {family.keys[name][0]} must be {A_SIZE}, but is {number!r:.40}.")
     try:
-        return EncoderShape(**numbers)
+        return EncoderShape(**{"embedding": numbers["width"], **numbers, **family.fixed})
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
 
 
-def _check_kind(config: Mapping[str, Any], source: str) -> None:
-    """Raise ValueError where the model is no ELECTRA, or is computed by code or numbers of another kind."""
-    kind, architectures = config.get("model_type"), config.get("architectures") or []
-    if kind is None and not any(str(name).startswith("Electra") for name in architectures):
-        raise ValueError(
-            f'{source} has no model_type, and its architectures name no ELECTRA: add "model_type": "electra" to it if '
-            f"the weights are those of an ELECTRA, or give the directory or the hub name of one."
-        )
-    if kind not in (None, "electra"):
-        raise ValueError(
-            f"{source}: model_type is {kind!r}, but only 'electra' can be read. "
-            f"Give the directory or the hub name of an ELECTRA discriminator."
-        )
+def _check_plain(config: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError where the model is computed by code of its own, or from numbers of another kind."""
     code = config.get("auto_map") or {}
     if own := {key: code[key] for key in code if key != "AutoTokenizer"}:
         raise ValueError(
             f"{source} has auto_map {own}: this model is computed by code of its own, which is never run here. Take an "
             f"ELECTRA of the transformers library; where the weights are those of one, remove auto_map from a copy."
         )
-    if config.get("quantization_config"):
+    if config.get("quantization_config") and not is_int8(config):
         raise ValueError(
             f"{source} has a quantization_config: its weights are no plain numbers. Take the model that was quantized."
         )
+
+
+def is_int8(config: Mapping[str, Any]) -> bool:
+    """Whether the weights beside a config.json are those of `int8.compressed`."""
+    quantization = config.get("quantization_config")
+    return isinstance(quantization, Mapping) and quantization.get("quant_method") == INT8_METHOD
 
 
 def config_of(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, Any]:
@@ -83,14 +63,15 @@ def config_of(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, 
 
     The dropout rates are those of fine-tuning (Clark et al. 2020, appendix B); they do not say how it was pretrained.
     """
-    numbers = {SHAPE_KEYS[name][0]: number for name, number in asdict(shape).items()}
+    keys = FAMILIES["electra"].keys
+    numbers = {keys[name][0]: number for name, number in asdict(shape).items()}
     return {
         "architectures": [architecture],
         "model_type": "electra",
         **numbers,
-        "hidden_act": ARITHMETIC["hidden_act"],
-        "position_embedding_type": ARITHMETIC["position_embedding_type"],
-        "layer_norm_eps": ARITHMETIC["layer_norm_eps"],
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "layer_norm_eps": NORM_EPS,
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1,
         "initializer_range": 0.02,

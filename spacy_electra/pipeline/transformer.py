@@ -202,7 +202,7 @@ def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = 
 
 
 def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
-    from spacy_electra.model.huggingface import load_encoder  # which a saved pipeline does not need to load
+    from spacy_electra.model.starting import load_encoder  # which a saved pipeline does not need to load
 
     shim, settings = encoder_of(model), settings_of(model)
     if not shim.has_encoder:

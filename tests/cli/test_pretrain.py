@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from spacy.util import load_config
+from transformers import BertConfig, BertForMaskedLM
 
 Invoke = Callable[..., Any]
 Train = Callable[..., Any]
@@ -330,3 +331,32 @@ def test_a_compiled_run_ends_where_a_plain_one_does(
 def test_a_large_budget_is_told_in_whole_numbers(train: Train, tmp_path: Path):
     budgets = ("--training.max_steps", 1_000_000, "--training.max_minutes", 0.001)
     assert "; 1,000,000 steps or 0.001 minutes on cpu" in train(tmp_path / "run", *budgets)
+
+
+def test_a_run_starts_from_a_bert_of_another_vocabulary_and_depth(
+    electra: Invoke, pretrain_cfg: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(chr, range(97, 123))]
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf8")
+    shape = {"layers": 2, "width": 16, "feed_forward": 32, "heads": 2, "embedding": 16}
+    cfg = load_config(pretrain_cfg)
+    cfg["paths"]["init"] = str(tmp_path / "bert")
+    cfg["model"] |= {"discriminator": shape, "generator": None, "init_layers": [0, 2], "window": 16}
+    cfg.to_disk(tmp_path / "start.cfg")
+    electra("pretrain", tmp_path / "start.cfg", "--output", tmp_path / "run", *tiny)
+    folder = tmp_path / "run" / "model-last" / "discriminator"
+    weights = load_file(folder / "model.safetensors")
+    assert weights["electra.encoder.layer.1.output.dense.weight"].shape == (16, 32)
+    assert "electra.encoder.layer.2.output.dense.weight" not in weights
+    assert str(tmp_path / "bert") in (folder.parent / "README.md").read_text(encoding="utf8")
+    again = electra("pretrain", tmp_path / "start.cfg", "--output", tmp_path / "run", *tiny, "--resume")
+    assert "nothing to do" in again

@@ -1,6 +1,5 @@
 """Each mistake before a run gets one message that names it, and leaves no run behind."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,20 +162,6 @@ def test_a_store_of_another_vocabulary_is_refused(
     told = refused("--paths.tokenizer", tmp_path / "other")
     assert "was made with another vocabulary than the one given (120 pieces against 90 pieces, piece " in told
     assert "tokenize --overwrite" in told
-
-
-def test_weights_of_another_vocabulary_of_the_same_size_are_refused_with_the_first_other_pieces(
-    refused: Refused, run_dir: Path, tokenizer_dir: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(run_dir / "model-last", tmp_path / "model")
-    folder = tmp_path / "model" / "discriminator"
-    for name in ("tokenizer.json", "tokenizer.sha256"):
-        (folder / name).unlink()
-    pieces = (folder / "vocab.txt").read_text(encoding="utf8").splitlines()
-    (folder / "vocab.txt").write_text("\n".join([*pieces[:5], *pieces[:4:-1]]) + "\n", encoding="utf8")
-    told = refused("--paths.init", tmp_path / "model")
-    assert f"belong to another vocabulary than the tokenizer (piece 5 {pieces[-1]!r} against {pieces[5]!r}, " in told
-    assert f"Set paths.tokenizer to {folder}" in told
 
 
 def test_a_window_longer_than_the_positions_of_the_weights_is_refused(refused: Refused, run_dir: Path) -> None:

@@ -259,12 +259,24 @@ def test_weights_of_another_shape_are_refused_by_the_numbers_that_differ(
         build(init=folder, discriminator={**DISCRIMINATOR, "feed_forward": 32})
 
 
-def test_weights_of_another_vocabulary_are_refused(
+def test_weights_of_another_vocabulary_are_transplanted(
     build: Build, saved: Callable[[Pretrainer], str], tmp_path: Path
 ) -> None:
-    folder, other = saved(build()), write_vocabulary(tmp_path / "other", prefix="x")
-    with pytest.raises(ValueError, match="belong to another vocabulary"):
-        build(init=folder, tokenizer=str(other))
+    first = build()
+    other = write_vocabulary(tmp_path / "other", prefix="x")
+    model = build(init=saved(first), tokenizer=str(other))
+    old, new = network_of(first).embeddings.word.weight, network_of(model).embeddings.word.weight
+    assert torch.equal(new[:5], old[:5])  # the special pieces, which both have
+    assert model.attrs["fresh"] == []
+
+
+def test_layers_are_chosen_by_number(build: Build, saved: Callable[[Pretrainer], str]) -> None:
+    first = build()
+    layers = first.shims[0].module.shape.layers
+    model = build(init=saved(first), init_layers=[layers - 1], discriminator={**DISCRIMINATOR, "layers": 1})
+    last, only = network_of(first).discriminator.blocks[-1], network_of(model).discriminator.blocks[0]
+    assert torch.equal(last.norm1.weight, only.norm1.weight)
+    assert torch.equal(last.attention.qkv.weight, only.attention.qkv.weight)
 
 
 def test_a_window_longer_than_the_saved_positions_is_refused(build: Build, saved: Callable[[Pretrainer], str]) -> None:

@@ -14,13 +14,12 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.huggingface import (
-    load_electra,
-    load_encoder,
     save_discriminator,
     save_encoder,
     save_generator,
 )
 from spacy_electra.model.initialization import initialize
+from spacy_electra.model.starting import load_electra, load_encoder
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
 NUMBERS = {"embedding_size": 8, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -56,7 +55,7 @@ def test_a_config_without_model_type_is_read_where_its_architecture_is_an_electr
     ("config", "complaint"),
     [
         ({"model_type": None, "architectures": None}, 'has no model_type.* add "model_type": "electra"'),
-        ({"model_type": None, "architectures": ["BertModel"]}, "has no model_type, and its architectures name no ELEC"),
+        ({"model_type": None, "architectures": ["GPT2Model"]}, "has no model_type, and its architectures name no ELEC"),
         ({"auto_map": {"AutoModel": "own.Model"}}, "has auto_map .*own.Model.*code of its own"),
         ({"quantization_config": {"load_in_8bit": True}}, "has a quantization_config"),
     ],

@@ -9,7 +9,8 @@ import torch
 
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import load_encoder, save_encoder
+from spacy_electra.model.huggingface import save_encoder
+from spacy_electra.model.starting import load_encoder
 
 KilledAtEveryStep = Callable[..., int]
 

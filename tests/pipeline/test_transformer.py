@@ -214,8 +214,8 @@ def test_trf_data_survives_bytes_and_docbin(trf):
 
 
 def test_a_directory_that_is_no_electra_is_refused(make_nlp, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="model_type is 'bert'"):
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    with pytest.raises(ValueError, match="model_type is 'roberta'"):
         make_nlp(name=str(tmp_path))
     with pytest.raises(ValueError, match=r"has no config\.json"):
         make_nlp(name=str(tmp_path.parent))

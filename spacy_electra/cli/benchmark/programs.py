@@ -20,8 +20,8 @@ from spacy_electra.cli.benchmark.stock import (
     with_stock,
 )
 from spacy_electra.model.hub import find_discriminator
-from spacy_electra.model.huggingface import load_encoder
 from spacy_electra.model.precision import NAMES
+from spacy_electra.model.starting import load_encoder
 from spacy_electra.pipeline.transformer import encoder_of
 
 BATCH = 256  # documents that are handed to a component at once, `nlp.batch_size` of the generated configs
