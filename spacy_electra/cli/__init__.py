@@ -25,6 +25,7 @@ COMMANDS = {
     "pretrain": "pretrain",
     "evaluate": "evaluate",
     "export": "export",
+    "prune": "prune",
     "quantize": "quantize",
     "debug": "debug",
     "benchmark": "benchmark",

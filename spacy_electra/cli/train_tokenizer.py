@@ -10,6 +10,7 @@ from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.folder_kinds import TOKENIZER, check_kind
 from spacy_electra.cli.outputs import check_folder
+from spacy_electra.cli.pieces_used import pieces_used
 from spacy_electra.data.limits import MemoryLimits
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.data.sources import total_bytes
@@ -17,12 +18,16 @@ from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
 from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
 from spacy_electra.model.hub import find_discriminator
 
+VOCAB_SIZE = 8000
+
 
 @clear_errors
 def train_tokenizer(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder for the tokenizer's files"),
-    vocab_size: int = typer.Option(8000, "--vocab-size", "-n", min=10, help="Pieces of the vocabulary"),
+    vocab_size: int | None = typer.Option(
+        None, "--vocab-size", "-n", min=10, help=f"Pieces of the vocabulary; {VOCAB_SIZE:,} of a new one where left out"
+    ),
     cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
     strip_accents: bool | None = typer.Option(
         None,
@@ -30,7 +35,10 @@ def train_tokenizer(
         help="Lose accents or keep them; left out, uncased ones lose them, but not other scripts' marks",
     ),
     source: str | None = typer.Option(
-        None, "--from", help="Take the vocabulary of these weights instead of learning one; null learns one"
+        None,
+        "--from",
+        help="Take the vocabulary of these weights instead of learning one, with --vocab-size the most frequent of "
+        "its pieces that the corpus uses; null learns one",
     ),
     max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
     max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
@@ -51,6 +59,15 @@ def train_tokenizer(
         raise ValueError(f"{out_dir} holds a tokenizer already ({found}): add --overwrite, or give another folder.")
     if source not in (None, "null"):
         tokenizer = WordPiece.load(find_discriminator(source))
+        if vocab_size is not None and vocab_size < tokenizer.size:
+            tokenizer = pieces_used(
+                paths,
+                tokenizer,
+                vocab_size=vocab_size,
+                max_faults=max_faults,
+                max_length=max_length,
+                memory=MemoryLimits(max_document_mb, max_window_mb),
+            )
         tokenizer.save(out_dir)
         msg.good(f"Took {tokenizer.size:,} {_kind(tokenizer)} pieces of {source}, {out_dir}")
         return
@@ -66,7 +83,10 @@ def train_tokenizer(
             on_bytes=progress.update,
         )
         tokenizer = train_wordpiece(
-            (document.text for document in documents), vocab_size=vocab_size, cased=cased, strip_accents=strip_accents
+            (document.text for document in documents),
+            vocab_size=vocab_size or VOCAB_SIZE,
+            cased=cased,
+            strip_accents=strip_accents,
         )
     tokenizer.save(out_dir)
     if skipped.faults:

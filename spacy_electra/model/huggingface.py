@@ -4,7 +4,7 @@ Gives config.json, model.safetensors and tokenizer files, without the transforme
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from spacy_electra.model.huggingface_format import (
     masked_head_names,
     replaced_head_names,
 )
-from spacy_electra.model.saved_model import VOCABULARY_LONG, check_vocabulary
+from spacy_electra.model.saved_model import VOCABULARY_LONG, SavedModel, check_vocabulary
 from spacy_electra.model.tensor_files import write_tensors
 from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS
 
@@ -86,6 +86,17 @@ def write_encoder(encoder: Encoder, tokenizer: WordPiece, folder: Path) -> None:
     _write(encoder, names, encoder.shape, "ElectraModel", tokenizer, folder)
 
 
+def write_saved(saved: SavedModel, tokenizer: WordPiece, folder: Path) -> None:
+    """A model that was read, with its heads, as an ELECTRA into a folder that is not yet read by anybody."""
+    names = embedding_names() | body_names(saved.shape, "body")
+    heads = {"ElectraForPreTraining": replaced_head_names(), "ElectraForMaskedLM": masked_head_names()}
+    kind = next((kind for kind, head in heads.items() if saved.has(head)), "ElectraModel")
+    prefix = "" if kind == "ElectraModel" else PREFIX
+    weights = {prefix + name: saved.weights[name] for theirs in names.values() for name in theirs}
+    weights |= {name: saved.weights[name] for theirs in heads.get(kind, {}).values() for name in theirs}
+    _write_files(weights, saved.shape, kind, tokenizer, folder)
+
+
 def _write(
     model: nn.Module, names: Names, shape: EncoderShape, architecture: str, tokenizer: WordPiece, folder: Path
 ) -> None:
@@ -97,9 +108,19 @@ def _write(
         tensor = tensor[: tokenizer.size] if ours in VOCABULARY_LONG else tensor
         for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
             prefix = PREFIX if is_encoder(name) and architecture != "ElectraModel" else ""
-            weights[prefix + name] = part.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+            weights[prefix + name] = part
+    _write_files(weights, shape, architecture, tokenizer, folder)
+
+
+def _write_files(
+    weights: Mapping[str, Tensor], shape: EncoderShape, architecture: str, tokenizer: WordPiece, folder: Path
+) -> None:
     config = config_of(replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(weights, folder / WEIGHTS)
+    plain = {
+        name: tensor.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    write_tensors(plain, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
     tokenizer.write(folder, model_max_length=shape.positions)

@@ -4,7 +4,6 @@ Takes ELECTRA, BERT and DistilBERT (`families.py`), another vocabulary (`transpl
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +26,12 @@ from spacy_electra.model.huggingface_format import (
     replaced_head_names,
 )
 from spacy_electra.model.isolation import building
+from spacy_electra.model.reshaping import UNTIED, WORDS, with_layers, with_vocabulary
 from spacy_electra.model.saved_model import SavedModel, check_encoder, fill, read_model, tokenizer_of
 from spacy_electra.model.transplant import transplant
 
 logger = logging.getLogger(__name__)
 
-UNTIED = "generator_lm_head.weight"  # the word embeddings once more; Hugging Face can let it have other numbers
-WORDS, BIAS = "embeddings.word_embeddings.weight", "generator_lm_head.bias"
 MASKED_HEAD = "masked_head"
 MOSTLY = 0.5  # of the pieces: with fewer copied, the weights are of another language
 FREE = ("layers", "positions", "types", "vocab")  # numbers that a model may have otherwise than the weights
@@ -79,7 +77,7 @@ def load_electra(
     """
     saved = read_model(find_discriminator(init))
     check_encoder(saved)
-    chosen = with_vocabulary(with_layers(saved, model.shape.layers, layers), tokenizer)
+    chosen = _adapt_vocabulary(_choose_layers(saved, model.shape.layers, layers), tokenizer)
     _check_shape(model.shape, chosen)
     _take_tables(model, chosen.shape)
     fill(model, embedding_names() | body_names(chosen.shape, "discriminator"), chosen)
@@ -90,8 +88,8 @@ def load_electra(
     return fresh + _load_generator(model, saved, find_generator(init, generator), tokenizer)
 
 
-def with_layers(saved: SavedModel, wanted: int, chosen: Sequence[int] | None = None) -> SavedModel:
-    """The same model with `wanted` layers: those of `chosen`, or the lowest; all again and again where it has fewer.
+def _choose_layers(saved: SavedModel, wanted: int, chosen: Sequence[int] | None = None) -> SavedModel:
+    """`wanted` of the layers: those of `chosen`, or the lowest; all again and again where there are fewer.
 
     Raises ValueError where `chosen` names other numbers of layers than there are.
     """
@@ -106,22 +104,11 @@ def with_layers(saved: SavedModel, wanted: int, chosen: Sequence[int] | None = N
     if list(chosen) == list(range(there)):
         return saved
     logger.warning("%s has %d layers: the model takes %s.", saved.folder, there, ", ".join(map(str, chosen)))
-    weights = {name: tensor for name, tensor in saved.weights.items() if not name.startswith("encoder.layer.")}
-    for place, number in enumerate(chosen):
-        old = re.compile(rf"encoder\.layer\.{number}\.")
-        weights |= {
-            old.sub(f"encoder.layer.{place}.", name, count=1): tensor
-            for name, tensor in saved.weights.items()
-            if old.match(name)
-        }
-    return replace(saved, weights=weights, shape=replace(saved.shape, layers=wanted))
+    return with_layers(saved, chosen)
 
 
-def with_vocabulary(saved: SavedModel, tokenizer: WordPiece) -> SavedModel:
-    """The same model for another vocabulary: its word embeddings, and the bias of the head that guesses, transplanted.
-
-    Says how many pieces could be copied.
-    """
+def _adapt_vocabulary(saved: SavedModel, tokenizer: WordPiece) -> SavedModel:
+    """The same model for another vocabulary; says how many pieces could be copied."""
     theirs = tokenizer_of(saved)
     if cut_alike(theirs, tokenizer):
         return saved
@@ -133,12 +120,7 @@ def with_vocabulary(saved: SavedModel, tokenizer: WordPiece) -> SavedModel:
             "of the same language as the tokenizer?",
             saved.folder,
         )
-    weights = dict(saved.weights)
-    weights.pop(UNTIED, None)
-    for name in (WORDS, BIAS):
-        if name in weights:
-            weights[name] = found.means(weights[name][: theirs.size])
-    return replace(saved, weights=weights, shape=replace(saved.shape, vocab=tokenizer.size))
+    return with_vocabulary(saved, found, old_size=theirs.size)
 
 
 def _load_generator(model: Electra, discriminator: SavedModel, folder: Path | None, tokenizer: WordPiece) -> list[str]:
@@ -156,7 +138,7 @@ def _load_generator(model: Electra, discriminator: SavedModel, folder: Path | No
     ]:
         logger.warning("%s: its %s are not used, the discriminator's are.", folder, ", ".join(different))
     if not model.is_tied:
-        saved = with_layers(saved, model.generator_shape.layers)
+        saved = _choose_layers(saved, model.generator_shape.layers)
         _check_shape(model.generator_shape, saved)
         fill(model, body_names(saved.shape, "generator"), saved)
     return _fill_masked_head(model, _with_its_vocabulary(saved, discriminator, tokenizer))
@@ -165,11 +147,9 @@ def _load_generator(model: Electra, discriminator: SavedModel, folder: Path | No
 def _with_its_vocabulary(saved: SavedModel, discriminator: SavedModel, tokenizer: WordPiece) -> SavedModel:
     """A generator for another vocabulary; its folder need not hold the tokenizer that it shares."""
     theirs = tokenizer_of(discriminator)
-    if cut_alike(theirs, tokenizer) or BIAS not in saved.weights:
+    if cut_alike(theirs, tokenizer):
         return saved
-    bias = transplant(theirs, tokenizer).means(saved.weights[BIAS][: theirs.size])
-    kept = {name: tensor for name, tensor in saved.weights.items() if name not in (UNTIED, WORDS)}
-    return replace(saved, weights=kept | {BIAS: bias}, shape=replace(saved.shape, vocab=tokenizer.size))
+    return with_vocabulary(saved, transplant(theirs, tokenizer), old_size=theirs.size)
 
 
 def _begin_generator(model: Electra, discriminator: SavedModel, tokenizer: WordPiece) -> list[str]:
@@ -186,7 +166,7 @@ def _begin_generator(model: Electra, discriminator: SavedModel, tokenizer: WordP
             folder,
             shape.layers,
         )
-        lowest = with_layers(discriminator, shape.layers)
+        lowest = with_layers(discriminator, range(shape.layers))
         fill(model, body_names(lowest.shape, "generator"), lowest)
     return _fill_masked_head(model, _with_its_vocabulary(discriminator, discriminator, tokenizer))
 
