@@ -1,4 +1,4 @@
-"""A small copy of a tied run's model, to ship with a project: half precision, nothing stored twice.
+"""A small copy of a tied run's model, to ship with a project: bytes or half precision, nothing stored twice.
 
 The generator of a tied run has the discriminator's body, so its folder needs no more than the head that guesses.
 Example: python scripts/shrink.py training/checkpoint/model-last assets/electra-tiny
@@ -14,37 +14,53 @@ from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
+from spacy_electra.model.huggingface_format import INT8_METHOD
+from spacy_electra.model.int8 import compressed
 from spacy_electra.model.tensor_files import read_tensors, write_tensors
+from spacy_electra.model.weight_files import WEIGHTS
 
 HEAD = ("generator_predictions.", "generator_lm_head.")
-WEIGHTS = "model.safetensors"
+FINE = ("position_embeddings.weight", "token_type_embeddings.weight", "dense_prediction.weight")  # small, and exact
 
 
 @clear_errors
 def main(
     model: Path = typer.Argument(..., help="model-last/ or model-best/ of a run whose generator is tied"),
     output: Path = typer.Argument(..., help="Folder to write"),
+    int8: bool = typer.Option(False, "--int8", help="Linear layers and word embeddings in bytes, a scale a row"),
 ) -> None:
-    """Write `discriminator/` in half precision and `generator/` without what the discriminator has."""
+    """Write `discriminator/` in half precision or bytes, and `generator/` without what the discriminator has.
+
+    Bytes are read by this package alone; `spacy electra export` makes a plain folder of them.
+    """
     for half in ("discriminator", "generator"):
         if not (model / half / WEIGHTS).is_file():
             raise FileNotFoundError(f"there is no {model / half / WEIGHTS}: give the model-last/ of a pretraining run.")
     check_tied(model)
     with replaced_folder(output, last="discriminator", gone=()) as folder:
         for half in ("discriminator", "generator"):
-            shrink(model / half, folder / half)
+            shrink(model / half, folder / half, int8=int8)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     msg.good(f"{output}: {size / 1e6:.1f} MB")
 
 
-def shrink(half: Path, target: Path) -> None:
-    """Copy one half in half precision, without what the discriminator has."""
+def shrink(half: Path, target: Path, *, int8: bool) -> None:
+    """Copy one half, smaller, without what the discriminator has."""
     shutil.copytree(half, target)
-    weights = read_tensors(half / WEIGHTS)
-    kept = {name: tensor for name, tensor in weights.items() if half.name != "generator" or name.startswith(HEAD)}
-    write_tensors({name: tensor.to(torch.float16) for name, tensor in kept.items()}, target / WEIGHTS)
+    weights, is_generator = read_tensors(half / WEIGHTS), half.name == "generator"
+    kept = {name: tensor for name, tensor in weights.items() if not is_generator or name.startswith(HEAD)}
+    if is_generator:
+        for name in TOKENIZER_FILES:
+            (target / name).unlink(missing_ok=True)
     config = json.loads((target / "config.json").read_text(encoding="utf8"))
-    config["torch_dtype"] = "float16"
+    if int8:
+        matrices = {name for name, tensor in kept.items() if tensor.dim() == 2 and not name.endswith(FINE)}
+        write_tensors(compressed(kept, linear=matrices), target / WEIGHTS)
+        config["quantization_config"] = {"quant_method": INT8_METHOD}
+    else:
+        write_tensors({name: tensor.to(torch.float16) for name, tensor in kept.items()}, target / WEIGHTS)
+        config["torch_dtype"] = "float16"
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
 
 

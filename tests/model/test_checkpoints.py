@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, ElectraModel
 
 from spacy_electra.data.wordpiece import WordPiece
@@ -18,7 +19,9 @@ from spacy_electra.model.huggingface import (
     save_encoder,
     save_generator,
 )
+from spacy_electra.model.huggingface_format import INT8_METHOD
 from spacy_electra.model.initialization import initialize
+from spacy_electra.model.int8 import compressed
 from spacy_electra.model.starting import load_electra, load_encoder
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
@@ -196,3 +199,18 @@ def test_a_masked_language_model_is_no_generator(
         for name in ("run", "run/discriminator", "model"):
             load_encoder(str(tmp_path / name))
     assert not caplog.text
+
+
+def test_weights_in_bytes_are_read_as_they_were_rounded_and_transformers_refuses_them(tmp_path: Path):
+    folder = saved(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    matrices = {name for name, tensor in weights.items() if tensor.dim() == 2}
+    save_file(compressed(weights, linear=matrices), folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": INT8_METHOD}}
+    (folder / "config.json").write_text(json.dumps(config))
+    encoder, _ = load_encoder(str(folder))
+    words = encoder.embeddings.word.weight
+    exact = weights["embeddings.word_embeddings.weight"]
+    assert 0 < (words - exact).abs().max() <= exact.abs().max() / 127 / 2 * 1.01
+    with pytest.raises((ValueError, RuntimeError)):
+        AutoModel.from_pretrained(folder)
