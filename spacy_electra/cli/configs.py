@@ -13,6 +13,7 @@ from confection import Config
 from spacy.util import get_lang_class, load_model_from_config
 
 from spacy_electra.cli.errors import check_name
+from spacy_electra.cli.start import Start
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIZES = ("tiny", "mini", "small", "base", "large")
@@ -34,11 +35,22 @@ def pretrain_config(size: str, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
     return config
 
 
+def start_config(start: Start, *, gpu: bool, objective: str = OBJECTIVES[0]) -> Config:
+    """The config that `pretrain` takes to go on from weights that exist. Raises ValueError for an unknown objective."""
+    config = pretrain_config(start.size, gpu=gpu, objective=objective)
+    generator = config["model"]["generator"] if objective == "mlm" else start.generator
+    config["paths"]["init"] = start.name
+    config["model"] |= {"initialization": "local", "discriminator": start.discriminator, "generator": generator}
+    config["model"]["window"] = min(config["model"]["window"], start.positions)
+    config["training"]["optimizer"]["learn_rate"] = start.learn_rate
+    return config
+
+
 def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: bool, frozen: bool) -> Config:
     """The config that `spacy train` takes: one transformer, and components that listen to it.
 
-    size: of the transformer, which says how fast it may learn. frozen: the transformer is sourced from the pipeline
-    that `encoder_config` makes, and stays as it is.
+    size: of the transformer, or the nearest, which says how fast its layers may learn. frozen: the transformer is
+    sourced from the pipeline that `encoder_config` makes, and stays as it is.
     Raises ValueError for an unknown component, size or language.
     """
     check_name(size, SIZES, what="size")

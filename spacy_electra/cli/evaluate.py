@@ -15,13 +15,9 @@ from spacy_electra.cli.outputs import check_json, write_json
 from spacy_electra.cli.pretraining import make_task, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import Settings, read_settings
-from spacy_electra.model.hub import find_discriminator, find_generator, read_config
-from spacy_electra.model.huggingface import PREFIX
-from spacy_electra.model.huggingface_format import is_encoder, shape_of
-from spacy_electra.model.weight_files import read_weights
+from spacy_electra.cli.start import read_start
+from spacy_electra.model.hub import find_discriminator, find_generator
 from spacy_electra.training.loop import evaluate_dev
-
-SHAPE_KEYS = ("layers", "width", "feed_forward", "heads")
 
 
 @clear_errors
@@ -79,26 +75,15 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
     config = config_beside(Path(model))
     if config is not None:
         return read_settings(config, overrides)
-    return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model, discriminator))
+    return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model))
 
 
-def has_body(generator: Path) -> bool:
-    """Whether a generator's folder holds an encoder of its own; else the discriminator's body guesses as well."""
-    return any(is_encoder(name.removeprefix(PREFIX)) for name in read_weights(generator))
-
-
-def _shapes(model: str, discriminator: Path) -> dict[str, Any]:
+def _shapes(model: str) -> dict[str, Any]:
     """What [model] must say of a model that belongs to no run."""
-    generator = find_generator(model, None)
-    if generator is None:
+    if find_generator(model, None) is None:
         raise FileNotFoundError(
             f"{model} has no generator beside its discriminator, so nothing can be replaced and judged: "
             f"give the folder of a run, or one with discriminator/ and generator/."
         )
-    big, small = (shape_of(read_config(folder), source=str(folder)) for folder in (discriminator, generator))
-    numbers = [{key: getattr(shape, key) for key in SHAPE_KEYS} for shape in (big, small)]
-    return {
-        "window": big.positions,
-        "discriminator": numbers[0] | {"embedding": big.embedding},
-        "generator": numbers[1] if has_body(generator) else None,
-    }
+    start = read_start(model)
+    return {"window": start.positions, "discriminator": start.discriminator, "generator": start.generator}

@@ -6,9 +6,10 @@ import typer
 from confection import Config
 from wasabi import msg
 
-from spacy_electra.cli.configs import config_text, encoder_config, pipeline_config, pretrain_config
+from spacy_electra.cli.configs import SIZES, config_text, encoder_config, pipeline_config, pretrain_config, start_config
 from spacy_electra.cli.device import say_if_cupy_is_missing
 from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.start import read_start
 from spacy_electra.data.replacing import replaced_folder
 
 
@@ -16,7 +17,12 @@ from spacy_electra.data.replacing import replaced_folder
 def init_config(
     out_dir: Path = typer.Argument(..., help="Folder for pretrain.cfg and pipeline.cfg"),
     lang: str = typer.Option("en", "--lang", "-l", help="Code of the pipeline's language"),
-    size: str = typer.Option("tiny", "--size", "-s", help="tiny, mini (for CPUs), small, base, large (the paper's)"),
+    size: str | None = typer.Option(
+        None, "--size", "-s", help="tiny, mini (for CPUs), small, base, large (the paper's); tiny where left out"
+    ),
+    start: str | None = typer.Option(
+        None, "--start", help="Go on from these weights, a folder or a hub name, whose shape and size are taken"
+    ),
     objective: str = typer.Option("electra", "--objective", help="electra, or mlm for a masked language model"),
     pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, apart by commas"),
     gpu: bool = typer.Option(False, "--gpu", "-G", help="For a GPU: larger batches, torch allocates its memory"),
@@ -29,8 +35,16 @@ def init_config(
     Example:
       python -m spacy electra init-config configs --size tiny --pipeline ner,textcat,parser
     """
+    if size is not None and start is not None:
+        raise ValueError(f"--size {size} and --start {start} both say how large the model is: give one of them.")
+    given = None if start is None else read_start(start)
+    size = given.size if given else size or SIZES[0]
     names = [name.strip() for name in pipeline.split(",") if name.strip()]
-    configs = {"pretrain.cfg": pretrain_config(size, gpu=gpu, objective=objective)}
+    configs = {
+        "pretrain.cfg": start_config(given, gpu=gpu, objective=objective)
+        if given
+        else pretrain_config(size, gpu=gpu, objective=objective)
+    }
     if frozen:
         configs["encoder.cfg"] = encoder_config(lang=lang, gpu=gpu)
     configs["pipeline.cfg"] = pipeline_config(names, size=size, lang=lang, gpu=gpu, frozen=frozen)
@@ -38,6 +52,8 @@ def init_config(
     msg.good(f"Wrote {', '.join(configs)} into {out_dir}")
     command = "python -m spacy"
     use_gpu = " --gpu-id 0" if gpu else ""
+    if start is not None:
+        print(f"{command} electra train-tokenizer CORPUS corpus/tokenizer --from {start}")
     print(f"{command} electra pretrain {out_dir / 'pretrain.cfg'} --output training/pretrain{use_gpu}")
     if frozen:
         print(f"{command} assemble {out_dir / 'encoder.cfg'} training/encoder")

@@ -1,9 +1,8 @@
 """`spacy electra prune`: a smaller model out of a large one, with fewer layers and the pieces that a corpus uses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 import typer
 from wasabi import msg
 
@@ -19,7 +18,7 @@ from spacy_electra.model.hub import CONFIG, find_discriminator, find_generator
 from spacy_electra.model.huggingface import replaced_model, write_saved
 from spacy_electra.model.huggingface_format import is_encoder
 from spacy_electra.model.reshaping import with_layers, with_vocabulary
-from spacy_electra.model.saved_model import SavedModel, check_encoder, read_model, tokenizer_of
+from spacy_electra.model.saved_model import SavedModel, check_encoder, has_own_body, read_model, tokenizer_of
 from spacy_electra.model.transplant import transplant
 
 HALVES = ("discriminator", "generator")
@@ -105,14 +104,10 @@ def read_halves(name: str) -> Halves:
     if folder is None:
         return Halves(tokenizer, discriminator, None, is_tied=False)
     generator = read_model(folder)
-    own = {name: tensor for name, tensor in generator.weights.items() if is_encoder(name)}
-    missing = {name: tensor for name, tensor in discriminator.weights.items() if is_encoder(name) and name not in own}
-    is_tied = all(
-        name in discriminator.weights and torch.equal(tensor, discriminator.weights[name])
-        for name, tensor in own.items()
-    )
-    if is_tied:
-        generator.weights.update(missing)
+    is_tied = not has_own_body(generator, discriminator)
+    if is_tied:  # its folder may hold the head alone
+        body = {name: tensor for name, tensor in discriminator.weights.items() if is_encoder(name)}
+        generator = replace(generator, weights=body | generator.weights)
     check_encoder(generator)
     return Halves(tokenizer, discriminator, generator, is_tied)
 

@@ -52,6 +52,13 @@ def read_model(folder: Path) -> SavedModel:
     return SavedModel(folder, family, shape, weights)
 
 
+def has_own_body(generator: SavedModel, discriminator: SavedModel) -> bool:
+    """Whether a generator's folder holds an encoder that is not the discriminator's, which else guesses as well."""
+    theirs = discriminator.weights
+    encoder = {name: tensor for name, tensor in generator.weights.items() if is_encoder(name)}
+    return any(name not in theirs or not torch.equal(tensor, theirs[name]) for name, tensor in encoder.items())
+
+
 def check_encoder(saved: SavedModel) -> None:
     """Raise ValueError where config.json asks for other weights than there are; nothing of that size is made."""
     if saved.shape.layers > len(saved.weights):  # their names alone would take for ever

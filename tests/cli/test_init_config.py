@@ -10,6 +10,7 @@ import pytest
 from spacy.cli.debug_config import debug_config
 from spacy.cli.init_config import fill_config
 from spacy.util import load_config
+from transformers import BertConfig, BertModel
 
 from spacy_electra.cli.configs import SIZES
 
@@ -149,3 +150,47 @@ def test_no_rate_of_a_pipeline_depends_on_its_length_or_size(
     schedule = {"@schedules": "decaying.v1", "base_rate": 0.002, "decay": 0.001, "t": 0}
     assert (optimizer["learn_rate"], optimizer["transformer_rate"]) == (schedule, "auto")
     assert optimizer.get("layer_decay") == decay
+
+
+def test_a_start_gives_its_shape_and_rates(electra: Invoke, run_dir: Path, tmp_path: Path):
+    start = run_dir / "model-last"
+    printed = electra("init-config", tmp_path, "--start", start, "--pipeline", "ner")
+    assert f"train-tokenizer CORPUS corpus/tokenizer --from {start}" in printed
+    config = load_config(tmp_path / "pretrain.cfg")
+    shape = {"layers": 2, "width": 16, "feed_forward": 32, "heads": 2}
+    assert config["paths"]["init"] == str(start)
+    assert config["model"]["discriminator"] == shape | {"embedding": 16}
+    assert config["model"]["generator"] == {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}
+    assert config["model"]["window"] == 16
+    assert config["training"]["optimizer"]["learn_rate"] == pytest.approx(0.128 / 16)
+    assert load_config(tmp_path / "pipeline.cfg")["training"]["optimizer"]["layer_decay"] is None
+
+
+def test_a_run_takes_the_config_of_its_start(
+    electra: Invoke, run_dir: Path, store_dir: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    electra("init-config", tmp_path, "--start", run_dir / "model-last", "--pipeline", "ner")
+    paths = ["--paths.train", store_dir, "--paths.tokenizer", tokenizer_dir]
+    budget = ["--training.max_steps", 2, "--training.max_minutes", 0, "--training.dev_rows", 4]
+    electra("pretrain", tmp_path / "pretrain.cfg", "--output", tmp_path / "run", *paths, *budget)
+    assert (tmp_path / "run" / "model-last").is_dir()
+
+
+@pytest.mark.parametrize(("width", "layers", "rate", "decay"), [(384, 4, 3e-4, None), (768, 12, 2e-4, 0.8)])
+def test_rates_follow_width_and_depth(
+    electra: Invoke, tmp_path: Path, width: int, layers: int, rate: float, decay: float | None
+):
+    config = BertConfig(
+        vocab_size=8, hidden_size=width, num_hidden_layers=layers, num_attention_heads=12, intermediate_size=8
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "bert")
+    electra("init-config", tmp_path / "configs", "--start", tmp_path / "bert")
+    pretrain, pipeline = (load_config(tmp_path / "configs" / name) for name in ("pretrain.cfg", "pipeline.cfg"))
+    assert pretrain["training"]["optimizer"]["learn_rate"] == rate
+    assert pipeline["training"]["optimizer"]["layer_decay"] == decay
+    assert pretrain["model"]["generator"] is None
+
+
+def test_a_size_beside_a_start_is_refused(complaint: Invoke, run_dir: Path, tmp_path: Path):
+    told = complaint("init-config", tmp_path / "c", "--size", "mini", "--start", run_dir / "model-last")
+    assert "both say how large the model is: give one of them" in told

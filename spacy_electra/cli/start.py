@@ -1,0 +1,47 @@
+"""What `init-config --start` reads of a model: the numbers that both configs take from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.model.hub import find_discriminator, find_generator
+from spacy_electra.model.saved_model import has_own_body, read_model
+
+NUMBERS = ("layers", "width", "feed_forward", "heads")
+# Peak rate of pretraining, times width. The paper's are 5e-4 at 256 and 2e-4 at 768 (Clark et al. 2020, table 6)
+RATE_TIMES_WIDTH = 0.128
+DEEPEST = {"tiny": 4, "small": 12}  # layers up to which a model is treated as one of this size
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to start from."""
+
+    name: str
+    discriminator: dict[str, Any]  # what [model.discriminator] says of it
+    generator: dict[str, Any] | None  # None: the discriminator's body guesses as well
+    positions: int
+
+    @property
+    def size(self) -> str:
+        """The preset whose settings beside the shape suit it."""
+        return next((size for size, most in DEEPEST.items() if self.discriminator["layers"] <= most), "large")
+
+    @property
+    def learn_rate(self) -> float:
+        """Peak rate of pretraining, to one digit."""
+        return float(f"{RATE_TIMES_WIDTH / self.discriminator['width']:.0e}")
+
+
+def read_start(name: str) -> Start:
+    """Read what configs take from a model. Raises FileNotFoundError or ValueError where `name` is none."""
+    saved, folder = read_model(find_discriminator(name)), find_generator(name, None)
+    shape, numbers = saved.shape, None
+    if folder is not None:
+        generator = read_model(folder)
+        numbers = _numbers(generator.shape) if has_own_body(generator, saved) else None
+    return Start(name, _numbers(shape) | {"embedding": shape.embedding}, numbers, shape.positions)
+
+
+def _numbers(shape: EncoderShape) -> dict[str, Any]:
+    return {key: getattr(shape, key) for key in NUMBERS}
