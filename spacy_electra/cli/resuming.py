@@ -31,6 +31,7 @@ FIXED = (
     "training.mask_rate",
     "training.keep_rate",
     "training.discriminator_weight",
+    "teacher",
 )
 FREE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing")
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
