@@ -23,7 +23,7 @@ from spacy_electra.cli.folder_kinds import RUN, check_kind
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
-from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
+from spacy_electra.cli.resuming import CONFIG, check_teacher, go_on, read_beginning, write_beginning
 from spacy_electra.cli.settings import Settings, make, read_settings, shapes_in
 from spacy_electra.cli.teaching import make_distillation
 from spacy_electra.cli.unknown import check_unknown
@@ -96,6 +96,8 @@ def run_pretraining(
     if beginning is not None:
         settings = go_on(beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev)
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
+    if beginning is not None:
+        check_teacher(beginning, task)
     if is_wanted(system.compile, device):
         compile_training(shim_of(task.model))
     with held(output) if task.ranks.is_first else nullcontext():

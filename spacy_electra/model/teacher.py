@@ -20,6 +20,7 @@ from spacy_electra.model.encoder import Encoder, EncoderShape, nearest_divisor
 from spacy_electra.model.huggingface import load_encoder
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.relations import relation_loss
+from spacy_electra.model.tensor_files import sum_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,11 @@ class TeacherEncoder:
     layer: int  # its block, and that of the student, both counted from 0
     student_layer: int
     relation_heads: int
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these weights from others."""
+        return sum_of({name: tensor.cpu() for name, tensor in self.encoder.state_dict().items()})
 
     @isolated()
     def loss(self, qkv: Tensor, ids: Tensor, rows: Rows, *, dtype: torch.dtype) -> Tensor:

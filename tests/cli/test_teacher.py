@@ -1,6 +1,7 @@
 """The section [teacher] of a pretraining config: what a run with one writes, how it goes on, what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from spacy.util import load_config
 from spacy_electra.cli.resuming import read_beginning
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import save_encoder
+from spacy_electra.model.huggingface import load_encoder, save_encoder
 
 Invoke = Callable[..., Any]
 Arguments = list[Any]
@@ -103,7 +104,22 @@ def test_a_run_goes_on_with_the_teacher_that_it_began_with(
     electra("pretrain", config(), "--output", run, *tiny)
     resume = ("--output", run, "--resume", *tiny)
     assert f"begun with {change[0].removeprefix('--')} = " in complaint("pretrain", config(), *resume, *change)
-    assert "begun with teacher.name = " in complaint("pretrain", pretrain_cfg, *resume)
+    assert "begun with teacher.weight = 1.0, but now it is None" in complaint("pretrain", pretrain_cfg, *resume)
+
+
+def test_a_teacher_may_move_but_not_change(
+    electra: Invoke, complaint: Invoke, config: Callable[..., Path], teacher_dir: Path, tiny: Arguments, tmp_path: Path
+) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    electra("pretrain", config(), "--output", run, *tiny)
+    shutil.copytree(teacher_dir, moved)
+    resume = ("--output", run, "--resume", "--teacher.name", moved)
+    assert "now it is" in electra("pretrain", config(), *resume, *tiny)
+    encoder, tokenizer = load_encoder(str(moved))
+    with torch.no_grad():
+        encoder.body.project.bias[0] += 1.0
+    save_encoder(encoder, tokenizer, moved)
+    assert "begun with a teacher of other weights than" in complaint("pretrain", config(), *resume, *tiny)
 
 
 def test_scores_of_a_run_are_asked_without_its_teacher(

@@ -162,6 +162,18 @@ def test_a_student_that_is_its_own_teacher_has_nothing_to_learn(
     assert max(float(gradient.abs().max()) for gradient in found.values()) <= most
 
 
+def test_the_gradient_in_bfloat16_is_near_that_in_float32(
+    build: Callable[..., Pretrainer], load: Callable[..., TeacherEncoder]
+) -> None:
+    """Of sizes that the kernels take, on processors for which there are some."""
+    sizes = {"layers": 2, "width": 64, "feed_forward": 64, "heads": 4, "embedding": 12}
+    exact, rough = (build(discriminator=sizes, precision=precision) for precision in ("fp32", "bf16"))
+    teacher = load(student=network_of(exact).shape, relation_heads=8)
+    expected, found = (gradients(model, teacher, weight=1.0, objective=0.0) for model in (exact, rough))
+    for name in ("embeddings.word.weight", *(f"discriminator.blocks.{n}.attention.qkv.weight" for n in (0, 1))):
+        assert float((found[name] - expected[name]).norm()) < 0.05 * float(expected[name].norm())
+
+
 def test_a_prediction_asks_no_teacher(build: Callable[..., Pretrainer], load: Callable[..., TeacherEncoder]) -> None:
     output: Output = build().predict(batch(load()))
     assert (output.teacher_loss, output.qkv) == (None, None)
