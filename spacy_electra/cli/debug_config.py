@@ -59,6 +59,10 @@ def plan_of(settings: Settings) -> dict[str, Any]:
         f"{WARMUP_STEPS:,} steps",
         "budget": " or ".join(f"{number:,} {unit}" for unit, number in budgets.items() if number),
     }
+    if (teacher := settings.teacher) is not None:
+        plan["teacher"] = (
+            f"{teacher.name}, weight {teacher.weight:g}, falling to 0 in {teacher.until:.0%} of the budget"
+        )
     if training.max_steps:
         plan["pieces read"] = f"{slots * training.max_steps:,} in all steps"
     if (Path(settings.paths.train) / "manifest.json").is_file():

@@ -1,5 +1,6 @@
 """`spacy electra evaluate`: held-out scores of a pretrained model on a store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
         overrides["training.dev_rows"] = rows
     config = config_beside(Path(model))
     if config is not None:
-        return read_settings(config, overrides)
+        settings = read_settings(config, overrides).with_model(init_layers=None)  # it has the layers already
+        return replace(settings, teacher=None)  # which has no part in scores
     return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model))
 
 

@@ -24,7 +24,7 @@ def stand_in(config: Mapping[str, Any], halves: Sequence[str]) -> Any:
     """As much of an `nlp` as loggers read: the pipeline's names, and the config with budget and score weights.
 
     config: the interpolated pretraining config. A minutes budget has no number of steps; loggers then see 0.
-    halves: what has a loss, "generator" and "discriminator".
+    halves: what has a loss, "generator", "discriminator" and "teacher".
     """
     pipeline = [(name, Half(name)) for name in halves]
     return SimpleNamespace(pipeline=pipeline, pipe_names=list(halves), config=config, lang=None, meta={})
@@ -43,6 +43,7 @@ class RunLogger:
     ) -> None:
         self.weights = {name: weight or 0.0 for name, weight in config["training"]["score_weights"].items()}
         self.pieces_per_row = pieces_per_row
+        self.halves = halves
         self.checkpoints: list[tuple[float, int]] = []  # score and step of each evaluation
         self.log, self.finish = setup(stand_in(config, halves), sys.stdout, sys.stderr)
 
@@ -63,7 +64,7 @@ class RunLogger:
                 "step": facts.state.step,
                 "score": score,
                 "other_scores": scores,
-                "losses": facts.evaluation.losses,
+                "losses": dict.fromkeys(self.halves, 0.0) | facts.evaluation.losses,  # a teacher's work may be done
                 "learn_rate": facts.learn_rate,
                 "checkpoints": self.checkpoints,
                 "seconds": int(facts.state.seconds),

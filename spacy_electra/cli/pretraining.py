@@ -23,8 +23,9 @@ from spacy_electra.cli.folder_kinds import RUN, check_kind
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
-from spacy_electra.cli.resuming import CONFIG, go_on, read_beginning, write_beginning
+from spacy_electra.cli.resuming import CONFIG, check_teacher, go_on, read_beginning, write_beginning
 from spacy_electra.cli.settings import Settings, make, read_settings, shapes_in
+from spacy_electra.cli.teaching import make_distillation
 from spacy_electra.cli.unknown import check_unknown
 from spacy_electra.data.packing import Packing, Split, split_documents
 from spacy_electra.data.store import Store
@@ -95,6 +96,8 @@ def run_pretraining(
     if beginning is not None:
         settings = go_on(beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev)
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
+    if beginning is not None:
+        check_teacher(beginning, task)
     if is_wanted(system.compile, device):
         compile_training(shim_of(task.model))
     with held(output) if task.ranks.is_first else nullcontext():
@@ -171,6 +174,7 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
         settings=training,
         device=device,
         ranks=ranks,
+        distillation=make_distillation(settings.teacher, model, data.tokenizer, device),
     )
 
 
@@ -196,6 +200,7 @@ def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which leave a checkpoint of the last whole step."""
     pieces_per_row = task.train.epoch_pieces / task.train.rows
     halves = ["generator", "discriminator"] if isinstance(network_of(task.model), Electra) else ["generator"]
+    halves += ["teacher"] if task.distillation else []
     is_first, evaluation, was_interrupted = task.ranks.is_first, None, False
     setup = settings.training.logger if is_first else silent
     log = RunLogger(setup, settings.config, halves=halves, pieces_per_row=pieces_per_row)
@@ -234,6 +239,7 @@ def told_as_interruption(interrupts: Interrupts) -> Iterator[None]:
 
 def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:
     """Rows of the model card."""
+    taught = {} if settings.teacher is None else {"teacher": settings.teacher.name}
     return {
         "version": spacy_electra.__version__,
         "objective": settings.config["model"].get("objective", settings.config["model"]["@architectures"]),
@@ -245,6 +251,7 @@ def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:
         "peak learning rate": float(task.optimizer.learn_rate),
         "seed": settings.system.seed,
         "continued from": settings.paths.init or "nothing",
+        **taught,
     }
 
 

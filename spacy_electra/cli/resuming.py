@@ -22,7 +22,8 @@ from spacy_electra.training.loop import Task
 
 CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
 HELD_OUT = "held out of train"
-# What decides which weights there are and what a place in the data means. The corpora are compared by their content.
+# What decides which weights there are and what a place in the data means. The corpora, and the weights of a teacher,
+# are compared by their content.
 FIXED = (
     "model",
     "paths.init",
@@ -31,8 +32,9 @@ FIXED = (
     "training.mask_rate",
     "training.keep_rate",
     "training.discriminator_weight",
+    "teacher",
 )
-FREE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing")
+FREE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing", "teacher.name")
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -62,6 +64,8 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev)
+    if task.teacher is not None:
+        resolved["teacher"]["fingerprint"] = task.teacher.fingerprint
     replace_file(folder / RESOLVED, resolved.to_str().encode())
 
 
@@ -94,6 +98,12 @@ def go_on(
     if settings.config["model"].get("precision") == "auto":
         return settings.with_model(precision=beginning.resolved["model"]["precision"])
     return settings
+
+
+def check_teacher(beginning: Beginning, task: Task) -> None:
+    """Raise ValueError where the run was begun with other weights of its teacher."""
+    if task.teacher is not None and task.teacher.fingerprint != beginning.resolved["teacher"]["fingerprint"]:
+        raise _unfit(beginning.folder, "a teacher of other weights than teacher.name has now")
 
 
 def _check_tokenizer(folder: Path, tokenizer: WordPiece) -> None:

@@ -19,7 +19,7 @@ from spacy_electra.model.build import ELECTRA, Shapes, check_model
 from spacy_electra.model.keys import check_keys, refuse_alike
 from spacy_electra.model.optimizer import Hyperparameters
 from spacy_electra.training.metrics import SCORES
-from spacy_electra.training.schema import Paths, System, Training, check_sections, read_section
+from spacy_electra.training.schema import OPTIONAL, Paths, System, Teacher, Training, check_sections, read_section
 
 FUNCTION_SECTIONS = {
     ("model",): "architectures",
@@ -37,6 +37,7 @@ class Settings:
     paths: Paths
     system: System
     training: Training
+    teacher: Teacher | None = None
 
     def with_model(self, **changes: Any) -> "Settings":
         """The same with other values in [model]."""
@@ -65,11 +66,21 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
         paths=read_section(Paths, config["paths"]),
         system=read_section(System, config["system"]),
         training=read_section(Training, training),
+        teacher=_read_teacher(config),
     )
     for name in settings.training.score_weights:
         if name not in SCORES:
             refuse_alike(name, SCORES, where="[training.score_weights]")
     return settings
+
+
+def _read_teacher(config: Config) -> Teacher | None:
+    """The section [teacher], to which its defaults are added, where the config has one."""
+    if "teacher" not in config:
+        return None
+    teacher = read_section(Teacher, config["teacher"])
+    config["teacher"] = teacher.model_dump()
+    return teacher
 
 
 def _add_later_keys(config: Config) -> None:
@@ -116,6 +127,8 @@ def _check_overrides(plain: Config, overrides: Mapping[str, Any]) -> None:
     """Refuse sections that are not there, and numbers without a value, which spaCy's parser takes for true."""
     for name, value in overrides.items():
         first, *rest = name.split(".")
+        if first in OPTIONAL and first not in plain:
+            raise ValueError(f"--{name}: the config has no section [{first}]. Write it there first, with its name.")
         check_name(first, list(plain), what="section")
         found: Any = plain[first]
         for part in rest:

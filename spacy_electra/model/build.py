@@ -1,7 +1,7 @@
 """`spacy-electra.Electra.v1`: the numbers of a config become the thinc model that pretraining runs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -22,6 +22,7 @@ from spacy_electra.model.keys import check_keys
 from spacy_electra.model.precision import check_precision
 from spacy_electra.model.shim import TorchShim
 from spacy_electra.model.starting import load_electra
+from spacy_electra.model.teacher import TeacherEncoder
 
 ELECTRA = "spacy-electra.Electra.v1"  # the name of `build_electra` in configs
 VOCAB_MULTIPLE = 64  # rows of a table that graphics cards multiply with fastest
@@ -38,6 +39,7 @@ class Batch:
 
     rows: Rows
     masked: Masked
+    teacher: TeacherEncoder | None = None  # whose relations the discriminator's are compared with, in training
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class LossWeights:
 
     generator: Tensor  # () float32, on the model's device, as is the other: nothing waits for the device
     discriminator: Tensor
+    teacher: Tensor | None = None  # where the batch has a teacher
 
 
 Pretrainer = Model[Batch, Any]  # gives `Output` and takes `LossWeights` back; thinc's types know one for both
@@ -205,23 +208,38 @@ def _run(network: Network, inputs: tuple[Batch, int, float]) -> Output:
     batch, vocab_size, dropout = inputs
     keys = batch.rows.keys
     drop = tuple(KeyedDropout(dropout, keys, number) if dropout else None for number in (0, 1))
-    return network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop)
+    layer = None if batch.teacher is None else batch.teacher.student_layer
+    return network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop, qkv_layer=layer)
 
 
 def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:
     """One pass over a batch; the callback takes what each sum of losses counts for."""
     shim, vocab_size = shim_of(model), model.attrs["vocab_size"]
     if not is_train:
-        return shim.predict((batch, vocab_size, 0.0)), _no_backprop
+        return shim.predict((replace(batch, teacher=None), vocab_size, 0.0)), _no_backprop
     output, backprop = shim.begin_update((batch, vocab_size, model.attrs["dropout"]))
+    if batch.teacher is not None:
+        output = _taught(output, batch, batch.teacher, dtype=shim.chosen_precision.training)
 
     def backprop_losses(weights: LossWeights) -> None:
-        if output.verdicts is None:
-            backprop([output.guesses.loss], [weights.generator])
-        else:
-            backprop([output.guesses.loss, output.verdicts.loss], [weights.generator, weights.discriminator])
+        roots, gradients = [output.guesses.loss], [weights.generator]
+        if output.verdicts is not None:
+            roots.append(output.verdicts.loss)
+            gradients.append(weights.discriminator)
+        if output.teacher_loss is not None:
+            assert weights.teacher is not None
+            roots.append(output.teacher_loss)
+            gradients.append(weights.teacher)
+        backprop(roots, gradients)
 
     return output, backprop_losses
+
+
+def _taught(output: Output, batch: Batch, teacher: TeacherEncoder, *, dtype: torch.dtype) -> Output:
+    """The output with the loss of the teacher, who reads what the discriminator has read."""
+    assert output.qkv is not None
+    ids = batch.masked.ids if output.corrupted is None else output.corrupted.ids
+    return replace(output, qkv=None, teacher_loss=teacher.loss(output.qkv, ids, batch.rows, dtype=dtype))
 
 
 def _no_backprop(weights: LossWeights) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from spacy_electra.data.masking import Masked, Positions
 from spacy_electra.data.randomness import Purpose, random_uniform
 from spacy_electra.data.rows import Rows
-from spacy_electra.model.attention import within_segments
+from spacy_electra.model.attention import Mask, within_segments
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
 from spacy_electra.model.isolation import building
@@ -62,6 +62,8 @@ class Output:
     guesses: Guesses
     verdicts: Verdicts | None  # None for the masked-language-model objective
     corrupted: Corrupted | None
+    qkv: Tensor | None = None  # (B, T, 3 x D) of the layer that a teacher's relations are compared with
+    teacher_loss: Tensor | None = None  # () sum of the divergences from the teacher's relations, over real positions
 
 
 class MaskedHead(nn.Module):
@@ -129,6 +131,20 @@ def judge(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> Verdicts:
     return Verdicts(loss=(losses * weight).sum(), count=weight.sum(), logits=logits)
 
 
+def run_body(
+    body: Body, embedded: Tensor, mask: Mask | None, drop: Dropout | None, qkv_layer: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """(B, T, E) embedded pieces -> (B, T, D) vectors, and queries, keys and values (B, T, 3 x D) of a block, if any.
+
+    Their product is computed once more, since a kernel that runs the block keeps its own to itself.
+    """
+    if qkv_layer is None:
+        return body(embedded, mask, drop), None
+    x = body.run_blocks(body.project(embedded), mask, drop, end=qkv_layer)
+    qkv = body.qkv(x, qkv_layer)
+    return body.run_blocks(x, mask, drop, first=qkv_layer), qkv
+
+
 class Electra(nn.Module):
     """Generator and discriminator over one set of embeddings, each with a body of its own or both with the same."""
 
@@ -169,8 +185,12 @@ class Electra(nn.Module):
         vocab_size: int,
         drop: tuple[Dropout | None, Dropout | None] = (None, None),
         samples: Tensor | None = None,
+        qkv_layer: int | None = None,
     ) -> Output:
-        """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own."""
+        """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own.
+
+        qkv_layer: the block of the discriminator whose queries, keys and values are given as well.
+        """
         mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
         words = self.embeddings.word.weight
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
@@ -178,8 +198,9 @@ class Electra(nn.Module):
         guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
         corrupted = corrupt(rows.ids, masked.positions, guesses.samples if samples is None else samples)
         embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])
-        scores = self.replaced_head(self.discriminator(embedded, mask, drop[1]))
-        return Output(guesses=guesses, verdicts=judge(scores, corrupted, rows.is_real), corrupted=corrupted)
+        hidden, qkv = run_body(self.discriminator, embedded, mask, drop[1], qkv_layer)
+        verdicts = judge(self.replaced_head(hidden), corrupted, rows.is_real)
+        return Output(guesses=guesses, verdicts=verdicts, corrupted=corrupted, qkv=qkv)
 
 
 class MaskedLanguageModel(nn.Module):
@@ -200,13 +221,14 @@ class MaskedLanguageModel(nn.Module):
         vocab_size: int,
         drop: tuple[Dropout | None, Dropout | None] = (None, None),
         samples: Tensor | None = None,
+        qkv_layer: int | None = None,
     ) -> Output:
-        """Run the encoder on a batch; `samples` are not used, nothing is replaced."""
+        """Run the encoder on a batch; `samples` are not used, nothing is replaced. qkv_layer: as for `Electra`."""
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
         mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
-        hidden = self.discriminator(embedded, mask, drop[1])
+        hidden, qkv = run_body(self.discriminator, embedded, mask, drop[1], qkv_layer)
         guesses = guess(self.masked_head, hidden, self.embeddings.word.weight, masked, rows.keys, vocab_size)
-        return Output(guesses=guesses, verdicts=None, corrupted=None)
+        return Output(guesses=guesses, verdicts=None, corrupted=None, qkv=qkv)
 
 
 @building()

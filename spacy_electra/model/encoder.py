@@ -8,7 +8,7 @@ Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabular
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class EncoderShape:
         if self.width % self.heads:
             raise ValueError(
                 f"width must be a multiple of heads, but got width={self.width} and heads={self.heads}: "
-                f"every head takes an equal part. Choose e.g. heads={_nearest_divisor(self.width, self.heads)}."
+                f"every head takes an equal part. Choose e.g. heads={nearest_divisor(self.width, self.heads)}."
             )
 
 
@@ -55,7 +55,8 @@ def is_size(number: object) -> bool:
     return type(number) is int and 1 <= number <= LARGEST
 
 
-def _nearest_divisor(width: int, heads: int) -> int:
+def nearest_divisor(width: int, heads: int) -> int:
+    """The number of heads nearest to `heads` that divides a width."""
     small = [n for n in range(1, math.isqrt(width) + 1) if width % n == 0]
     return min((n for low in small for n in (low, width // low)), key=lambda n: (abs(n - heads), n))
 
@@ -179,13 +180,29 @@ class Body(nn.Module):
 
     def forward(self, embedded: Tensor, mask: Mask | Blocks | None, drop: Dropout | None = None) -> Tensor:
         """(B, T, E) embedded pieces -> (B, T, D)."""
-        x = self.project(embedded)
-        for number, block in enumerate(self.blocks):
+        return self.run_blocks(self.project(embedded), mask, drop)
+
+    def run_blocks(
+        self,
+        x: Tensor,
+        mask: Mask | Blocks | None,
+        drop: Dropout | None = None,
+        *,
+        first: int = 0,
+        end: int | None = None,
+    ) -> Tensor:
+        """What block `first` reads (B, T, D) -> what block `end` reads, or what the last one gives where it is None."""
+        for number, block in list(enumerate(self.blocks))[first:end]:
             if self.is_recomputed and torch.is_grad_enabled():
                 x = checkpoint(_run, block, x, mask, drop, number, use_reentrant=False)
             else:
                 x = _run(block, x, mask, drop, number)
         return x
+
+    def qkv(self, x: Tensor, number: int) -> Tensor:
+        """What a block reads (B, T, D) -> its queries, keys and values (B, T, 3 x D) side by side."""
+        block: Any = self.blocks[number]
+        return cast(Tensor, block.attention.qkv(x))
 
 
 def _run(block: nn.Module, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None, number: int) -> Any:

@@ -180,7 +180,8 @@ def _check_shape(wanted: EncoderShape, saved: SavedModel) -> None:
     if different := _differing_numbers(wanted, saved.shape):
         told = ", ".join(f"{name}={vars(wanted)[name]} (saved: {vars(saved.shape)[name]})" for name in different)
         raise ValueError(
-            f"the weights in {saved.folder} do not fit the model: {told}. Set [model] to the saved numbers."
+            f"the weights in {saved.folder} do not fit the model: {told}. Set [model] to the saved numbers, or let a "
+            f"model of another width follow these weights as its [teacher]."
         )
 
 

@@ -34,7 +34,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, is_summed: bool 
     path.touch()
     mode = path.stat().st_mode  # what the system gives to new files; the library gives them to this user alone
     try:
-        save_file(dict(tensors), path, metadata={"format": "pt", SUM: _sum_of(tensors)} if is_summed else None)
+        save_file(dict(tensors), path, metadata={"format": "pt", SUM: sum_of(tensors)} if is_summed else None)
     except SafetensorError as error:
         found = _SYSTEM_ERROR.search(str(error))
         number = int(found[1]) if found else errno.EIO
@@ -63,7 +63,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         expected = (file.metadata() or {}).get(SUM)
-    if expected is not None and (found := _sum_of(tensors)) != expected:
+    if expected is not None and (found := sum_of(tensors)) != expected:
         raise ChangedError(
             f"{path} was changed after it was written: its weights have the sha256 {found[:12]}, not {expected[:12]}. "
             f"Copy or export it again."
@@ -71,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _sum_of(tensors: Mapping[str, Tensor]) -> str:
+def sum_of(tensors: Mapping[str, Tensor]) -> str:
     """The same for the same tensors, whatever the order in which they lie in a file."""
     answer = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

@@ -15,7 +15,9 @@ from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of
 from spacy_electra.model.electra import Electra, Output
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.optimizer import kept_rate
+from spacy_electra.model.teacher import TeacherEncoder
 from spacy_electra.training.compiling import compiled_or_plain, forget_passes, keep_gradients, plain_passes
+from spacy_electra.training.distillation import Distillation
 from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.feeding import feeding
 from spacy_electra.training.memory import (
@@ -71,6 +73,7 @@ class Learner:
     settings: Training
     ranks: Ranks = ALONE
     portion: Portion = field(default_factory=lambda: Portion(0))  # rows of a forward pass; 0 until `settle_portion`
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         rows = self.settings.batch_rows
@@ -80,6 +83,10 @@ class Learner:
                 f"step's rows. Raise it to {self.ranks.size} or more, or start fewer processes."
             )
         shim_of(self.model).before_step = self.ranks.add_gradients if self.ranks.size > 1 else None
+
+    @property
+    def teacher(self) -> TeacherEncoder | None:
+        return self.distillation.teacher if self.distillation else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +122,7 @@ def pretrain(task: Task, state: State) -> Iterator[Facts]:
             )
             task.optimizer.learn_rate = rate
             with isolated():
-                sums = train_step(task, feed.batch(state.row + first, count))
+                sums = train_step(task, feed.batch(state.row + first, count), progress=progress)
             state = state.moved(
                 step=state.step + 1,
                 row=state.row + task.settings.batch_rows,
@@ -157,10 +164,11 @@ def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
     return replace(facts, state=state, progress=task.progress(state), evaluation=evaluation)
 
 
-def train_step(learner: Learner, rows: Rows) -> Sums:
+def train_step(learner: Learner, rows: Rows, *, progress: float = 0.0) -> Sums:
     """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
 
-    Both losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
+    The losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
+    progress: share of the budget that is spent, which a teacher's weight follows.
     Out of memory, the same rows with the same masks are taken again in smaller ones; plainly, where compiling fails.
     """
     shim = shim_of(learner.model)
@@ -168,10 +176,13 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     chosen = masked.positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
     chosen, real = learner.ranks.add(torch.stack([chosen, real])).unbind()
+    teacher_weight = learner.distillation.weight_at(progress) if learner.distillation else 0.0
     weights = LossWeights(
-        generator=1.0 / chosen.clamp(min=1.0), discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0)
+        generator=1.0 / chosen.clamp(min=1.0),
+        discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0),
+        teacher=teacher_weight / real.clamp(min=1.0),
     )
-    batch = Batch(rows=rows, masked=masked)
+    batch = Batch(rows=rows, masked=masked, teacher=learner.teacher if teacher_weight else None)
     losses = within_memory(
         learner.portion,
         lambda: compiled_or_plain(shim, lambda: _gather_gradients(learner, batch, weights)),
@@ -179,10 +190,12 @@ def train_step(learner: Learner, rows: Rows) -> Sums:
     )
     learner.model.finish_update(learner.optimizer)
     counted = torch.cat([learner.ranks.add(losses), torch.stack([chosen, real])])
-    guessed, judged, chosen, real = torch.where(counted.isfinite().all(), counted, 0.0).unbind()  # a lost step is none
-    if not isinstance(network_of(learner.model), Electra):
-        return Sums(generator=guessed, chosen=chosen)
-    return Sums(generator=guessed, discriminator=judged, chosen=chosen, judged=real)
+    counted = torch.where(counted.isfinite().all(), counted, 0.0)  # a lost step is none
+    guessed, judged, compared, chosen, real = counted.unbind()
+    sums = Sums(generator=guessed, chosen=chosen)
+    if isinstance(network_of(learner.model), Electra):
+        sums = replace(sums, discriminator=judged, judged=real)
+    return replace(sums, teacher=compared, compared=real) if teacher_weight else sums
 
 
 def skipped_steps(task: Task) -> tuple[int, int]:
@@ -192,12 +205,12 @@ def skipped_steps(task: Task) -> tuple[int, int]:
 
 
 def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> Tensor:
-    """Add up the gradients of the rows, a portion at a time; (2,) the sums of the losses of both halves."""
-    losses = torch.zeros(2, dtype=torch.float32, device=batch.rows.ids.device)
+    """Add up the gradients of the rows, a portion at a time; (3,) the sums of the losses as `_losses` has them."""
+    losses = torch.zeros(3, dtype=torch.float32, device=batch.rows.ids.device)
     size = learner.portion.rows or len(batch.rows)
     parts = list(zip(batch.rows.split(size), batch.masked.split(size), strict=True))
     for number, (rows, masked) in enumerate(parts):
-        output, backprop = learner.model.begin_update(Batch(rows=rows, masked=masked))
+        output, backprop = learner.model.begin_update(replace(batch, rows=rows, masked=masked))
         backprop(weights)
         losses += _losses(output)
         if number == 0 and len(parts) > 1:
@@ -229,16 +242,17 @@ def settle_portion(task: Task, state: State) -> None:
 def _kept(task: Task, count: int) -> int:
     """Bytes that the forward pass of `count` rows keeps. Nothing random is used up by it."""
     rows = task.train.batch(0, count).to(task.device)
-    batch = Batch(rows=rows, masked=_masked(task, rows))
+    batch = Batch(rows=rows, masked=_masked(task, rows), teacher=task.teacher)
     with plain_passes(shim_of(task.model)):
         return kept_bytes(lambda: task.model.begin_update(batch), network_of(task.model))
 
 
 def _losses(output: Output) -> Tensor:
-    """(2,) the sums of the generator's and the discriminator's losses, without gradient."""
+    """(3,) the sums of the generator's, the discriminator's and the teacher's losses, without gradient."""
     guessed = output.guesses.loss.detach()
     judged = torch.zeros_like(guessed) if output.verdicts is None else output.verdicts.loss.detach()
-    return torch.stack([guessed, judged])
+    compared = torch.zeros_like(guessed) if output.teacher_loss is None else output.teacher_loss.detach()
+    return torch.stack([guessed, judged, compared])
 
 
 def _masked(learner: Learner, rows: Rows) -> Masked:

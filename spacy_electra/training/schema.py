@@ -7,7 +7,16 @@ here, and the nearest valid one is named.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from spacy_electra.model.keys import check_keys, nearest
 
@@ -71,7 +80,19 @@ class Training(Section):
         return self
 
 
+class Teacher(Section):
+    """An encoder whose relations between pieces the discriminator follows. A config may have no such section."""
+
+    name: str = Field(min_length=1)  # directory or hub name, of the same vocabulary as paths.tokenizer
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of its loss, at the beginning
+    until: float = Field(default=1.0, gt=0, le=1)  # share of the budget over which the weight falls to 0
+    layer: StrictInt | None = Field(default=None, ge=0)  # counted from 0; None: the last
+    student_layer: StrictInt | None = Field(default=None, ge=0)
+    relation_heads: StrictInt = Field(default=16, ge=1)  # into which the widths of both are cut
+
+
 SECTIONS: dict[str, type[Section]] = {"paths": Paths, "system": System, "training": Training}
+OPTIONAL: dict[str, type[Section]] = {"teacher": Teacher}
 Values = TypeVar("Values", bound=Section)
 
 
@@ -81,7 +102,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
     Raises ValueError for the first key that is unknown or missing, with the nearest valid name.
     """
     sections = [*SECTIONS, "model"]
-    check_keys(list(config), valid=sections, required=sections, where="the config", what="section")
+    check_keys(list(config), valid=[*sections, *OPTIONAL], required=sections, where="the config", what="section")
     for name, section in SECTIONS.items():
         given, where = list(config[name]), f"[{name}]"
         fields = list(section.model_fields)
@@ -89,6 +110,10 @@ def check_sections(config: Mapping[str, Any]) -> None:
             _check_loose(given, fields, where)
         else:
             check_keys(given, valid=fields, required=fields, where=where)
+    for name, section in OPTIONAL.items():
+        if name in config:
+            required = [key for key, field in section.model_fields.items() if field.is_required()]
+            check_keys(list(config[name]), valid=list(section.model_fields), required=required, where=f"[{name}]")
 
 
 def _check_loose(given: list[str], required: list[str], where: str) -> None:

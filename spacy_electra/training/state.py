@@ -17,6 +17,8 @@ class Sums:
     discriminator: Tensor | float = 0.0  # binary cross-entropies
     chosen: Tensor | float = 0.0  # positions that the generator guessed
     judged: Tensor | float = 0.0  # positions that the discriminator judged; 0 where there is none
+    teacher: Tensor | float = 0.0  # divergences from a teacher's relations
+    compared: Tensor | float = 0.0  # positions whose relations were compared with a teacher's; 0 where there was none
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -26,11 +28,13 @@ class Sums:
         return {f.name: float(getattr(self, f.name)) for f in fields(self)}
 
     def means(self) -> dict[str, float]:
-        """Mean losses of the halves there are, by their names."""
+        """Mean losses of the halves there are and of a teacher that counted, by their names."""
         sums = self.read()
         losses = {"generator": sums["generator"] / max(1.0, sums["chosen"])}
         if sums["judged"]:
             losses["discriminator"] = sums["discriminator"] / sums["judged"]
+        if sums["compared"]:
+            losses["teacher"] = sums["teacher"] / sums["compared"]
         return losses
 
 

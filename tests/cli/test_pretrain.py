@@ -360,3 +360,4 @@ def test_a_run_starts_from_a_bert_of_another_vocabulary_and_depth(
     assert str(tmp_path / "bert") in (folder.parent / "README.md").read_text(encoding="utf8")
     again = electra("pretrain", tmp_path / "start.cfg", "--output", tmp_path / "run", *tiny, "--resume")
     assert "nothing to do" in again
+    assert "auc" in electra("evaluate", tmp_path / "run", cfg["paths"]["train"])

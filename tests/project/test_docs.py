@@ -16,6 +16,7 @@ from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 from spacy_electra.pipeline.vectors import create_vectors
 from spacy_electra.training.metrics import SCORES
+from spacy_electra.training.schema import Teacher
 
 Rows = dict[str, list[str]]  # the cells of a table's rows after the first, by what stands in the first
 TEXT = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf8")
@@ -49,6 +50,12 @@ def test_every_key_of_a_generated_section_is_described_with_its_default(name: st
         section = section[part]
     expected = {k: v for k, v in section.items() if not k.startswith("@") and not isinstance(v, dict)}
     assert {key: value_in(cells[0]) for key, cells in table_of(f"[{name}]").items()} == expected
+
+
+def test_every_key_of_the_teacher_is_described_with_its_default():
+    described = {key: value_in(cells[0]) for key, cells in table_of("[teacher]").items()}
+    fields = Teacher.model_fields.items()
+    assert described == {key: "required" if field.is_required() else field.default for key, field in fields}
 
 
 def test_every_argument_of_the_pretraining_model_is_described():

@@ -1,0 +1,31 @@
+"""From the section [teacher] to the teacher that a run has beside its model."""
+
+import torch
+
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.build import Pretrainer, network_of
+from spacy_electra.model.teacher import load_teacher
+from spacy_electra.training.distillation import Distillation
+from spacy_electra.training.schema import Teacher
+
+
+def make_distillation(
+    section: Teacher | None, model: Pretrainer, tokenizer: WordPiece, device: torch.device
+) -> Distillation | None:
+    """Load the teacher of `model` onto `device`; None where the config has none. Raises the errors of `load_teacher`.
+
+    tokenizer: of the run.
+    """
+    if section is None:
+        return None
+    teacher = load_teacher(
+        section.name,
+        tokenizer=tokenizer,
+        window=model.attrs["window"],
+        student=network_of(model).shape,
+        layer=section.layer,
+        student_layer=section.student_layer,
+        relation_heads=section.relation_heads,
+        device=device,
+    )
+    return Distillation(teacher=teacher, weight=section.weight, until=section.until)

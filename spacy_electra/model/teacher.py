@@ -1,0 +1,121 @@
+"""A pretrained encoder whose relations between pieces a student follows while it learns (MiniLMv2, Wang et al. 2021).
+
+It reads what the student reads, computes without gradients and is part of no model: neither shims, optimizers,
+checkpoints nor exports know of it.
+
+Legend: B rows, T pieces a row, D width.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spacy_electra.data.rows import Rows
+from spacy_electra.data.tokenizer_difference import cut_alike, difference
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.attention import within_segments
+from spacy_electra.model.encoder import Encoder, EncoderShape, nearest_divisor
+from spacy_electra.model.isolation import isolated
+from spacy_electra.model.relations import relation_loss
+from spacy_electra.model.starting import load_encoder
+from spacy_electra.model.tensor_files import sum_of
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherEncoder:
+    """A frozen encoder, and which relations of whose layers are compared."""
+
+    encoder: Encoder  # without the blocks above `layer`
+    layer: int  # its block, and that of the student, both counted from 0
+    student_layer: int
+    relation_heads: int
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these weights from others."""
+        return sum_of({name: tensor.cpu() for name, tensor in self.encoder.state_dict().items()})
+
+    @isolated()
+    def loss(self, qkv: Tensor, ids: Tensor, rows: Rows, *, dtype: torch.dtype) -> Tensor:
+        """() the sum over real positions of how far the student's relations are from these, as `relation_loss` has it.
+
+        qkv: (B, T, 3 x D) queries, keys and values of the student's layer, with gradient. ids: (B, T) what it read.
+        rows: where these pieces stand. dtype: in which the teacher multiplies.
+        """
+        with torch.no_grad():
+            taught = self.qkv(ids, rows, dtype=dtype)
+        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        with torch.enable_grad():
+            return relation_loss(qkv, taught, mask, rows.is_real, heads=self.relation_heads)
+
+    def qkv(self, ids: Tensor, rows: Rows, *, dtype: torch.dtype) -> Tensor:
+        """(B, T) pieces -> (B, T, 3 x D) queries, keys and values of the teacher's layer."""
+        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        body = self.encoder.body
+        is_lower = dtype != torch.float32
+        with torch.autocast(ids.device.type, dtype=dtype, enabled=is_lower, cache_enabled=False):
+            x = body.project(self.encoder.embeddings(ids, rows.positions, rows.types))
+            return body.qkv(body.run_blocks(x, mask, end=self.layer), self.layer)
+
+
+def load_teacher(
+    name: str,
+    *,
+    tokenizer: WordPiece,
+    window: int,
+    student: EncoderShape,
+    layer: int | None,
+    student_layer: int | None,
+    relation_heads: int,
+    device: torch.device,
+) -> TeacherEncoder:
+    """The encoder in a directory or of a hub name as a teacher of `student`, on `device`.
+
+    tokenizer, window: of the run. layer, student_layer: blocks counted from 0, None for the last one. relation_heads:
+    into how many the widths of both are cut. Raises FileNotFoundError where there is no such encoder, ValueError where
+    it has another vocabulary, too few positions or layers, or a width that cannot be cut so.
+    """
+    encoder, pieces = load_encoder(name)
+    shape = encoder.shape
+    if not cut_alike(pieces, tokenizer):
+        raise ValueError(
+            f"the teacher {name} has another vocabulary than the tokenizer ({difference(pieces, tokenizer)}), so it "
+            f"would read other text than its student. Set paths.tokenizer to it, and make the store with it: "
+            f"tokenize --tokenizer {name} --overwrite."
+        )
+    if shape.positions < window:
+        raise ValueError(
+            f"the teacher {name} has {shape.positions} positions, but model.window is {window}: pieces behind them "
+            f"would have no position. Set model.window to {shape.positions} or less."
+        )
+    _check_heads(relation_heads, teacher=shape.width, student=student.width)
+    last = _layer("layer", layer, layers=shape.layers, whose=f"the teacher {name}")
+    del encoder.body.blocks[last + 1 :]
+    return TeacherEncoder(
+        encoder=encoder.requires_grad_(False).to(device),
+        layer=last,
+        student_layer=_layer("student_layer", student_layer, layers=student.layers, whose="the student"),
+        relation_heads=relation_heads,
+    )
+
+
+def _layer(key: str, number: int | None, *, layers: int, whose: str) -> int:
+    if number is None:
+        return layers - 1
+    if not 0 <= number < layers:
+        raise ValueError(
+            f"[teacher] {key} must be from 0 to {layers - 1}, the layers of {whose}, or null for the last, "
+            f"but got {number}."
+        )
+    return number
+
+
+def _check_heads(heads: int, *, teacher: int, student: int) -> None:
+    if teacher % heads or student % heads:
+        raise ValueError(
+            f"[teacher] relation_heads must divide the widths of both, {teacher} of the teacher and {student} of the "
+            f"student, but got {heads}: every relation head takes an equal part. "
+            f"Choose e.g. {nearest_divisor(math.gcd(teacher, student), heads)}."
+        )
