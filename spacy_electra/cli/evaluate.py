@@ -1,5 +1,6 @@
 """`spacy electra evaluate`: held-out scores of a pretrained model on a store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
         overrides["training.dev_rows"] = rows
     config = config_beside(Path(model))
     if config is not None:
-        return read_settings(config, overrides)
+        return replace(read_settings(config, overrides), corpora={})  # what was mixed in is not scored on
     return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model, discriminator))
 
 
