@@ -7,6 +7,7 @@ import typer
 from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
+from spacy_electra.cli.corpora import shares, shares_in_words
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.settings import Settings, read_settings, shapes_in
 from spacy_electra.data.store import Store
@@ -37,6 +38,9 @@ def debug_config(
         place = getattr(settings.paths, name)
         if place is not None and not Path(place).exists():
             msg.warn(f"paths.{name}: there is no {place} yet.")
+    for name, corpus in settings.corpora.items():
+        if not Path(corpus.path).exists():
+            msg.warn(f"corpora.{name}.path: there is no {corpus.path} yet.")
     if (start := settings.paths.init) is not None and not Path(start).exists():
         msg.warn(f"paths.init: there is no folder {start}; pretrain will look for a model of this name on the hub.")
 
@@ -65,10 +69,12 @@ def plan_of(settings: Settings) -> dict[str, Any]:
         )
     if training.max_steps:
         plan["pieces read"] = f"{slots * training.max_steps:,} in all steps"
+    if settings.corpora:
+        plan["rows come from"] = shares_in_words(settings.corpora)
     if (Path(settings.paths.train) / "manifest.json").is_file():
         store = Store.open(settings.paths.train)
         plan["corpus"] = f"{store.documents:,} documents, {store.pieces:,} pieces"
-        plan["an epoch"] = f"about {store.pieces / slots:,.1f} steps"
+        plan["an epoch"] = f"about {store.pieces / slots / shares(settings.corpora)['train']:,.1f} steps"
     return plan
 
 

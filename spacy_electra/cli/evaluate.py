@@ -76,7 +76,7 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
     config = config_beside(Path(model))
     if config is not None:
         settings = read_settings(config, overrides).with_model(init_layers=None)  # it has the layers already
-        return replace(settings, teacher=None)  # which has no part in scores
+        return replace(settings, teacher=None, corpora={})  # neither has a part in scores
     return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model))
 
 

@@ -6,17 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from spacy.cli._util import import_code, parse_config_overrides
 from wasabi import msg
 
 import spacy_electra
 from spacy_electra.cli import outputs
+from spacy_electra.cli.corpora import all_ranges, mixed, mixed_counts, open_corpora, shares_in_words
 from spacy_electra.cli.device import choose_rank_device, move, say_if_cupy_is_missing
 from spacy_electra.cli.errors import INTERRUPTED, warn
 from spacy_electra.cli.folder_kinds import RUN, check_kind
@@ -62,6 +62,7 @@ class Data:
     tokenizer: WordPiece
     train: Store
     dev: Store | None  # None: held out of train
+    corpora: dict[str, Store] = field(default_factory=dict)  # mixed into train
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,12 @@ def run_pretraining(
     if device.type == "cpu":
         keep_freed_memory()
     data = open_data(settings)
-    check_unknown(data.train, data.dev, most=settings.training.max_unknown)
+    check_unknown(data.train, data.dev, *data.corpora.values(), most=settings.training.max_unknown)
     beginning = read_beginning(output)
     if beginning is not None:
-        settings = go_on(beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev)
+        settings = go_on(
+            beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev, corpora=data.corpora
+        )
     task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
     if beginning is not None:
         check_teacher(beginning, task)
@@ -108,7 +111,7 @@ def run_pretraining(
         settle_portion(task, state)
         if task.ranks.is_first:
             data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
-            write_beginning(output, given, task, train=data.train, dev=data.dev)
+            write_beginning(output, given, task, train=data.train, dev=data.dev, corpora=data.corpora)
         run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
         was_interrupted = spend_budget(settings, task, run, state)
     leave()
@@ -142,7 +145,8 @@ def open_data(settings: Settings) -> Data:
     tokenizer = WordPiece.load(settings.paths.tokenizer)
     train = Store.open(settings.paths.train, tokenizer=tokenizer)
     dev = Store.open(settings.paths.dev, tokenizer=tokenizer) if settings.paths.dev else None
-    return Data(tokenizer=tokenizer, train=train, dev=dev)
+    corpora = open_corpora(settings.corpora, tokenizer, train=train, dev=dev)
+    return Data(tokenizer=tokenizer, train=train, dev=dev, corpora=corpora)
 
 
 def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool, ranks: Ranks = ALONE) -> Task:
@@ -157,12 +161,15 @@ def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: b
     if is_new and fresh:
         held_out = documents.dev if data.dev is None else None
         counts = piece_counts(data.train, data.tokenizer.size, without=held_out)
+        counts = mixed_counts(counts, data.corpora, settings.corpora)
         start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate, heads=fresh)
         is_nothing_given = settings.config["model"].get("init") is None
         if is_nothing_given and settings.config["model"].get("initialization") == "corpus":
-            start_from_neighbours(network_of(model), data.train, counts, seed=seed, without=held_out)
+            others = list(data.corpora.values())
+            start_from_neighbours(network_of(model), data.train, counts, seed=seed, without=held_out, others=others)
     move(model, device)
-    train, dev = lay_out(data, documents, window=model.attrs["window"], seed=seed)
+    own, dev = lay_out(data, documents, window=model.attrs["window"], seed=seed)
+    train = mixed(own, data.corpora, settings.corpora)
     rows = max(1, round(training.max_epochs * train.rows)) if training.max_epochs else 0
     return Task(
         model=model,
@@ -186,14 +193,9 @@ def split(data: Data, *, seed: int) -> Split:
 
 
 def lay_out(data: Data, documents: Split, *, window: int, seed: int) -> tuple[Packing, Packing]:
-    """Rows of the training and of the dev set."""
+    """Rows of the training set, without what is mixed into it, and of the dev set."""
     train = Packing(data.train, documents.train, window=window, seed=seed)
     return train, Packing(data.dev or data.train, documents.dev, window=window, seed=seed)
-
-
-def all_ranges(store: Store) -> np.ndarray:
-    """(N, 2) piece ranges of all documents of a store."""
-    return np.stack([store.starts[:-1], store.starts[1:]], axis=1)
 
 
 def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
@@ -240,10 +242,12 @@ def told_as_interruption(interrupts: Interrupts) -> Iterator[None]:
 def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:
     """Rows of the model card."""
     taught = {} if settings.teacher is None else {"teacher": settings.teacher.name}
+    mixture = {"rows come from": shares_in_words(settings.corpora)} if settings.corpora else {}
     return {
         "version": spacy_electra.__version__,
         "objective": settings.config["model"].get("objective", settings.config["model"]["@architectures"]),
         "corpus": f"{data.train.documents:,} documents, {data.train.pieces:,} pieces",
+        **mixture,
         "vocabulary": f"{data.tokenizer.size:,} pieces",
         "window": task.train.window,
         "parameters": f"{count_parameters(task):,}, generator included",
@@ -270,6 +274,8 @@ def announce(settings: Settings, task: Task, state: State, output: Path) -> None
         f"Pretraining {count_parameters(task) / 1e6:.1f} M parameters on {task.train.rows:,} rows of "
         f"{task.train.window} pieces, {task.dev.rows:,} held out; {budget} on {task.device}, into {output}"
     )
+    if settings.corpora:
+        msg.info(f"Rows come from {shares_in_words(settings.corpora)}; epochs are those of train")
 
 
 def conclude(ended: Ended, output: Path) -> None:

@@ -19,6 +19,7 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import shim_of
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.loop import Task
+from spacy_electra.training.schema import CORPORA
 
 CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
 HELD_OUT = "held out of train"
@@ -54,8 +55,13 @@ def read_beginning(folder: Path) -> Beginning | None:
     return Beginning(folder, load_config(folder / CONFIG), load_config(folder / RESOLVED))
 
 
-def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Store, dev: Store | None) -> None:
-    """Write config.cfg and resolved.cfg. dev: the store of the dev set where it is one of its own."""
+def write_beginning(
+    folder: Path, settings: Settings, task: Task, *, train: Store, dev: Store | None, corpora: Mapping[str, Store]
+) -> None:
+    """Write config.cfg and resolved.cfg.
+
+    dev: the store of the dev set where it is one of its own. corpora: those that are mixed into train, by name.
+    """
     replace_file(folder / CONFIG, settings.config.to_str().encode())
     resolved = settings.config.copy()
     chosen = shim_of(task.model).chosen_precision
@@ -63,24 +69,32 @@ def write_beginning(folder: Path, settings: Settings, task: Task, *, train: Stor
     resolved["system"]["compile"] = shim_of(task.model).training_forward is not None
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    resolved["data"] = fingerprints(train, dev)
+    resolved["data"] = fingerprints(train, dev, corpora)
     if task.teacher is not None:
         resolved["teacher"]["fingerprint"] = task.teacher.fingerprint
     replace_file(folder / RESOLVED, resolved.to_str().encode())
 
 
-def fingerprints(train: Store, dev: Store | None) -> dict[str, str]:
-    """What identifies the rows of a run, whatever their folders are called."""
-    return {"train": train.fingerprint, "dev": dev.fingerprint if dev else HELD_OUT}
+def fingerprints(train: Store, dev: Store | None, corpora: Mapping[str, Store]) -> dict[str, str]:
+    """What identifies the rows of a run, whatever their folders are called. No corpus is called train or dev."""
+    named = {name: store.fingerprint for name, store in corpora.items()}
+    return {"train": train.fingerprint, "dev": dev.fingerprint if dev else HELD_OUT, **named}
 
 
 def go_on(
-    beginning: Beginning, settings: Settings, *, tokenizer: WordPiece, train: Store, dev: Store | None
+    beginning: Beginning,
+    settings: Settings,
+    *,
+    tokenizer: WordPiece,
+    train: Store,
+    dev: Store | None,
+    corpora: Mapping[str, Store],
 ) -> Settings:
     """The settings with what `auto` chose when the run began; its number of threads is set as well.
 
     Raises ValueError for a change that the checkpoint cannot follow; tells the other changes.
     """
+    _check_corpora(beginning, corpora)
     before, now = (dict(_flat(config)) for config in (beginning.config, settings.config))
     for key in now | before:  # in the order of the config: ${paths.init} is told before what it stands for
         if before.get(key) == now.get(key):
@@ -89,11 +103,12 @@ def go_on(
             raise _refusal(beginning.folder, key, before.get(key), now.get(key))
         msg.info(f"{key} was {before.get(key)} when the run began, now it is {now.get(key)}")
     _check_tokenizer(beginning.folder, tokenizer)
-    found, stores = fingerprints(train, dev), {"train": train, "dev": dev}
+    found, stores = fingerprints(train, dev, corpora), {"train": train, "dev": dev, **corpora}
     for part, fingerprint in beginning.resolved["data"].items():
         if fingerprint != found[part]:
             held = fingerprint if fingerprint == HELD_OUT else "other text"
-            raise _refusal(beginning.folder, f"paths.{part}", held, _described(stores[part]))
+            key = f"{CORPORA}.{part}.path" if part in corpora else f"paths.{part}"
+            raise _refusal(beginning.folder, key, held, _described(stores[part]))
     set_threads(beginning.resolved["machine"]["threads"])
     if settings.config["model"].get("precision") == "auto":
         return settings.with_model(precision=beginning.resolved["model"]["precision"])
@@ -104,6 +119,16 @@ def check_teacher(beginning: Beginning, task: Task) -> None:
     """Raise ValueError where the run was begun with other weights of its teacher."""
     if task.teacher is not None and task.teacher.fingerprint != beginning.resolved["teacher"]["fingerprint"]:
         raise _unfit(beginning.folder, "a teacher of other weights than teacher.name has now")
+
+
+def _check_corpora(beginning: Beginning, corpora: Mapping[str, Store]) -> None:
+    """Raise ValueError where other corpora are mixed than when the run began, by their names."""
+    before = beginning.config.get(CORPORA, {})
+    for name in (*before, *corpora):
+        if name not in corpora:
+            raise _unfit(beginning.folder, f"a section [{CORPORA}.{name}], but now there is none")
+        if name not in before:
+            raise _unfit(beginning.folder, f"no section [{CORPORA}.{name}], but now there is one")
 
 
 def _check_tokenizer(folder: Path, tokenizer: WordPiece) -> None:
@@ -128,7 +153,8 @@ def set_threads(count: int) -> None:
 
 def _is_fixed(key: str) -> bool:
     inside = [f"{name}." for name in FIXED]
-    return key not in FREE and (key in FIXED or key.startswith(tuple(inside)))
+    is_weight = key.startswith(f"{CORPORA}.") and key.endswith(".weight")
+    return key not in FREE and (key in FIXED or key.startswith(tuple(inside)) or is_weight)
 
 
 def _refusal(folder: Path, key: str, before: Any, now: Any) -> ValueError:

@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,17 @@ from spacy_electra.model.build import ELECTRA, Shapes, check_model
 from spacy_electra.model.keys import check_keys, refuse_alike
 from spacy_electra.model.optimizer import Hyperparameters
 from spacy_electra.training.metrics import SCORES
-from spacy_electra.training.schema import OPTIONAL, Paths, System, Teacher, Training, check_sections, read_section
+from spacy_electra.training.schema import (
+    CORPORA,
+    OPTIONAL,
+    Corpus,
+    Paths,
+    System,
+    Teacher,
+    Training,
+    check_sections,
+    read_section,
+)
 
 FUNCTION_SECTIONS = {
     ("model",): "architectures",
@@ -38,6 +48,7 @@ class Settings:
     system: System
     training: Training
     teacher: Teacher | None = None
+    corpora: dict[str, Corpus] = field(default_factory=dict)  # mixed into paths.train, by name in alphabetical order
 
     def with_model(self, **changes: Any) -> "Settings":
         """The same with other values in [model]."""
@@ -67,6 +78,7 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
         system=read_section(System, config["system"]),
         training=read_section(Training, training),
         teacher=_read_teacher(config),
+        corpora=_read_corpora(config),
     )
     for name in settings.training.score_weights:
         if name not in SCORES:
@@ -81,6 +93,12 @@ def _read_teacher(config: Config) -> Teacher | None:
     teacher = read_section(Teacher, config["teacher"])
     config["teacher"] = teacher.model_dump()
     return teacher
+
+
+def _read_corpora(config: Config) -> dict[str, Corpus]:
+    """The sections in [corpora]; sorted, so that rows do not depend on the order of a file."""
+    sections = config.get(CORPORA, {})
+    return {name: read_section(Corpus, sections[name], name=f"{CORPORA}.{name}") for name in sorted(sections)}
 
 
 def _add_later_keys(config: Config) -> None:

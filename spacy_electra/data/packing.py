@@ -111,8 +111,7 @@ class Packing:
 
         Rows.keys come from the seed, the epoch and the row's number in the plan.
         """
-        if first_row < 0 or count < 1:
-            raise ValueError(f"a batch begins at row 0 or later and has a row, but got first_row={first_row}, {count=}")
+        check_batch(first_row, count)
         if not self._is_read_at_random:
             self._store.read_at_random()
             self._plan.read_at_random()
@@ -161,6 +160,12 @@ class Packing:
     def _table(self, flat: np.ndarray) -> Tensor:
         """(B * T,) as (B, T)."""
         return torch.from_numpy(flat).view(-1, self.window)
+
+
+def check_batch(first_row: int, count: int) -> None:
+    """Raise ValueError for a batch that is none."""
+    if first_row < 0 or count < 1:
+        raise ValueError(f"a batch begins at row 0 or later and has a row, but got first_row={first_row}, {count=}")
 
 
 def _counted(lengths: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 Legend: B rows, T pieces a row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -60,3 +61,11 @@ class Rows:
     def _tensors(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def joined(parts: Sequence[Rows], places: Tensor) -> Rows:
+    """One batch of several: row b of all parts, one part behind the other, stands at places[b] of places (B,)."""
+    order = places.argsort()
+    columns = zip(*(part._tensors().values() for part in parts), strict=True)
+    tensors = {name: torch.cat(column)[order] for name, column in zip(parts[0]._tensors(), columns, strict=True)}
+    return Rows(**tensors, is_one_stretch=all(part.is_one_stretch for part in parts))

@@ -9,7 +9,8 @@ Dagan 2015, "Improving distributional similarity", sections 3.2 and 3.3.
 Legend: V vocabulary, C context pieces, E embedding width.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -37,15 +38,18 @@ def start_from_neighbours(
     *,
     seed: int,
     without: np.ndarray | None = None,
+    others: Sequence[Store] = (),
 ) -> None:
     """Set the word embeddings of pieces that occur, in place; a vector is as long as a random one would be.
 
     counts: (V,), how often each piece occurs. seed: of the factorisation and of the directions in space. without:
-    (N, 2) ranges of pieces that are passed over.
+    (N, 2) ranges of pieces that are passed over. others: further stores of the text, read as well.
     """
     words = network.embeddings.word.weight
     contexts = most_frequent(counts, most=min(CONTEXTS, MOST_NUMBERS // len(counts)))
-    tables = count_neighbours(read_evenly(store, COUNTED_PIECES, without=without), contexts)
+    texts = [read_evenly(store, COUNTED_PIECES, without=without)]
+    texts += [read_evenly(other, COUNTED_PIECES) for other in others]
+    tables = count_neighbours(chain.from_iterable(texts), contexts)
     vectors = embed(tables, width=words.shape[1], seed=seed)
     seen = torch.from_numpy(counts > 0) & (vectors.norm(dim=1) > 0)
     with torch.no_grad():

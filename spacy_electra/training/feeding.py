@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
+from spacy_electra.data.mixture import Mixture
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows
 
@@ -13,7 +14,9 @@ from spacy_electra.data.rows import Rows
 class Feed:
     """Batches of a packing. Which rows they are depends on nothing but the question, so guessing ahead is safe."""
 
-    def __init__(self, packing: Packing, device: torch.device, *, step: int, pool: ThreadPoolExecutor | None):
+    def __init__(
+        self, packing: Packing | Mixture, device: torch.device, *, step: int, pool: ThreadPoolExecutor | None
+    ) -> None:
         """step: rows from the start of one batch to that of the next. pool: makes the next one; None makes none."""
         self.packing, self.device, self.step, self.pool = packing, device, step, pool
         self.ahead: tuple[tuple[int, int], Future[Rows]] | None = None  # what is being made
@@ -36,7 +39,9 @@ class Feed:
 
 
 @contextmanager
-def feeding(packing: Packing, device: torch.device, *, step: int, is_ahead: bool | None = None) -> Iterator[Feed]:
+def feeding(
+    packing: Packing | Mixture, device: torch.device, *, step: int, is_ahead: bool | None = None
+) -> Iterator[Feed]:
     """A feed, with a thread of its own where `is_ahead`; None: for NVIDIA's cards, whose streams threads may share."""
     if not (device.type == "cuda" if is_ahead is None else is_ahead):
         yield Feed(packing, device, step=step, pool=None)

@@ -9,6 +9,7 @@ from thinc.api import Optimizer
 from torch import Tensor
 
 from spacy_electra.data.masking import Masked, mask_rows
+from spacy_electra.data.mixture import Mixture
 from spacy_electra.data.packing import Packing
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
@@ -93,7 +94,7 @@ class Learner:
 class Task(Learner):
     """All that stays the same through a run."""
 
-    train: Packing
+    train: Packing | Mixture
     dev: Packing
     budget: Budget
     device: torch.device

@@ -35,6 +35,13 @@ class Paths(Section):
     init: str | None
 
 
+class Corpus(Section):
+    """A further store to train on, in a section [corpora.NAME]."""
+
+    path: str
+    weight: float = Field(gt=0, le=100, allow_inf_nan=False)  # rows beside each row of paths.train
+
+
 class System(Section):
     gpu_allocator: str | None
     gpu_memory_fraction: float = Field(gt=0, le=1)
@@ -93,6 +100,7 @@ class Teacher(Section):
 
 SECTIONS: dict[str, type[Section]] = {"paths": Paths, "system": System, "training": Training}
 OPTIONAL: dict[str, type[Section]] = {"teacher": Teacher}
+CORPORA = "corpora"  # stores that are mixed in, a section each; may be left out as well
 Values = TypeVar("Values", bound=Section)
 
 
@@ -102,7 +110,8 @@ def check_sections(config: Mapping[str, Any]) -> None:
     Raises ValueError for the first key that is unknown or missing, with the nearest valid name.
     """
     sections = [*SECTIONS, "model"]
-    check_keys(list(config), valid=[*sections, *OPTIONAL], required=sections, where="the config", what="section")
+    optional = [*OPTIONAL, CORPORA]
+    check_keys(list(config), valid=[*sections, *optional], required=sections, where="the config", what="section")
     for name, section in SECTIONS.items():
         given, where = list(config[name]), f"[{name}]"
         fields = list(section.model_fields)
@@ -114,6 +123,27 @@ def check_sections(config: Mapping[str, Any]) -> None:
         if name in config:
             required = [key for key, field in section.model_fields.items() if field.is_required()]
             check_keys(list(config[name]), valid=list(section.model_fields), required=required, where=f"[{name}]")
+    _check_corpora(config.get(CORPORA, {}))
+
+
+def _check_corpora(corpora: Mapping[str, Any]) -> None:
+    """Hold each section [corpora.NAME] against the schema."""
+    for name, section in corpora.items():
+        where = f"[{CORPORA}.{name}]"
+        if name in ("train", "dev"):
+            raise ValueError(
+                f"{where} cannot be: the store of that name is paths.{name}. [{CORPORA}] names stores that are mixed "
+                f"into paths.train, whose weight is 1.0; give this one another name, such as [{CORPORA}.general]."
+            )
+        if not isinstance(section, Mapping):
+            raise ValueError(
+                f"{CORPORA}.{name} must be a section {where} with path and weight, but got {section!r}: it names one "
+                "store that is mixed into paths.train."
+            )
+        check_keys(list(section), valid=list(Corpus.model_fields), required=(), where=where)
+        for key, what in (("path", "the folder of a store that `tokenize` made"), ("weight", "a number, such as 0.5")):
+            if key not in section:
+                raise ValueError(f"{where} lacks the key {key!r}: add a line {key} = ... to it, {what}.")
 
 
 def _check_loose(given: list[str], required: list[str], where: str) -> None:
@@ -125,8 +155,11 @@ def _check_loose(given: list[str], required: list[str], where: str) -> None:
     check_keys(given, valid=given, required=required, where=where)
 
 
-def read_section(section: type[Values], values: Mapping[str, Any]) -> Values:
-    """Check the values of a plain section. Raises ValueError that names key, value and expectation."""
+def read_section(section: type[Values], values: Mapping[str, Any], *, name: str | None = None) -> Values:
+    """Check the values of a plain section. Raises ValueError that names key, value and expectation.
+
+    name: as the config writes it, where it is not the schema's own.
+    """
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
@@ -134,7 +167,7 @@ def read_section(section: type[Values], values: Mapping[str, Any]) -> Values:
         others = [other for other in others if first["loc"] and other["loc"][:1] == first["loc"][:1]]
         # pydantic names the members of a union in the place, one error each
         loc = first["loc"][:1] if others else first["loc"]
-        place = ".".join([section.__name__.lower(), *map(str, loc)])
+        place = ".".join([name or section.__name__.lower(), *map(str, loc)])
         messages = [each["msg"].removeprefix("Value error, ") for each in (first, *others)]
         message = ", or ".join([messages[0], *(each.removeprefix("Input should be ") for each in messages[1:])])
         got = f", but got {first['input']!r}" if first["loc"] else ""

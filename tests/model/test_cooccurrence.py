@@ -136,3 +136,13 @@ def test_a_vocabulary_smaller_than_the_embeddings_is_no_obstacle(store: Store) -
     model = network(embedding=64)
     start_from_neighbours(model, store, piece_counts(store, 12), seed=0)
     assert model.embeddings.word.weight.isfinite().all()
+
+
+def test_words_of_further_stores_begin_with_their_neighbours_as_well(store: Store, tmp_path: Path) -> None:
+    documents = (Document(text="the unseen ran a unseen sat", source="test.jsonl", line=1) for _ in range(50))
+    build_store(documents, WordPiece.load(tmp_path), tmp_path / "other")
+    other, model = Store.open(tmp_path / "other"), network()
+    before = model.embeddings.word.weight.detach().clone()
+    counts = piece_counts(store, 12) + piece_counts(other, 12)
+    start_from_neighbours(model, store, counts, seed=0, others=[other])
+    assert not torch.isclose(model.embeddings.word.weight[11], before[11]).any()
