@@ -40,7 +40,12 @@ def start_config(start: Start, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
     config = pretrain_config(start.size, gpu=gpu, objective=objective)
     generator = config["model"]["generator"] if objective == "mlm" else start.generator
     config["paths"]["init"] = start.name
-    config["model"] |= {"initialization": "local", "discriminator": start.discriminator, "generator": generator}
+    config["model"] |= {
+        "initialization": "local",
+        "detach_output_embeddings": True,
+        "discriminator": start.discriminator,
+        "generator": generator,
+    }
     config["model"]["window"] = min(config["model"]["window"], start.positions)
     config["training"]["optimizer"]["learn_rate"] = start.learn_rate
     return config

@@ -68,6 +68,7 @@ def build_electra(
     precision: str = "auto",
     dropout: float = 0.0,
     activation_checkpointing: bool = False,
+    detach_output_embeddings: bool = False,
     seed: int = 0,
 ) -> Pretrainer:
     """Make the pretraining model.
@@ -75,11 +76,12 @@ def build_electra(
     objective: "electra", or "mlm" for a masked language model of the discriminator's shape. tokenizer: directory of the
     vocabulary. window: pieces a row, and positions that are trained. discriminator, generator: layers, width,
     feed_forward, heads, and for the discriminator the width of the shared embedding; without a generator the
-    discriminator's body guesses as well (all weights tied). init: continue from these weights, a run's model folder, a
-    Hugging Face directory or a hub name. dropout: everywhere. activation_checkpointing: keep
-    only the input of each block for the backward pass, which computes the rest again (Chen et al. 2016): a third more
-    time, a fraction of the memory. seed: of the starting weights.
-    Raises ValueError for shapes that do not fit, misspelt keys, and weights made with another vocabulary.
+    discriminator's body guesses as well (all weights tied). init: start from these weights, a run's model folder, a
+    Hugging Face directory or a hub name; init_layers: with these of its layers. dropout: everywhere.
+    activation_checkpointing: keep only the input of each block for the backward pass, which computes the rest again (Chen et al. 2016): a third more
+    time, a fraction of the memory. detach_output_embeddings: score guesses by the word embeddings without a gradient to
+    them, so that pieces that the text lacks keep their vectors. seed: of the starting weights.
+    Raises ValueError for shapes that do not fit, misspelt keys, and weights of another width.
     """
     pieces = WordPiece.load(Path(tokenizer))
     shapes = check_model(
@@ -101,6 +103,7 @@ def build_electra(
         fresh = load_electra(init, network, tokenizer=pieces, layers=init_layers)
         check_window(window, network.shape)
     silence_padding(network, pieces.size)
+    network.detaches_output = detach_output_embeddings
     for body in (module for module in network.modules() if isinstance(module, Body)):
         body.is_recomputed = activation_checkpointing
     model = wrap_network(network, window=window, vocab_size=pieces.size, dropout=dropout, precision=precision)

@@ -156,6 +156,7 @@ class Electra(nn.Module):
         """
         super().__init__()
         self.is_tied = generator is None
+        self.detaches_output = False  # `output_embeddings` gives what it says
         generator = generator or discriminator
         same = ("embedding", "vocab", "positions", "types")
         if different := [name for name in same if getattr(generator, name) != getattr(discriminator, name)]:
@@ -192,7 +193,7 @@ class Electra(nn.Module):
         qkv_layer: the block of the discriminator whose queries, keys and values are given as well.
         """
         mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
-        words = self.embeddings.word.weight
+        words = output_embeddings(self)
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
         hidden = self.get_submodule(self.generator_name)(embedded, mask, drop[0])
         guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
@@ -209,6 +210,7 @@ class MaskedLanguageModel(nn.Module):
     def __init__(self, shape: EncoderShape):
         super().__init__()
         self.shape = shape
+        self.detaches_output = False
         self.embeddings = Embeddings(shape)
         self.discriminator = Body(shape)
         self.masked_head = MaskedHead(shape)
@@ -227,8 +229,18 @@ class MaskedLanguageModel(nn.Module):
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
         mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
         hidden, qkv = run_body(self.discriminator, embedded, mask, drop[1], qkv_layer)
-        guesses = guess(self.masked_head, hidden, self.embeddings.word.weight, masked, rows.keys, vocab_size)
+        guesses = guess(self.masked_head, hidden, output_embeddings(self), masked, rows.keys, vocab_size)
         return Output(guesses=guesses, verdicts=None, corrupted=None, qkv=qkv)
+
+
+def output_embeddings(model: Electra | MaskedLanguageModel) -> Tensor:
+    """(V, E) what guesses are scored by: the word embeddings, with or without a gradient to them.
+
+    With it, every piece that is no answer moves away from the hidden vectors, in a direction that all rare pieces share
+    (Gao et al. 2019, "Representation Degeneration Problem"), and Adam makes full steps of that.
+    """
+    words = model.embeddings.word.weight
+    return words.detach() if model.detaches_output else words
 
 
 @building()

@@ -284,3 +284,8 @@ def test_a_window_longer_than_the_saved_positions_is_refused(build: Build, saved
     assert build(init=folder, window=12).attrs["window"] == 12
     with pytest.raises(ValueError, match=r"window=24 is longer than the 16 positions .* Set model\.window to 16"):
         build(init=folder, window=24)
+
+
+@pytest.mark.parametrize("detaches", [True, False])
+def test_whether_output_embeddings_are_detached_is_a_setting(build: Build, detaches: bool) -> None:
+    assert network_of(build(detach_output_embeddings=detaches)).detaches_output is detaches

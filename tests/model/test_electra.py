@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from spacy_electra.data.masking import Masked, Positions, mask_rows
 from spacy_electra.data.randomness import Purpose, random_uniform, row_keys
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.electra import Corrupted, Electra, MaskedHead, corrupt, guess, judge
+from spacy_electra.model.electra import Corrupted, Electra, MaskedHead, MaskedLanguageModel, corrupt, guess, judge
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.initialization import initialize
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1
@@ -311,3 +311,18 @@ def test_the_output_matrix_of_the_generator_is_the_word_embedding():
     assert model.embeddings.word.weight.grad[unseen].abs().sum(dim=1).min() > 0, (
         "only an output matrix scores all pieces"
     )
+
+
+@pytest.mark.parametrize("detaches", [True, False])
+@pytest.mark.parametrize("make", [electra, lambda: MaskedLanguageModel(SHAPE)], ids=["electra", "mlm"])
+def test_detached_output_embeddings_move_only_the_pieces_that_are_read(
+    make: Callable[[], Electra | MaskedLanguageModel], detaches: bool
+):
+    model, masked = make(), masked_rows()
+    model.detaches_output = detaches
+    output = model(two_rows(), masked, vocab_size=SIZE)
+    output.guesses.loss.backward()
+    moved = set(model.embeddings.word.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist())
+    read = set(masked.ids.flatten().tolist())
+    assert (moved <= read) is detaches
+    assert model.masked_head.dense.weight.grad.abs().sum() > 0
