@@ -78,9 +78,10 @@ def build_electra(
     feed_forward, heads, and for the discriminator the width of the shared embedding; without a generator the
     discriminator's body guesses as well (all weights tied). init: start from these weights, a run's model folder, a
     Hugging Face directory or a hub name; init_layers: with these of its layers. dropout: everywhere.
-    activation_checkpointing: keep only the input of each block for the backward pass, which computes the rest again (Chen et al. 2016): a third more
-    time, a fraction of the memory. detach_output_embeddings: score guesses by the word embeddings without a gradient to
-    them, so that pieces that the text lacks keep their vectors. seed: of the starting weights.
+    activation_checkpointing: keep only the input of each block for the backward pass, which computes the rest again
+    (Chen et al. 2016): a third more time, a fraction of the memory. detach_output_embeddings: score guesses by the word
+    embeddings without a gradient to them, so that pieces that the text lacks keep their vectors. seed: of the starting
+    weights.
     Raises ValueError for shapes that do not fit, misspelt keys, and weights of another width.
     """
     pieces = WordPiece.load(Path(tokenizer))
