@@ -1,4 +1,4 @@
-"""What pretraining added: mean and standard deviation over seeds of each variant's scores, side by side.
+"""What each start is worth: mean and standard deviation over seeds of each variant's scores, side by side.
 
 Example: python scripts/compare.py metrics/software --baseline random --output metrics/software/comparison
 writes comparison.md and comparison.json, and prints the table.
@@ -54,7 +54,7 @@ class Line:
 @clear_errors
 def main(
     metrics: list[Path] = typer.Argument(..., help="Folders that evaluate_runs.py has written"),
-    baseline: str = typer.Option("random", help="The variant that the others are compared with"),
+    baseline: str = typer.Option(..., help="The variant that the others are compared with"),
     output: Path = typer.Option(..., help="Where to write the table, without .md and .json"),
     title: str = typer.Option("Scores", help="Heading of the table"),
 ) -> None:
@@ -62,7 +62,8 @@ def main(
     tables = [read_scores(folder) for folder in metrics]
     lines = [line for table in tables for line in compare(table, baseline=baseline)]
     docs = [count_docs(table) for table in tables]
-    text = as_markdown(lines, docs=docs, title=title, baseline=baseline)
+    costs = [note for table in tables if (note := cost_note(table))]
+    text = "\n".join([as_markdown(lines, docs=docs, title=title, baseline=baseline), *costs])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".md").write_text(text, encoding="utf8")
     data = {"docs": docs, "baseline": baseline, "scores": [asdict(line) for line in lines]}
@@ -87,6 +88,15 @@ def read_scores(folder: Path) -> dict[str, list[dict[str, float]]]:
 def count_docs(table: Mapping[str, list[dict[str, float]]]) -> int:
     """How many documents the runs of a table were scored on."""
     return int(next(iter(table.values()))[0]["docs"])
+
+
+def cost_note(table: Mapping[str, list[dict[str, float]]]) -> str:
+    """What the runs of each variant took; empty where that was not noted."""
+    minutes = {
+        name: statistics.fmean(scores.get("cpu_minutes", 0.0) for scores in runs) for name, runs in table.items()
+    }
+    told = ", ".join(f"{name} {mean:.1f}" for name, mean in minutes.items())
+    return f"CPU-minutes of fine-tuning a run: {told}.\n" if all(minutes.values()) else ""
 
 
 def compare(table: Mapping[str, list[dict[str, float]]], *, baseline: str) -> list[Line]:

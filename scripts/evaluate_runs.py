@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 
 import typer
-from runs import read_runs, write_runs
+from runs import read_cost, read_runs, write_runs
 from spacy.cli.evaluate import evaluate
 from spacy.tokens import DocBin
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
 
-DOCS = "docs"  # key for the number of documents, beside spaCy's scores
+DOCS, CPU_MINUTES = "docs", "cpu_minutes"  # keys beside spaCy's scores: documents, and what training took
 
 
 @clear_errors
@@ -34,6 +34,7 @@ def main(
         path.parent.mkdir(parents=True, exist_ok=True)
         scores = evaluate(str(run.folder(runs) / "model-best"), data, use_gpu=gpu_id, silent=True)
         scores.pop("speed", None)  # a clock, not a score
+        scores[CPU_MINUTES] = read_cost(run.folder(runs))
         path.write_text(json.dumps({DOCS: count, **scores}, indent=2, sort_keys=True) + "\n", encoding="utf8")
     write_runs(output, done)
     msg.good(f"{output}: {len(done)} runs, {count:,} documents of {data}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-RUNS = "runs.json"
+RUNS, COST = "runs.json", "cost.json"
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +33,17 @@ def read_runs(root: Path) -> list[Run]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder that train_runs.py has written.")
     return [Run(**entry) for entry in json.loads(path.read_text(encoding="utf8"))]
+
+
+def write_cost(folder: Path, *, cpu_minutes: float) -> None:
+    """Note what a run took, in its folder."""
+    (folder / COST).write_text(json.dumps({"cpu_minutes": round(cpu_minutes, 2)}) + "\n", encoding="utf8")
+
+
+def read_cost(folder: Path) -> float:
+    """Processor minutes of a run, 0 where they were not noted."""
+    path = folder / COST
+    return float(json.loads(path.read_text(encoding="utf8"))["cpu_minutes"]) if path.is_file() else 0.0
 
 
 def read_seeds(text: str) -> list[int]:

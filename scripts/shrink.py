@@ -1,7 +1,7 @@
 """A small copy of a tied run's model, to ship with a project: bytes or half precision, nothing stored twice.
 
 The generator of a tied run has the discriminator's body, so its folder needs no more than the head that guesses.
-Example: python scripts/shrink.py training/checkpoint/model-last assets/electra-tiny
+Example: python scripts/shrink.py training/checkpoint/model-last assets/electra-en --int8
 """
 
 import json

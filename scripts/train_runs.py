@@ -1,9 +1,10 @@
 """Fine-tune the same pipeline from several weights and seeds, several processes at once, each on one core.
 
 What is finished, with the same command and the same inputs, is skipped; an interrupted run starts again.
-Example: python scripts/train_runs.py configs/all.cfg training/software/runs
-  --variant random=training/software/random --variant pretrained=training/software/pretrain/model-last/discriminator
-  --seeds 0,1,2 --processes 2 --paths.train corpus/software/train.spacy --paths.dev corpus/software/dev.spacy
+A variant is other weights in the same config, or a config of its own, to which the options --paths.… go alone.
+Example: python scripts/train_runs.py configs/all.cfg training/software/runs --variant cnn=cnn.cfg
+  --variant pretrained=training/software/pretrain/model-last/discriminator --seeds 0,1,2 --processes 2
+  --paths.train corpus/software/train.spacy --paths.dev corpus/software/dev.spacy
 """
 
 import hashlib
@@ -17,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import typer
-from runs import Run, read_seeds, write_runs
+from runs import Run, read_seeds, write_cost, write_runs
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
@@ -26,7 +28,9 @@ from spacy_electra.data.files import sha256_of
 
 WEIGHTS = "--paths.discriminator"  # the key of the config that a variant changes
 CONFIG = 4  # its place in `python -m spacy train CONFIG`
+PATHS = "--paths."  # what overrides for every config begin with
 FINISHED, LOG = "finished.json", "train.log"
+LOOK_SECONDS = 0.2  # between two looks at the processor time of a run
 LOG_LINES = 12  # shown of a run that failed
 # One core for each process: more threads than cores make every one of them slower.
 ONE_THREAD = dict.fromkeys(
@@ -62,7 +66,9 @@ def main(
     context: typer.Context,
     config: Path = typer.Argument(..., help="Config for `spacy train`, with paths.discriminator"),
     output: Path = typer.Argument(..., help="Folder of the runs: VARIANT/seed-N"),
-    variant: list[str] = typer.Option(..., help="NAME=FOLDER with the transformer's weights; once for each variant"),
+    variant: list[str] = typer.Option(
+        ..., help="NAME=FOLDER of the transformer's weights, or NAME=FILE.cfg; once for each variant"
+    ),
     seeds: str = typer.Option("0,1,2", help="Seeds, apart by commas"),
     processes: int = typer.Option(2, min=1, help="Runs at once"),
     gpu_id: int = typer.Option(-1, help="Number of the GPU; -1 for the CPU"),
@@ -71,9 +77,9 @@ def main(
     if not config.is_file():
         raise FileNotFoundError(f"there is no config {config}.")
     jobs = [
-        make_job(Run(name, seed), config, weights, output, gpu_id=gpu_id, overrides=context.args)
+        make_job(Run(name, seed), config, given, output, gpu_id=gpu_id, overrides=context.args)
         for seed in read_seeds(seeds)
-        for name, weights in read_variants(variant).items()
+        for name, given in read_variants(variant).items()
     ]
     waiting = [job for job in jobs if not job.is_finished]
     if len(waiting) < len(jobs):
@@ -85,23 +91,44 @@ def main(
 
 
 def read_variants(variants: list[str]) -> dict[str, Path]:
-    """Name and folder of each variant. Raises ValueError for what is no NAME=FOLDER, or a folder that is not there."""
+    """Name and folder or config of each variant. Raises ValueError for another form, FileNotFoundError for no such."""
     pairs = {}
     for text in variants:
-        name, _, folder = text.partition("=")
-        if not (name and folder and Path(name).name == name):
-            raise ValueError(f"expected --variant NAME=FOLDER, but got {text!r}.")
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"there is no folder {folder} with weights for the variant {name!r}.")
-        pairs[name] = Path(folder)
+        name, _, given = text.partition("=")
+        if not (name and given and Path(name).name == name):
+            raise ValueError(f"expected --variant NAME=FOLDER or NAME=FILE.cfg, but got {text!r}.")
+        if not (Path(given).is_file() if is_config(Path(given)) else Path(given).is_dir()):
+            what = "config" if is_config(Path(given)) else "folder with weights"
+            raise FileNotFoundError(f"there is no {what} {given} for the variant {name!r}.")
+        pairs[name] = Path(given)
     return pairs
 
 
-def make_job(run: Run, config: Path, weights: Path, output: Path, *, gpu_id: int, overrides: list[str]) -> Job:
-    """The command of a run."""
+def is_config(given: Path) -> bool:
+    """Whether a variant has a config of its own."""
+    return given.suffix == ".cfg"
+
+
+def make_job(run: Run, config: Path, given: Path, output: Path, *, gpu_id: int, overrides: list[str]) -> Job:
+    """The command of a run. given: the variant's weights, or its config."""
     folder = run.folder(output)
+    if is_config(given):
+        config, weights, overrides = given, [], of_paths(overrides)
+    else:
+        weights = [WEIGHTS, str(given)]
     command = [sys.executable, "-m", "spacy", "train", str(config), "--output", str(folder), "--gpu-id", str(gpu_id)]
-    return Job(run, folder, [*command, WEIGHTS, str(weights), "--system.seed", str(run.seed), *overrides])
+    return Job(run, folder, [*command, *weights, "--system.seed", str(run.seed), *overrides])
+
+
+def of_paths(overrides: list[str]) -> list[str]:
+    """Those of the overrides that name paths, with their values."""
+    answer: list[str] = []
+    for place, part in enumerate(overrides):
+        before = overrides[place - 1] if place else ""
+        is_value = before.startswith(PATHS) and "=" not in before and not part.startswith("--")
+        if part.startswith(PATHS) or is_value:
+            answer.append(part)
+    return answer
 
 
 def run_all(jobs: list[Job], *, processes: int) -> Iterator[Job]:
@@ -118,13 +145,27 @@ def run_one(job: Job) -> Job:
     """Run a job's process, its output in a log of its own; a record is left where it succeeds."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / FINISHED).unlink(missing_ok=True)
-    started, record = time.monotonic(), job.record
+    record, used = job.record, 0.0
     with (job.folder / LOG).open("w", encoding="utf8") as log:
-        process = subprocess.run(job.command, stdout=log, stderr=log, env=os.environ | ONE_THREAD, check=False)
+        process = subprocess.Popen(job.command, stdout=log, stderr=log, env=os.environ | ONE_THREAD)
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            used = cpu_seconds(watched, used)
+            time.sleep(LOOK_SECONDS)
     if process.returncode == 0:
+        write_cost(job.folder, cpu_minutes=used / 60)
         (job.folder / FINISHED).write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
-        msg.good(f"{job.run.variant}, seed {job.run.seed}: {time.monotonic() - started:.0f} seconds")
+        msg.good(f"{job.run.variant}, seed {job.run.seed}: {used / 60:.1f} CPU-minutes")
     return job
+
+
+def cpu_seconds(process: psutil.Process, before: float) -> float:
+    """What a process has used so far; what it had used before where it has just ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return before
+    return max(before, times.user + times.system)
 
 
 def describe_failure(job: Job) -> str:
@@ -136,9 +177,9 @@ def describe_failure(job: Job) -> str:
 
 def inputs(command: list[str]) -> list[Path]:
     """The files and folders that a command reads: its config, and what its overrides name."""
-    overrides = command[command.index(WEIGHTS) :]
-    values = [part for override in overrides for part in override.split("=", 1)]
-    return [path for path in map(Path, [command[CONFIG], *values]) if path.exists()]
+    values = [part for override in command[CONFIG + 1 :] for part in override.split("=", 1)]
+    output = command[command.index("--output") + 1] if "--output" in command else None
+    return [path for path in map(Path, [command[CONFIG], *values]) if path.exists() and str(path) != output]
 
 
 def digest(path: Path) -> str:

@@ -21,7 +21,7 @@ def init_config(
         None, "--size", "-s", help="tiny, mini (for CPUs), small, base, large (the paper's); tiny where left out"
     ),
     start: str | None = typer.Option(
-        None, "--start", help="Go on from these weights, a folder or a hub name, whose shape and size are taken"
+        None, "--start", help="Go on from these weights, a folder or a hub name, whose shape is taken; null for none"
     ),
     objective: str = typer.Option("electra", "--objective", help="electra, or mlm for a masked language model"),
     pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, apart by commas"),
@@ -35,6 +35,7 @@ def init_config(
     Example:
       python -m spacy electra init-config configs --size tiny --pipeline ner,textcat,parser
     """
+    start = None if start == "null" else start
     if size is not None and start is not None:
         raise ValueError(f"--size {size} and --start {start} both say how large the model is: give one of them.")
     given = None if start is None else read_start(start)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from compare import Sample, as_markdown, compare, pooled_deviation, read_scores, sample
-from runs import Run, read_runs, read_seeds, write_runs
+from compare import Sample, as_markdown, compare, cost_note, pooled_deviation, read_scores, sample
+from runs import Run, read_cost, read_runs, read_seeds, write_cost, write_runs
 from train_runs import ONE_THREAD, Job, describe_failure, inputs, make_job, read_variants, run_all
 
 ENVIRONMENT = "import os, sys; print(os.environ['OMP_NUM_THREADS']); sys.exit({status})"
@@ -58,10 +58,39 @@ def test_the_inputs_are_the_config_and_what_overrides_name(tmp_path: Path) -> No
 
 def test_variants_name_folders(tmp_path: Path) -> None:
     assert read_variants([f"random={tmp_path}"]) == {"random": tmp_path}
-    with pytest.raises(ValueError, match="expected --variant NAME=FOLDER, but got 'random'"):
+    with pytest.raises(ValueError, match=r"expected --variant NAME=FOLDER or NAME=FILE\.cfg, but got 'random'"):
         read_variants(["random"])
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        read_variants([f"random={tmp_path / 'nowhere'}"])
+    for name, what in {"nowhere": "folder with weights", "no.cfg": "config"}.items():
+        with pytest.raises(FileNotFoundError, match=f"there is no {what} .*{name} for the variant 'random'"):
+            read_variants([f"random={tmp_path / name}"])
+
+
+def test_a_variant_with_a_config_of_its_own_is_told_the_paths_alone(tmp_path: Path) -> None:
+    config, data = tmp_path / "cnn.cfg", tmp_path / "train.spacy"
+    config.touch()
+    data.touch()
+    assert read_variants([f"cnn={config}"]) == {"cnn": config}
+    overrides = ["--paths.train", str(data), "--training.max_steps", "9", "--paths.dev=dev", "--components.x.y", "1"]
+    made = make_job(Run("cnn", 1), tmp_path / "all.cfg", config, tmp_path, gpu_id=-1, overrides=overrides)
+    assert made.command[4:] == [
+        *(str(config), "--output", str(tmp_path / "cnn" / "seed-1"), "--gpu-id", "-1", "--system.seed", "1"),
+        *("--paths.train", str(data), "--paths.dev=dev"),
+    ]
+    assert inputs(made.command) == [config, data]
+
+
+def test_the_processor_time_of_a_run_is_noted(tmp_path: Path) -> None:
+    (done,) = run_all([job(tmp_path)], processes=1)
+    assert 0 <= read_cost(done.folder) < 1
+    write_cost(tmp_path, cpu_minutes=2.345)
+    assert read_cost(tmp_path) == pytest.approx(2.35, abs=0.006)
+    assert read_cost(tmp_path / "nowhere") == 0.0
+
+
+def test_the_mean_cost_of_each_variant_is_told_where_all_were_noted() -> None:
+    table = {"cnn": [{"docs": 1, "cpu_minutes": 2.0}, {"docs": 1, "cpu_minutes": 3.0}], "start": [{"cpu_minutes": 1.0}]}
+    assert cost_note(table) == "CPU-minutes of fine-tuning a run: cnn 2.5, start 1.0.\n"
+    assert cost_note(table | {"other": [{"docs": 1}]}) == ""
 
 
 def test_the_list_of_runs_comes_back(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""spaCy's own pipeline without a transformer, as `spacy init config` writes it: what a user has without pretraining.
+
+Example: python scripts/cnn_config.py corpus/software/configs/cnn.cfg --pipeline tagger,parser,ner --max-steps 1000
+"""
+
+from pathlib import Path
+
+import typer
+from spacy.cli.init_config import init_config
+from wasabi import msg
+
+from spacy_electra.cli.errors import clear_errors
+
+
+@clear_errors
+def main(
+    output: Path = typer.Argument(..., help="File for the config"),
+    lang: str = typer.Option("en", help="Code of the language"),
+    pipeline: str = typer.Option(..., help="Components, apart by commas"),
+    max_steps: int = typer.Option(..., help="Steps of a run"),
+    eval_frequency: int = typer.Option(..., help="Steps between two looks at dev"),
+) -> None:
+    """Write the config of `--optimize efficiency` with a length of its own."""
+    config = init_config(lang=lang, pipeline=pipeline.split(","), optimize="efficiency", gpu=False, silent=True)
+    config["training"] |= {"max_steps": max_steps, "eval_frequency": eval_frequency}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    config.to_disk(output)
+    msg.good(f"{output}: spaCy's CNN, {max_steps:,} steps")
+
+
+if __name__ == "__main__":
+    typer.run(main)
