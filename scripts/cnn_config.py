@@ -21,7 +21,13 @@ def main(
     eval_frequency: int = typer.Option(..., help="Steps between two looks at dev"),
 ) -> None:
     """Write the config of `--optimize efficiency` with a length of its own."""
-    config = init_config(lang=lang, pipeline=pipeline.split(","), optimize="efficiency", gpu=False, silent=True)
+    config = init_config(
+        lang=lang,
+        pipeline=[name.strip() for name in pipeline.split(",")],
+        optimize="efficiency",
+        gpu=False,
+        silent=True,
+    )
     config["training"] |= {"max_steps": max_steps, "eval_frequency": eval_frequency}
     output.parent.mkdir(parents=True, exist_ok=True)
     config.to_disk(output)

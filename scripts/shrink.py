@@ -15,8 +15,8 @@ from wasabi import msg
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.replacing import replaced_folder
 from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
-from spacy_electra.model.huggingface_format import INT8_METHOD
-from spacy_electra.model.int8 import compressed
+from spacy_electra.model.huggingface_format import INT8_METHOD, is_int8
+from spacy_electra.model.int8 import compressed, expanded
 from spacy_electra.model.tensor_files import read_tensors, write_tensors
 from spacy_electra.model.weight_files import WEIGHTS
 
@@ -48,12 +48,16 @@ def main(
 def shrink(half: Path, target: Path, *, int8: bool) -> None:
     """Copy one half, smaller, without what the discriminator has."""
     shutil.copytree(half, target)
-    weights, is_generator = read_tensors(half / WEIGHTS), half.name == "generator"
+    is_generator = half.name == "generator"
+    config = json.loads((target / "config.json").read_text(encoding="utf8"))
+    weights = read_tensors(half / WEIGHTS)
+    if is_int8(config):
+        weights = expanded(weights)
+        del config["quantization_config"]
     kept = {name: tensor for name, tensor in weights.items() if not is_generator or name.startswith(HEAD)}
     if is_generator:
         for name in TOKENIZER_FILES:
             (target / name).unlink(missing_ok=True)
-    config = json.loads((target / "config.json").read_text(encoding="utf8"))
     if int8:
         matrices = {name for name, tensor in kept.items() if tensor.dim() == 2 and not name.endswith(FINE)}
         write_tensors(compressed(kept, linear=matrices), target / WEIGHTS)

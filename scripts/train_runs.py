@@ -179,7 +179,7 @@ def inputs(command: list[str]) -> list[Path]:
     """The files and folders that a command reads: its config, and what its overrides name."""
     values = [part for override in command[CONFIG + 1 :] for part in override.split("=", 1)]
     output = command[command.index("--output") + 1] if "--output" in command else None
-    return [path for path in map(Path, [command[CONFIG], *values]) if path.exists() and str(path) != output]
+    return [path for path in map(Path, [command[CONFIG], *values]) if path.exists() and str(path) not in (output, ".")]
 
 
 def digest(path: Path) -> str:

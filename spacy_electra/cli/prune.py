@@ -1,6 +1,7 @@
 """`spacy electra prune`: a smaller model out of a large one, with fewer layers and the pieces that a corpus uses."""
 
-from dataclasses import dataclass, replace
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -13,15 +14,26 @@ from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.pieces_used import pieces_used
 from spacy_electra.cli.runs import model_folder
 from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.data.tokenizer_files import STALE
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.hub import CONFIG, find_discriminator, find_generator
 from spacy_electra.model.huggingface import replaced_model, write_saved
 from spacy_electra.model.huggingface_format import is_encoder
-from spacy_electra.model.reshaping import with_layers, with_vocabulary
-from spacy_electra.model.saved_model import SavedModel, check_encoder, has_own_body, read_model, tokenizer_of
+from spacy_electra.model.reshaping import cut_to, with_layers, with_vocabulary
+from spacy_electra.model.saved_model import (
+    SavedModel,
+    check_encoder,
+    check_vocabulary,
+    has_own_body,
+    read_model,
+    tokenizer_of,
+    with_body,
+)
 from spacy_electra.model.transplant import transplant
+from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS
 
 HALVES = ("discriminator", "generator")
+PLAIN = (CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX, *STALE)  # of a model without halves
 
 
 @clear_errors
@@ -101,15 +113,14 @@ def read_halves(name: str) -> Halves:
     check_encoder(discriminator)
     folder = find_generator(name, None)
     tokenizer = tokenizer_of(discriminator)
+    whole = cut_to(discriminator, tokenizer.size)
     if folder is None:
-        return Halves(tokenizer, discriminator, None, is_tied=False)
-    generator = read_model(folder)
-    is_tied = not has_own_body(generator, discriminator)
-    if is_tied:  # its folder may hold the head alone
-        body = {name: tensor for name, tensor in discriminator.weights.items() if is_encoder(name)}
-        generator = replace(generator, weights=body | generator.weights)
+        return Halves(tokenizer, whole, None, is_tied=False)
+    generator = with_body(read_model(folder), discriminator)
     check_encoder(generator)
-    return Halves(tokenizer, discriminator, generator, is_tied)
+    check_vocabulary(tokenizer, generator.shape, str(folder))
+    is_tied = not has_own_body(generator, discriminator)
+    return Halves(tokenizer, whole, cut_to(generator, tokenizer.size), is_tied)
 
 
 def write_halves(model: Halves, out_dir: Path) -> None:
@@ -117,8 +128,10 @@ def write_halves(model: Halves, out_dir: Path) -> None:
     if model.generator is None:
         with replaced_model(out_dir) as folder:
             write_saved(model.discriminator, model.tokenizer, folder)
+        for name in HALVES:  # which would be read first
+            shutil.rmtree(out_dir / name, ignore_errors=True)
         return
-    with replaced_folder(out_dir, last=HALVES[0], gone=()) as folder:
+    with replaced_folder(out_dir, last=HALVES[0], gone=PLAIN) as folder:
         for name, half in zip(HALVES, (model.discriminator, model.generator), strict=True):
             write_saved(half, model.tokenizer, folder / name)
 
@@ -129,7 +142,7 @@ def numbers_of(layers: str, *, there: int) -> list[int]:
         numbers = [int(part) for part in layers.split(",")]
     except ValueError:
         raise ValueError(f"--layers must be a number, or numbers apart by commas, but is {layers!r}.") from None
-    chosen = numbers if "," in layers else list(range(numbers[0]))
+    chosen = numbers if "," in layers else list(range(min(numbers[0], there + 1)))
     if not chosen or not all(0 <= number < there for number in chosen):
         raise ValueError(
             f"--layers {layers} asks for others than the {there} layers of the model: give how many of the lowest to "

@@ -59,7 +59,7 @@ def train_tokenizer(
         raise ValueError(f"{out_dir} holds a tokenizer already ({found}): add --overwrite, or give another folder.")
     if source not in (None, "null"):
         tokenizer = WordPiece.load(find_discriminator(source))
-        if vocab_size is not None and vocab_size < tokenizer.size:
+        if vocab_size is not None:
             tokenizer = pieces_used(
                 paths,
                 tokenizer,

@@ -100,6 +100,11 @@ def build_electra(
     network = Electra(generator=small, discriminator=big) if objective == "electra" else MaskedLanguageModel(big)
     initialize(network, kind=initialization, seed=seed)
     fresh = list(HEADS)
+    if init is None and init_layers is not None:
+        raise ValueError(
+            f"[model] init_layers is {init_layers}, but there is no init to take layers of: set paths.init, or "
+            f"init_layers to null."
+        )
     if init is not None:
         fresh = load_electra(init, network, tokenizer=pieces, layers=init_layers)
         check_window(window, network.shape)

@@ -48,6 +48,7 @@ _ARITHMETIC = {
 }
 NO_TYPES = 2  # rows of zeros where a family has no token types: as many as ELECTRA and BERT have
 _TYPES = "embeddings.token_type_embeddings.weight"
+_DECODER_BIAS = "cls.predictions.decoder.bias"
 _WORDS = "embeddings.word_embeddings.weight"
 
 
@@ -66,6 +67,8 @@ class Family:
     def electra_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The same tensors under ELECTRA's names, without prefix; names that are not known stay."""
         answer = {self._electra_name(name): tensor for name, tensor in weights.items()}
+        if (bias := answer.pop(_DECODER_BIAS, None)) is not None:  # the same numbers once more
+            answer.setdefault("generator_lm_head.bias", bias)
         if _TYPES not in answer and "types" in self.fixed and (words := answer.get(_WORDS)) is not None:
             answer[_TYPES] = words.new_zeros((self.fixed["types"], words.shape[-1]))
         return answer
@@ -118,6 +121,11 @@ READABLE = "ELECTRA, BERT or DistilBERT with a WordPiece vocabulary"
 def family_of(config: Mapping[str, Any], source: str) -> Family:
     """The family that a config.json names. Raises ValueError, naming `source`, for one that cannot be read."""
     kind, architectures = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(kind, str | None) or not isinstance(architectures, list):
+        raise ValueError(
+            f"{source}: model_type must be a string and architectures a list, but they are {kind!r:.40} and "
+            f"{architectures!r:.40}: copy or fetch the model again."
+        )
     if kind is None:
         for family in FAMILIES.values():
             if any(str(name).startswith(family.classes) for name in architectures):

@@ -27,7 +27,7 @@ from spacy_electra.model.huggingface_format import (
     masked_head_names,
     replaced_head_names,
 )
-from spacy_electra.model.saved_model import VOCABULARY_LONG, SavedModel, check_vocabulary
+from spacy_electra.model.saved_model import VOCABULARY_LONG, SavedModel, check_there, check_vocabulary
 from spacy_electra.model.tensor_files import write_tensors
 from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS
 
@@ -91,6 +91,7 @@ def write_saved(saved: SavedModel, tokenizer: WordPiece, folder: Path) -> None:
     names = embedding_names() | body_names(saved.shape, "body")
     heads = {"ElectraForPreTraining": replaced_head_names(), "ElectraForMaskedLM": masked_head_names()}
     kind = next((kind for kind, head in heads.items() if saved.has(head)), "ElectraModel")
+    check_there(names | heads.get(kind, {}), saved)
     prefix = "" if kind == "ElectraModel" else PREFIX
     weights = {prefix + name: saved.weights[name] for theirs in names.values() for name in theirs}
     weights |= {name: saved.weights[name] for theirs in heads.get(kind, {}).values() for name in theirs}

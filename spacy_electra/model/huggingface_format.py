@@ -41,6 +41,8 @@ def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> Encod
 def _check_plain(config: Mapping[str, Any], source: str) -> None:
     """Raise ValueError where the model is computed by code of its own, or from numbers of another kind."""
     code = config.get("auto_map") or {}
+    if not isinstance(code, Mapping):
+        raise ValueError(f"{source}: auto_map must be an object, but is {code!r:.40}: copy or fetch the model again.")
     if own := {key: code[key] for key in code if key != "AutoTokenizer"}:
         raise ValueError(
             f"{source} has auto_map {own}: this model is computed by code of its own, which is never run here. Take an "

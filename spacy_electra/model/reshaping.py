@@ -24,6 +24,14 @@ def with_layers(saved: SavedModel, chosen: Sequence[int]) -> SavedModel:
     return replace(saved, weights=weights, shape=replace(saved.shape, layers=len(chosen)))
 
 
+def cut_to(saved: SavedModel, size: int) -> SavedModel:
+    """The same model without what stands behind the tokenizer's pieces, where its tables are longer."""
+    weights = {
+        name: tensor[:size] if name in (WORDS, BIAS, UNTIED) else tensor for name, tensor in saved.weights.items()
+    }
+    return replace(saved, weights=weights, shape=replace(saved.shape, vocab=min(size, saved.shape.vocab)))
+
+
 def with_vocabulary(saved: SavedModel, found: Transplant, *, old_size: int) -> SavedModel:
     """The same model for another vocabulary: its word embeddings, and the bias of the head that guesses, transplanted.
 

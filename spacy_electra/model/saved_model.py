@@ -56,7 +56,23 @@ def has_own_body(generator: SavedModel, discriminator: SavedModel) -> bool:
     """Whether a generator's folder holds an encoder that is not the discriminator's, which else guesses as well."""
     theirs = discriminator.weights
     encoder = {name: tensor for name, tensor in generator.weights.items() if is_encoder(name)}
-    return any(name not in theirs or not torch.equal(tensor, theirs[name]) for name, tensor in encoder.items())
+    return any(name not in theirs or not are_equal(tensor, theirs[name]) for name, tensor in encoder.items())
+
+
+def with_body(generator: SavedModel, discriminator: SavedModel) -> SavedModel:
+    """A generator whose folder holds its head alone, with the discriminator's encoder; others as they are."""
+    if any(map(is_encoder, generator.weights)):
+        return generator
+    body = {name: tensor for name, tensor in discriminator.weights.items() if is_encoder(name)}
+    return replace(generator, weights=body | generator.weights)
+
+
+def are_equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, as far as the coarser of their types can tell."""
+    if one.dtype != other.dtype:
+        coarser = min(one.dtype, other.dtype, key=lambda dtype: torch.finfo(dtype).bits)
+        one, other = one.to(coarser), other.to(coarser)
+    return torch.equal(one, other)
 
 
 def check_encoder(saved: SavedModel) -> None:
@@ -67,14 +83,15 @@ def check_encoder(saved: SavedModel) -> None:
             f"weights: the two files belong to different models."
         )
     names, expected = embedding_names() | body_names(saved.shape, "body"), encoder_shapes(saved.shape)
-    _check_there(names, saved)
+    check_there(names, saved)
     for ours, theirs in names.items():
         rows = expected[ours][0] // len(theirs)
         if any(tuple(saved.weights[name].shape) != (rows, *expected[ours][1:]) for name in theirs):
             raise ValueError(_differing(saved, theirs[0]))
 
 
-def _check_there(names: Names, saved: SavedModel) -> None:
+def check_there(names: Names, saved: SavedModel) -> None:
+    """Raise ValueError where one of the named weights is missing, or is no plain tensor of numbers."""
     if missing := [name for theirs in names.values() for name in theirs if name not in saved.weights]:
         raise ValueError(
             f"{saved.folder}: the weight {missing[0]!r} is missing ({len(missing)} such), though {CONFIG} asks for it: "
@@ -98,7 +115,7 @@ def _differing(saved: SavedModel, name: str) -> str:
 @torch.no_grad()
 def fill(model: nn.Module, names: Names, saved: SavedModel) -> None:
     """Copy the named weights into `model`; a longer vocabulary keeps its own last rows."""
-    _check_there(names, saved)
+    check_there(names, saved)
     parameters = dict(model.named_parameters())
     for ours, theirs in names.items():
         value = torch.cat([saved.weights[name] for name in theirs])

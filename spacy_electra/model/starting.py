@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from spacy_electra.data.tokenizer_difference import cut_alike, difference
@@ -26,8 +25,17 @@ from spacy_electra.model.huggingface_format import (
     replaced_head_names,
 )
 from spacy_electra.model.isolation import building
-from spacy_electra.model.reshaping import UNTIED, WORDS, with_layers, with_vocabulary
-from spacy_electra.model.saved_model import SavedModel, check_encoder, fill, read_model, tokenizer_of
+from spacy_electra.model.reshaping import UNTIED, WORDS, cut_to, with_layers, with_vocabulary
+from spacy_electra.model.saved_model import (
+    SavedModel,
+    are_equal,
+    check_encoder,
+    fill,
+    has_own_body,
+    read_model,
+    tokenizer_of,
+    with_body,
+)
 from spacy_electra.model.transplant import transplant
 
 logger = logging.getLogger(__name__)
@@ -111,7 +119,7 @@ def _adapt_vocabulary(saved: SavedModel, tokenizer: WordPiece) -> SavedModel:
     """The same model for another vocabulary; says how many pieces could be copied."""
     theirs = tokenizer_of(saved)
     if cut_alike(theirs, tokenizer):
-        return saved
+        return cut_to(saved, theirs.size)
     found = transplant(theirs, tokenizer)
     logger.warning("%s has another vocabulary (%s): %s.", saved.folder, difference(theirs, tokenizer), found)
     if found.copied < MOSTLY * tokenizer.size:
@@ -134,10 +142,18 @@ def _load_generator(model: Electra, discriminator: SavedModel, folder: Path | No
         )
     shared = [name for theirs in embedding_names().values() for name in theirs]
     if different := [
-        n for n in shared if n in saved.weights and not torch.equal(saved.weights[n], discriminator.weights[n])
+        n for n in shared if n in saved.weights and not are_equal(saved.weights[n], discriminator.weights[n])
     ]:
         logger.warning("%s: its %s are not used, the discriminator's are.", folder, ", ".join(different))
+    if model.is_tied and has_own_body(saved, discriminator):
+        logger.warning(
+            "%s has a body of its own, but this model guesses with the discriminator's: %s starts from fresh weights.",
+            folder,
+            MASKED_HEAD,
+        )
+        return [MASKED_HEAD]
     if not model.is_tied:
+        saved = with_body(saved, discriminator)
         saved = _choose_layers(saved, model.generator_shape.layers)
         _check_shape(model.generator_shape, saved)
         fill(model, body_names(saved.shape, "generator"), saved)
@@ -148,14 +164,15 @@ def _with_its_vocabulary(saved: SavedModel, discriminator: SavedModel, tokenizer
     """A generator for another vocabulary; its folder need not hold the tokenizer that it shares."""
     theirs = tokenizer_of(discriminator)
     if cut_alike(theirs, tokenizer):
-        return saved
+        return cut_to(saved, theirs.size)
     return with_vocabulary(saved, transplant(theirs, tokenizer), old_size=theirs.size)
 
 
 def _begin_generator(model: Electra, discriminator: SavedModel, tokenizer: WordPiece) -> list[str]:
     """Where no generator was saved: the discriminator's lowest layers and masked head, as far as they are there."""
     folder, shape = discriminator.folder, model.generator_shape
-    if _differing_numbers(shape, discriminator.shape) or shape.layers > discriminator.shape.layers:
+    is_deeper = not model.is_tied and shape.layers > discriminator.shape.layers
+    if _differing_numbers(shape, discriminator.shape) or is_deeper:
         logger.warning(
             "no generator was found for the discriminator in %s: the generator starts from fresh weights.", folder
         )
@@ -204,7 +221,7 @@ def _take_tables(model: Electra | MaskedLanguageModel, shape: EncoderShape) -> N
 def _fill_masked_head(model: nn.Module, saved: SavedModel) -> list[str]:
     fresh = _fill_head(model, masked_head_names(), saved)
     scores, words = saved.weights.get(UNTIED), saved.weights.get(WORDS)
-    if scores is not None and words is not None and not torch.equal(scores, words):
+    if scores is not None and words is not None and not are_equal(scores, words):
         logger.warning(
             "%s: its %s differs from its word embeddings and is not used: guesses are scored by the word embeddings, "
             "as in the paper.",

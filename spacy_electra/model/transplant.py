@@ -53,33 +53,37 @@ def transplant(old: WordPiece, new: WordPiece) -> Transplant:
     """Find where each piece of `new` comes from in `old`."""
     numbers = {piece: number for number, piece in enumerate(old.vocabulary)}
     special = set(SPECIAL_PIECES.values())
-    by_lower_case = _by_lower_case(numbers) if old.cased else {}
+    by_plain = _by_plain(numbers, new) if old.cased else {}
     sources: list[tuple[int, ...]] = []
     for piece in new.vocabulary:
         if piece in special:
             sources.append((numbers[piece],))
             continue
         source = _sources(piece, old, numbers)
-        if len(source) != 1 and not new.cased and (known := by_lower_case.get(piece)) is not None:
+        if len(source) != 1 and not new.cased and (known := by_plain.get(piece)) is not None:
             source = (known,)
         sources.append(source)
     return Transplant(tuple(sources))
 
 
-def _by_lower_case(numbers: Mapping[str, int]) -> dict[str, int]:
-    """Pieces by their lower-cased selves; of several the first, which training made first."""
+def _by_plain(numbers: Mapping[str, int], new: WordPiece) -> dict[str, int]:
+    """Old pieces by what the new tokenizer makes of their case and accents; of several the first, learned first."""
     answer: dict[str, int] = {}
     for piece, number in numbers.items():
-        answer.setdefault(piece.lower(), number)
+        if piece not in SPECIAL_PIECES.values():
+            prefix = CONTINUATION if piece.startswith(CONTINUATION) else ""
+            answer.setdefault(prefix + new.normalize(piece.removeprefix(CONTINUATION)), number)
     return answer
 
 
 def _sources(piece: str, old: WordPiece, numbers: Mapping[str, int]) -> tuple[int, ...]:
     """The old pieces of one piece's text, the longest first; none where a part of it is unknown."""
-    if piece in numbers:
+    if piece in old.added:
         return (numbers[piece],)
     continues = piece.startswith(CONTINUATION) and len(piece) > len(CONTINUATION)
     text = "".join(old.normalize(piece.removeprefix(CONTINUATION) if continues else piece).split())
+    if not text and piece in numbers:
+        return (numbers[piece],)
     found: list[int] = []
     while text:
         prefix = CONTINUATION if continues or found else ""

@@ -117,3 +117,22 @@ def test_a_vocabulary_is_pruned_by_the_corpus(electra: Invoke, bert: Path, text:
     electra("train-tokenizer", text, tmp_path / "few", "--from", bert, "--vocab-size", 33)
     assert WordPiece.load(tmp_path / "all").vocabulary == PIECES
     assert WordPiece.load(tmp_path / "few").vocabulary == [*PIECES[:5], *map(chr, range(97, 123)), "the", "##s"]
+
+
+def test_one_folder_takes_the_place_of_two_halves_and_the_other_way_round(
+    electra: Invoke, run_dir: Path, bert: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    electra("prune", run_dir, out, "--layers", 1)
+    electra("prune", bert, out, "--layers", 2, "--overwrite")
+    assert load_encoder(str(out))[0].shape.layers == 2
+    assert not (out / "discriminator").exists()
+    electra("prune", run_dir, out, "--layers", 1, "--overwrite")
+    assert load_encoder(str(out))[0].shape.layers == 1
+    assert not (out / "model.safetensors").exists()
+
+
+def test_a_table_that_is_longer_than_the_tokenizer_is_cut(electra: Invoke, bert: Path, tmp_path: Path):
+    (bert / "vocab.txt").write_text("\n".join(PIECES[:-1]) + "\n", encoding="utf8")
+    electra("prune", bert, tmp_path / "out", "--layers", 1)
+    assert load_encoder(str(tmp_path / "out"))[0].shape.vocab == len(PIECES) - 1

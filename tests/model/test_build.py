@@ -289,3 +289,8 @@ def test_a_window_longer_than_the_saved_positions_is_refused(build: Build, saved
 @pytest.mark.parametrize("detaches", [True, False])
 def test_whether_output_embeddings_are_detached_is_a_setting(build: Build, detaches: bool) -> None:
     assert network_of(build(detach_output_embeddings=detaches)).detaches_output is detaches
+
+
+def test_layers_of_nothing_are_refused(build: Build) -> None:
+    with pytest.raises(ValueError, match="there is no init to take layers of"):
+        build(init_layers=[0, 1])

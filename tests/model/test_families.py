@@ -158,3 +158,26 @@ def test_a_config_without_model_type_is_read_by_its_architecture(kind: Any):
     config = KINDS[kind].to_dict()
     del config["model_type"]
     assert shape_of(config | {"architectures": [kind.__name__]}) == SHAPE
+
+
+def test_a_bias_under_the_decoders_name_alone_is_taken(tmp_path: Path):
+    theirs = saved(BertForMaskedLM, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["cls.predictions.decoder.bias"] = weights.pop("cls.predictions.bias")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ours = MaskedLanguageModel(SHAPE)
+    load_electra(str(tmp_path), ours, tokenizer=tokenizer(tmp_path))
+    assert_guesses_alike(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model_type": ["bert"]}, "model_type must be a string"),
+        ({"architectures": 5}, "architectures a list"),
+        ({"auto_map": "x"}, "auto_map must be an object"),
+    ],
+)
+def test_a_config_of_other_types_is_one_message(change: dict[str, Any], complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        shape_of(BERT.to_dict() | change)

@@ -1,10 +1,12 @@
 """Weights of another depth or vocabulary fill a model for pretraining."""
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spacy_electra.data.wordpiece import WordPiece
@@ -141,3 +143,53 @@ def test_a_masked_language_model_may_have_fewer_layers_and_other_pieces(
     assert load_electra(str(tmp_path / "mlm"), fresh, tokenizer=new) == []
     assert torch.equal(fresh.embeddings.word.weight[5], saved.embeddings.word.weight[PIECES.index("b")])
     assert torch.equal(fresh.masked_head.bias[6], saved.masked_head.bias[PIECES.index("c")])
+
+
+def test_a_tied_model_that_is_deeper_than_its_start_takes_the_masked_head(tokenizer: WordPiece, tmp_path: Path):
+    saved = MaskedLanguageModel(SHAPE)
+    save_discriminator(saved, tokenizer, tmp_path / "mlm")
+    fresh = tied(1, layers=5)
+    assert load_electra(str(tmp_path / "mlm"), fresh, tokenizer=tokenizer) == ["replaced_head"]
+    assert same(fresh.masked_head, saved.masked_head)
+
+
+def test_a_tied_model_does_not_take_the_head_of_another_body(
+    tokenizer: WordPiece, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    narrow = EncoderShape(**{**vars(SHAPE), "width": 4})
+    saved = randomized(Electra(generator=narrow, discriminator=SHAPE), 0)
+    fresh = tied(1)
+    assert load_electra(save(saved, tokenizer, tmp_path), fresh, tokenizer=tokenizer) == ["masked_head"]
+    assert same(fresh.masked_head, tied(1).masked_head)
+    assert "has a body of its own, but this model guesses with the discriminator's" in caplog.text
+
+
+def test_a_folder_with_a_generators_head_alone_fills_a_body_with_the_discriminators(
+    tokenizer: WordPiece, tmp_path: Path
+):
+    saved = tied(0)
+    run = save(saved, tokenizer, tmp_path)
+    path = tmp_path / "generator" / "model.safetensors"
+    head = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("electra.")}
+    save_file(head, path, metadata={"format": "pt"})
+    fresh = randomized(Electra(generator=EncoderShape(**{**vars(SHAPE), "layers": 1}), discriminator=SHAPE), 1)
+    assert load_electra(run, fresh, tokenizer=tokenizer) == []
+    assert same(fresh.generator.blocks[0], saved.discriminator.blocks[0])
+    assert same(fresh.masked_head, saved.masked_head)
+
+
+def test_tables_that_are_longer_than_the_tokenizer_are_cut(tokenizer: WordPiece, tmp_path: Path):
+    saved = tied(0)
+    run = save(saved, tokenizer, tmp_path)
+    for half in ("discriminator", "generator"):
+        path, config = tmp_path / half / "model.safetensors", tmp_path / half / "config.json"
+        long = ("electra.embeddings.word_embeddings.weight", "generator_lm_head.bias")
+        weights = {
+            name: torch.cat([tensor, tensor.new_zeros(90, *tensor.shape[1:])]) if name in long else tensor
+            for name, tensor in load_file(path).items()
+        }
+        save_file(weights, path, metadata={"format": "pt"})
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": len(PIECES) + 90}))
+    fresh = tied(1)
+    assert load_electra(run, fresh, tokenizer=tokenizer) == []
+    assert same(fresh, saved)

@@ -72,3 +72,15 @@ def test_the_same_vocabulary_gives_the_same_table(tmp_path: Path):
     old = vocabulary(tmp_path, OLD)
     table = torch.randn(len(OLD), 3)
     assert torch.equal(transplant(old, old).means(table), table)
+
+
+def test_a_piece_that_the_old_tokenizer_never_gives_is_not_taken(tmp_path: Path):
+    old = vocabulary(tmp_path, [*SPECIAL, "Paris", "paris"])
+    new = vocabulary(tmp_path, [*SPECIAL, "Paris"], cased=True)
+    assert transplant(old, new).sources[5:] == ((6,),)
+
+
+def test_accents_that_the_new_tokenizer_loses_are_no_hindrance(tmp_path: Path):
+    old = vocabulary(tmp_path, [*SPECIAL, "a", "##p", "Äp"], cased=True)
+    new = vocabulary(tmp_path, [*SPECIAL, "ap"])
+    assert transplant(old, new).sources[5:] == ((7,),)

@@ -50,6 +50,17 @@ def test_a_run_starts_from_a_small_copy_of_both_halves(
         torch.testing.assert_close(other, one, rtol=0, atol=tolerance, msg=name)
 
 
+def test_a_small_copy_of_a_small_copy_holds_the_same_numbers(tokenizer: WordPiece, tmp_path: Path) -> None:
+    save_discriminator(tied(0), tokenizer, tmp_path / "model" / "discriminator")
+    save_generator(tied(0), tokenizer, tmp_path / "model" / "generator")
+    models = [tied(1), tied(1)]
+    for model, (source, target) in zip(models, (("model", "once"), ("once", "twice")), strict=True):
+        shrink(tmp_path / source, tmp_path / target, int8=True)
+        load_electra(str(tmp_path / target), model, tokenizer=tokenizer)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_generator_of_its_own_is_refused(tokenizer: WordPiece, tmp_path: Path) -> None:
     model = Electra(generator=SHAPE, discriminator=SHAPE)
     save_discriminator(model, tokenizer, tmp_path / "model" / "discriminator")
