@@ -76,8 +76,16 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
     config = config_beside(Path(model))
     if config is not None:
         settings = read_settings(config, overrides).with_model(init_layers=None)  # it has the layers already
+        if find_generator(model, None) is not None:  # it may have been pruned since
+            settings = settings.with_model(**_bodies(model))
         return replace(settings, teacher=None, corpora={})  # neither has a part in scores
     return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model))
+
+
+def _bodies(model: str) -> dict[str, Any]:
+    """What [model] must say of the bodies of a model with both halves."""
+    start = read_start(model)
+    return {"discriminator": start.discriminator, "generator": start.generator}
 
 
 def _shapes(model: str) -> dict[str, Any]:
@@ -87,5 +95,4 @@ def _shapes(model: str) -> dict[str, Any]:
             f"{model} has no generator beside its discriminator, so nothing can be replaced and judged: "
             f"give the folder of a run, or one with discriminator/ and generator/."
         )
-    start = read_start(model)
-    return {"window": start.positions, "discriminator": start.discriminator, "generator": start.generator}
+    return {"window": read_start(model).positions, **_bodies(model)}

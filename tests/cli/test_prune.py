@@ -1,5 +1,7 @@
 """`prune`: smaller models out of a run, a folder and a BERT; and `train-tokenizer --from` with fewer pieces."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,3 +138,16 @@ def test_a_table_that_is_longer_than_the_tokenizer_is_cut(electra: Invoke, bert:
     (bert / "vocab.txt").write_text("\n".join(PIECES[:-1]) + "\n", encoding="utf8")
     electra("prune", bert, tmp_path / "out", "--layers", 1)
     assert load_encoder(str(tmp_path / "out"))[0].shape.vocab == len(PIECES) - 1
+
+
+def test_a_pruned_model_is_scored_as_what_it_is_wherever_it_lies(
+    electra: Invoke, run_dir: Path, store_dir: Path, tmp_path: Path
+):
+    shutil.copytree(run_dir, tmp_path / "run")
+    electra("prune", run_dir, tmp_path / "run" / "small", "--layers", 1)
+    electra("prune", run_dir, tmp_path / "small", "--layers", 1)
+    scores = []
+    for folder in (tmp_path / "run" / "small", tmp_path / "small"):
+        electra("evaluate", folder, store_dir, "--rows", 4, "--json", tmp_path / "scores.json")
+        scores.append(json.loads((tmp_path / "scores.json").read_text())["scores"]["generator_loss"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
