@@ -24,6 +24,14 @@ def test_filling_in_variables_joins_no_lines(name: str, scripts: dict[str, list[
     assert all(shlex.split(line).count("python") == 1 for line in scripts[name])
 
 
+def test_filling_in_variables_joins_no_dependencies() -> None:
+    written = {
+        command["name"]: command.get("deps", []) for command in srsly.read_yaml(ROOT / "project.yml")["commands"]
+    }
+    for command in load_project_config(ROOT, overrides={})["commands"]:
+        assert len(command.get("deps", [])) == len(written[command["name"]]), command["name"]
+
+
 def test_every_script_that_is_called_is_there(scripts: dict[str, list[str]]) -> None:
     words = {word for lines in scripts.values() for line in lines for word in shlex.split(line)}
     called = {word for word in words if word.startswith("scripts/")}
