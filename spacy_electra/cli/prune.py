@@ -129,7 +129,8 @@ def write_halves(model: Halves, out_dir: Path) -> None:
         with replaced_model(out_dir) as folder:
             write_saved(model.discriminator, model.tokenizer, folder)
         for name in HALVES:  # which would be read first
-            shutil.rmtree(out_dir / name, ignore_errors=True)
+            if (out_dir / name / CONFIG).is_file():
+                shutil.rmtree(out_dir / name)
         return
     with replaced_folder(out_dir, last=HALVES[0], gone=PLAIN) as folder:
         for name, half in zip(HALVES, (model.discriminator, model.generator), strict=True):

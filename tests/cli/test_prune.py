@@ -151,3 +151,10 @@ def test_a_pruned_model_is_scored_as_what_it_is_wherever_it_lies(
         electra("evaluate", folder, store_dir, "--rows", 4, "--json", tmp_path / "scores.json")
         scores.append(json.loads((tmp_path / "scores.json").read_text())["scores"]["generator_loss"])
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+
+def test_a_folder_of_the_users_own_stays(electra: Invoke, bert: Path, tmp_path: Path):
+    (tmp_path / "out" / "generator").mkdir(parents=True)
+    (tmp_path / "out" / "generator" / "notes.txt").write_text("mine")
+    electra("prune", bert, tmp_path / "out", "--layers", 1)
+    assert (tmp_path / "out" / "generator" / "notes.txt").read_text() == "mine"
