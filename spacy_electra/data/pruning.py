@@ -7,7 +7,7 @@ Legend: V vocabulary.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from string import printable
 from typing import Any
@@ -35,8 +35,8 @@ def prune_vocabulary(tokenizer: WordPiece, counts: NDArray[np.int64], *, vocab_s
     """The same tokenizer with the pieces that occur, the most frequent ones where these are more than `vocab_size`.
 
     tokenizer: whose settings stay. counts: (V,), as `count_pieces` gives them. vocab_size: None for all that occur.
-    Special pieces and added tokens stay, and so do ASCII characters and those that occur, so that no word becomes
-    unknown. Raises ValueError where these alone are more than `vocab_size`, and where nothing was counted.
+    Special pieces and added tokens stay, and so do ASCII characters, those that occur, and pieces that occur with a
+    character that is no piece by itself, so that no word becomes unknown. Raises ValueError where these alone are more than `vocab_size`, and where nothing was counted.
     """
     if not counts.any():
         raise ValueError("the texts hold no pieces of the vocabulary, expected text to choose pieces by.")
@@ -44,7 +44,7 @@ def prune_vocabulary(tokenizer: WordPiece, counts: NDArray[np.int64], *, vocab_s
     if vocab_size is not None and vocab_size < len(needed):
         raise ValueError(
             f"vocab_size={vocab_size} is too small, expected at least {len(needed)}: the special pieces and the single "
-            "characters of the text are that many. Ask for more pieces."
+            "characters of the text, or what holds them, are that many. Ask for more pieces."
         )
     ranked = np.argsort(-counts, kind="stable").tolist()
     others = [number for number in ranked if counts[number] and number not in needed]
@@ -63,7 +63,19 @@ def _needed(tokenizer: WordPiece, counts: NDArray[np.int64]) -> set[int]:
     single = seen.union(printable)
     added = (token["content"] for token in json.loads(tokenizer.to_json())["added_tokens"])
     always = {*SPECIAL_PIECES.values(), *added, *single, *(CONTINUATION + letter for letter in single)}
-    return {number for number, piece in enumerate(tokenizer.vocabulary) if piece in always}
+    known = set(tokenizer.vocabulary)
+    return {
+        number
+        for number, piece in enumerate(tokenizer.vocabulary)
+        if piece in always or (counts[number] and not known.issuperset(_characters(piece)))
+    }
+
+
+def _characters(piece: str) -> Iterator[str]:
+    """The pieces of one character each that a piece can be cut into."""
+    is_inside = piece.startswith(CONTINUATION)
+    for place, character in enumerate(piece.removeprefix(CONTINUATION)):
+        yield CONTINUATION + character if is_inside or place else character
 
 
 def _with_pieces(tokenizer: WordPiece, pieces: list[str]) -> WordPiece:

@@ -33,12 +33,12 @@ def cut_to(saved: SavedModel, size: int) -> SavedModel:
 
 
 def with_vocabulary(saved: SavedModel, found: Transplant, *, old_size: int) -> SavedModel:
-    """The same model for another vocabulary: its word embeddings, and the bias of the head that guesses, transplanted.
+    """The same model for another vocabulary: its word embeddings, and what the head that guesses has of each piece.
 
     old_size: pieces of the old tokenizer; the tables may be longer.
     """
-    weights = {name: tensor for name, tensor in saved.weights.items() if name != UNTIED}
-    for name in (WORDS, BIAS):
+    weights = dict(saved.weights)
+    for name in (WORDS, BIAS, UNTIED):
         if name in weights:
             weights[name] = found.means(weights[name][:old_size])
     return replace(saved, weights=weights, shape=replace(saved.shape, vocab=len(found.sources)))

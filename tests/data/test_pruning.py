@@ -52,6 +52,13 @@ def test_characters_that_occur_stay_alone_and_inside_words(tokenizer: WordPiece)
     assert "é" not in pruned.vocabulary
 
 
+def test_a_piece_with_a_character_that_stands_nowhere_else_stays(tokenizer: WordPiece):
+    pruned = prune_vocabulary(tokenizer, count_pieces([*TEXTS] * 3, tokenizer), vocab_size=10)
+    (pieces,) = pruned.encode(["cab abab"])
+    assert "ab" not in pruned.vocabulary
+    assert [pruned.vocabulary[number] for number in pieces.ids] == ["cab", "a", "##b", "##a", "##b"]
+
+
 def test_settings_stay(tokenizer: WordPiece):
     pruned = prune_vocabulary(tokenizer, count_pieces(TEXTS, tokenizer), vocab_size=None)
     assert pruned.normalize("ÉA") == tokenizer.normalize("ÉA") == "éa"
@@ -84,7 +91,7 @@ def test_a_tokenizer_that_hugging_face_wrote_keeps_its_added_tokens(tokenizer: W
 
 def test_too_few_pieces_are_refused_with_the_least_number(tokenizer: WordPiece):
     counts = count_pieces(TEXTS, tokenizer)
-    with pytest.raises(ValueError, match="vocab_size=8 is too small, expected at least 9"):
+    with pytest.raises(ValueError, match="vocab_size=8 is too small, expected at least 10"):
         prune_vocabulary(tokenizer, counts, vocab_size=8)
 
 

@@ -103,6 +103,19 @@ def test_another_vocabulary_takes_the_vectors_of_its_pieces(
     assert "fewer than half" not in caplog.text
 
 
+@pytest.mark.parametrize(("change", "is_told"), [(0.0, False), (1.0, True)])
+def test_scores_that_are_not_the_embeddings_are_told_of_with_another_vocabulary_too(
+    tokenizer: WordPiece, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: float, is_told: bool
+):
+    folder = save(tied(0), tokenizer, tmp_path / "run")
+    path = tmp_path / "run" / "generator" / "model.safetensors"
+    weights = load_file(path)
+    weights["generator_lm_head.weight"] = weights["electra.embeddings.word_embeddings.weight"] + change
+    save_file(weights, path, metadata={"format": "pt"})
+    load_electra(folder, tied(1), tokenizer=pieces(tmp_path / "new", [*PIECES[:5], "j", "ab", "a"]))
+    assert ("its generator_lm_head.weight differs from its word embeddings" in caplog.text) == is_told
+
+
 def test_a_vocabulary_of_other_words_is_warned_of(
     tokenizer: WordPiece, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
