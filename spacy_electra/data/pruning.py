@@ -36,7 +36,8 @@ def prune_vocabulary(tokenizer: WordPiece, counts: NDArray[np.int64], *, vocab_s
 
     tokenizer: whose settings stay. counts: (V,), as `count_pieces` gives them. vocab_size: None for all that occur.
     Special pieces and added tokens stay, and so do ASCII characters, those that occur, and pieces that occur with a
-    character that is no piece by itself, so that no word becomes unknown. Raises ValueError where these alone are more than `vocab_size`, and where nothing was counted.
+    character that is no piece by itself, so that no word becomes unknown. Raises ValueError where these alone are more
+    than `vocab_size`, and where nothing was counted.
     """
     if not counts.any():
         raise ValueError("the texts hold no pieces of the vocabulary, expected text to choose pieces by.")

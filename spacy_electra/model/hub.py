@@ -1,6 +1,10 @@
-"""Find a pretrained model by directory or by its name on the Hugging Face hub, and read its config."""
+"""Find a pretrained model by directory, by the name of an installed package that holds one, or by its name on the
+Hugging Face hub, and read its config.
+"""
 
 import logging
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIG
 logger = logging.getLogger(__name__)
 
 CONFIG, ADAPTER, ONNX = "config.json", "adapter_config.json", "model.onnx"
+PACKAGES = "spacy_electra_models"  # group of entry points: packages whose folder holds a model, by their names
 
 
 def find_model(name: str) -> Path:
@@ -23,6 +28,7 @@ def find_model(name: str) -> Path:
 
     Raises FileNotFoundError where it is neither.
     """
+    name = located(name)
     if Path(name).is_dir():
         settle(Path(name))
         return Path(name)
@@ -42,13 +48,27 @@ def find_model(name: str) -> Path:
     return folder
 
 
+def located(name: str) -> str:
+    """The folder of an installed package of this name that holds a model; else the name itself.
+
+    A directory of that name comes first. "-" in a package's name is "_", as in imports.
+    """
+    if "/" in name or Path(name).exists():
+        return name
+    for package in entry_points(group=PACKAGES, name=name.replace("-", "_")):
+        spec = find_spec(package.module)
+        if spec is not None and spec.submodule_search_locations:
+            return str(spec.submodule_search_locations[0])
+    return name
+
+
 def _fetch(name: str, files: list[str]) -> Path:
     """The local copy of a model on the hub, with those of the files that it has."""
     try:
         return Path(snapshot_download(name, allow_patterns=files))
     except (OSError, ValueError) as error:  # the hub's client: no network, no such model, no possible name
         raise FileNotFoundError(
-            f"{name!r} is neither a directory nor a model that can be reached on the Hugging Face hub "
+            f"{name!r} is neither a directory nor a model that is installed or can be reached on the Hugging Face hub "
             f"({type(error).__name__}). Check the spelling; where there is no network, fetch it on another machine "
             f"(huggingface-cli download {name} --local-dir DIR) and give that directory instead."
         ) from error
@@ -74,6 +94,7 @@ def find_generator(discriminator: str, name: str | None) -> Path | None:
     None where the name was guessed and there is none. Raises FileNotFoundError where `name` cannot be found.
     """
     if name is not None:
+        name = located(name)
         settle(Path(name))
         inside = Path(name) / "generator"
         return inside if inside.is_dir() else find_model(name)
@@ -91,6 +112,7 @@ def find_generator(discriminator: str, name: str | None) -> Path | None:
 
 
 def _discriminator(name: str) -> str:
+    name = located(name)
     settle(Path(name))
     inside = Path(name) / "discriminator"
     return str(inside) if inside.is_dir() else name.rstrip("/")
