@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "export": "export",
     "prune": "prune",
+    "average": "average",
     "quantize": "quantize",
     "debug": "debug",
     "benchmark": "benchmark",

@@ -1,0 +1,94 @@
+"""A model as commands take and give it: the discriminator, the generator where one is beside it, their tokenizer."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.data.tokenizer_files import STALE
+from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.hub import CONFIG, find_discriminator, find_generator
+from spacy_electra.model.huggingface import replaced_model, write_saved
+from spacy_electra.model.huggingface_format import is_encoder
+from spacy_electra.model.reshaping import cut_to, with_layers, with_vocabulary
+from spacy_electra.model.saved_model import (
+    SavedModel,
+    check_encoder,
+    check_vocabulary,
+    has_own_body,
+    read_model,
+    tokenizer_of,
+    with_body,
+)
+from spacy_electra.model.transplant import transplant
+from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS
+
+HALVES = ("discriminator", "generator")
+PLAIN = (CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX, *STALE)  # of a model without halves
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A model, read."""
+
+    tokenizer: WordPiece
+    discriminator: SavedModel
+    generator: SavedModel | None
+    is_tied: bool  # the generator's body is the discriminator's
+
+    def with_layers(self, chosen: list[int]) -> "Halves":
+        """A generator with a body of its own keeps all of its layers."""
+        generator = self.generator
+        if generator is not None and self.is_tied:
+            generator = with_layers(generator, chosen)
+        return Halves(self.tokenizer, with_layers(self.discriminator, chosen), generator, self.is_tied)
+
+    def with_tokenizer(self, tokenizer: WordPiece) -> "Halves":
+        found, size = transplant(self.tokenizer, tokenizer), self.tokenizer.size
+        halves = [
+            None if half is None else with_vocabulary(half, found, old_size=size)
+            for half in (self.discriminator, self.generator)
+        ]
+        assert halves[0] is not None
+        return Halves(tokenizer, halves[0], halves[1], self.is_tied)
+
+
+def read_halves(name: str) -> Halves:
+    """The discriminator of a folder or hub name, and the generator where one is beside it."""
+    discriminator = read_model(find_discriminator(name))
+    check_encoder(discriminator)
+    folder = find_generator(name, None)
+    tokenizer = tokenizer_of(discriminator)
+    whole = cut_to(discriminator, tokenizer.size)
+    if folder is None:
+        return Halves(tokenizer, whole, None, is_tied=False)
+    generator = with_body(read_model(folder), discriminator)
+    check_encoder(generator)
+    check_vocabulary(tokenizer, generator.shape, str(folder))
+    is_tied = not has_own_body(generator, discriminator)
+    return Halves(tokenizer, whole, cut_to(generator, tokenizer.size), is_tied)
+
+
+def write_halves(model: Halves, out_dir: Path) -> None:
+    """One plain folder, or one for each half."""
+    if model.generator is None:
+        with replaced_model(out_dir) as folder:
+            write_saved(model.discriminator, model.tokenizer, folder)
+        for name in HALVES:  # which would be read first
+            if (out_dir / name / CONFIG).is_file():
+                shutil.rmtree(out_dir / name)
+        return
+    with replaced_folder(out_dir, last=HALVES[0], gone=PLAIN) as folder:
+        for name, half in zip(HALVES, (model.discriminator, model.generator), strict=True):
+            write_saved(half, model.tokenizer, folder / name)
+
+
+def check_no_model(out_dir: Path, *, overwrite: bool) -> None:
+    """Raise ValueError where a folder holds a model that nobody wants to replace."""
+    if not overwrite and any((out_dir / name / CONFIG).exists() for name in ("", *HALVES)):
+        raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
+
+
+def count(saved: SavedModel) -> int:
+    """Parameters of an encoder."""
+    return sum(tensor.numel() for name, tensor in saved.weights.items() if is_encoder(name))
