@@ -3,7 +3,6 @@
 Loaded at every `python -m spacy`, so nothing heavy is imported here: a command's module is, when it is asked for.
 """
 
-import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from importlib.metadata import version
@@ -13,8 +12,6 @@ import typer
 from spacy.cli._util import app as spacy_app
 from typer.core import TyperGroup
 from typer.main import get_command
-
-from spacy_electra.cli.spacy_gpu import refuse_gpu_that_spacy_cannot_use
 
 # Command -> module below this package; the function or app in it has the module's name.
 COMMANDS = {
@@ -104,4 +101,3 @@ def _electra(
 
 
 spacy_app.add_typer(app)
-refuse_gpu_that_spacy_cannot_use(sys.argv)

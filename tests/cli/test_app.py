@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ import typer
 
 from spacy_electra.cli import COMMANDS
 from spacy_electra.cli.errors import clear_errors, warn
-from spacy_electra.cli.spacy_gpu import gpu_id_of, is_spacy
 
 Invoke = Callable[..., Any]
 GROUPS = {"debug": ["config", "data", "pieces", "model"], "benchmark": ["pretrain", "pipeline"]}
@@ -75,41 +73,6 @@ def test_every_command_shows_help_with_an_example(run_command: Invoke, command: 
     result = run_command(*command, "--help")
     assert result.exit_code == 0
     assert f"python -m spacy electra {' '.join(command)} " in result.stdout
-
-
-@pytest.mark.skipif(sys.platform == "darwin" or find_spec("cupy") is not None, reason="spaCy could use a GPU")
-@pytest.mark.parametrize("option", [["--gpu-id", "0"], ["--gpu-id=1"], ["-g", "0"]])
-def test_spacys_own_commands_say_in_one_message_what_a_gpu_needs(option: list[str]):
-    command = [sys.executable, "-m", "spacy", "train", "configs/ner.cfg", *option]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert "pip install cupy-cuda12x (" in run.stderr
-    assert "Traceback" not in run.stderr
-
-
-@pytest.mark.parametrize(
-    ("command", "asked"),
-    [
-        ("train c.cfg --gpu-id 0", 0),
-        ("train c.cfg -g 2 --output x", 2),
-        ("evaluate m d --gpu-id=1", 1),
-        ("train c.cfg --gpu-id -1", None),
-        ("train c.cfg --output 0", None),
-        ("train c.cfg --gpu-id", None),
-        ("electra pretrain c.cfg --gpu-id 0", None),
-        ("", None),
-    ],
-)
-def test_the_gpu_that_a_command_of_spacy_is_asked_for(command: str, asked: int | None):
-    assert gpu_id_of(command.split()) == asked
-
-
-@pytest.mark.parametrize(
-    ("program", "answer"),
-    [("/x/spacy/__main__.py", True), ("/x/bin/spacy", True), ("/x/mine/__main__.py", False), ("train.py", False)],
-)
-def test_only_spacys_own_program_is_looked_at(program: str, answer: bool):
-    assert is_spacy(program) is answer
 
 
 def test_a_misspelt_command_names_the_nearest(run_command: Invoke):
