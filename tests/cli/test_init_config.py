@@ -29,7 +29,6 @@ PRINTED = {
     "encoder.cfg": ("encoder.cfg", "--frozen"),
 }
 PIPELINES = ("ner", "textcat", "parser", "all", "frozen", "encoder")
-PRINTED |= {f"{name}-gpu.cfg": (*PRINTED[f"{name}.cfg"], "--gpu") for name in PIPELINES}
 # layers, width, feed_forward, heads, embedding; generator's width, feed_forward, heads (Clark et al. 2020, table 6)
 PAPER = {
     "small": (12, 256, 1024, 4, 128, 64, 256, 1),
@@ -83,13 +82,15 @@ def test_every_pretraining_config_passes_the_check(electra: Invoke, size: str):
 
 @pytest.mark.parametrize(
     "name",
-    [*(f"{name}{device}.cfg" for name in PIPELINES if name != "frozen" for device in ("", "-gpu")), "rest"],
+    [*(f"{name}{device}" for name in PIPELINES if name != "frozen" for device in ("", " --gpu")), "rest"],
 )
 def test_spacy_has_nothing_to_fill_in_and_nothing_to_complain_of(electra: Invoke, tmp_path: Path, name: str):
-    path = CONFIGS / name
-    if name == "rest":
-        electra("init-config", tmp_path, "--pipeline", REST, "--lang", "de")
-        path = tmp_path / "pipeline.cfg"
+    name, _, device = name.partition(" ")
+    path = CONFIGS / f"{name}.cfg"
+    if name == "rest" or device:
+        written, *options = PRINTED.get(path.name, ("pipeline.cfg", "--pipeline", REST, "--lang", "de"))
+        electra("init-config", tmp_path, *options, *device.split())
+        path = tmp_path / written
     fill_config(tmp_path / "filled.cfg", path, silent=True)
     assert load_config(tmp_path / "filled.cfg") == load_config(path)
     debug_config(path)
@@ -101,8 +102,9 @@ def test_a_frozen_transformer_comes_from_another_pipeline_and_annotates():
     assert config["training"]["frozen_components"] == config["training"]["annotating_components"] == ["transformer"]
 
 
-def test_gpu_asks_torch_for_memory_and_takes_larger_batches():
-    cpu, gpu = (load_config(CONFIGS / name) for name in ("all.cfg", "all-gpu.cfg"))
+def test_gpu_asks_torch_for_memory_and_takes_larger_batches(electra: Invoke, tmp_path: Path):
+    electra("init-config", tmp_path, "--pipeline", ALL, "--gpu")
+    cpu, gpu = load_config(CONFIGS / "all.cfg"), load_config(tmp_path / "pipeline.cfg")
     assert (cpu["system"]["gpu_allocator"], gpu["system"]["gpu_allocator"]) == (None, "pytorch")
     assert gpu["training"]["batcher"]["size"] > cpu["training"]["batcher"]["size"]
     assert gpu["nlp"]["batch_size"] > cpu["nlp"]["batch_size"]
