@@ -24,4 +24,4 @@ def kernels(name: str, *more_sets: str) -> Extension:
 
 
 is_meant = sys.platform == "linux" and platform.machine() == "x86_64"
-setup(ext_modules=[kernels("encoder", "avx512vnni"), kernels("training", "avx512bf16")] if is_meant else [])
+setup(ext_modules=[kernels("encoder", "avx512vnni")] if is_meant else [])

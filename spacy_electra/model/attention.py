@@ -21,7 +21,6 @@ class Mask:
     """Which pieces each piece may see, in the form that a kernel asks for; made once a batch, not once a layer."""
 
     allowed: Tensor  # (B, 1, T or 1, T) bool
-    lengths: Tensor | None = None  # of all stretches, row by row, where they are known; int64, on the processor
     _biases: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
 
     def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
@@ -64,7 +63,6 @@ class Blocks:
 
     blocks: tuple[Block, ...]
     spare: int  # pieces behind the last row, whose vectors nobody reads
-    lengths: Tensor | None = None  # of all rows and of the spare pieces, where they are known; int64, on the processor
 
 
 def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
@@ -79,15 +77,7 @@ def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask |
     if is_one_stretch or (_may_be_asked(segments) and bool((segments == 1).all())):
         return None
     allowed = (segments[:, :, None] == segments[:, None, :])[:, None]
-    return Mask(allowed, lengths=_stretches(segments) if _may_be_asked(segments) else None)
-
-
-def _stretches(segments: Tensor) -> Tensor:
-    """How long the stretches of (B, T) are, row by row, padding among them."""
-    begins = torch.ones_like(segments, dtype=torch.bool)
-    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    places = begins.flatten().nonzero().squeeze(1)
-    return torch.diff(places, append=places.new_tensor([segments.numel()]))
+    return Mask(allowed)
 
 
 def _may_be_asked(segments: Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spacy_electra.data.randomness import Purpose, mix, random_bits, random_uniform
+from spacy_electra.data.randomness import Purpose, mix, random_uniform
 
 LEVELS = 2**16  # of chance: one draw of torch's generator is enough for four numbers
 
@@ -19,10 +19,6 @@ class Dropout(Protocol):
     rate: float
 
     def __call__(self, x: Tensor) -> Tensor: ...
-
-    def seeds(self, x: Tensor) -> Tensor:
-        """A random number for each row of `x` (..., D), in one (R,) int64, from which kernels draw what they drop."""
-        ...
 
     def for_block(self, number: int) -> "Dropout":
         """The dropout of one block, the same however often the block is computed."""
@@ -39,9 +35,6 @@ class TorchDropout:
         if x.device.type != "cpu":
             return F.dropout(x, self.rate, training=True)
         return x * _factors(x, self.rate)
-
-    def seeds(self, x: Tensor) -> Tensor:
-        return torch.empty(x[..., 0].numel(), dtype=torch.int64, device=x.device).random_(-(2**63), None)
 
     def for_block(self, number: int) -> "TorchDropout":
         return self  # torch's generator is turned back where a block is computed again
@@ -74,9 +67,6 @@ class KeyedDropout:
     def __call__(self, x: Tensor) -> Tensor:
         chance = random_uniform(mix(self.keys), self._purpose(), x[0].numel()).view_as(x)
         return x * (chance >= self.rate).to(x.dtype) / (1.0 - self.rate)
-
-    def seeds(self, x: Tensor) -> Tensor:
-        return random_bits(mix(self.keys), self._purpose(), x.shape[1]).flatten()
 
     def _purpose(self) -> int:
         self.calls += 1

@@ -7,7 +7,7 @@ Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabular
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 
 from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.dropout import Dropout
-from spacy_electra.model.native_blocks import Around, NativeBlock, learns_natively, window_lengths
 
 NORM_EPS = 1e-12
 LARGEST = 2**24  # of a shape's numbers: products of two of them, in bytes, stay far below 63 bits
@@ -115,54 +114,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS, dtype=torch.float32)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        if not torch.compiler.is_compiling():
-            lengths = self._native_lengths(x, mask)
-            if lengths is not None:
-                return self._run_natively(x, lengths, drop)
         mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
         return self.norm2(x + (drop(mixed) if drop else mixed))
-
-    def _native_lengths(self, x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
-        """Of the windows in `x`, or None where torch runs the block."""
-        up, heads = self.feed_forward.up, self.attention.heads
-        if type(up) is not nn.Linear or not learns_natively(x, feed_forward=up.out_features, heads=heads):
-            return None
-        return window_lengths(x, mask) if self._is_as_built(x.shape[-1], up.out_features) else None
-
-    def _parts(self) -> tuple[Any, ...]:
-        """What has parameters, in the order of the kernels."""
-        attention, feed_forward = self.attention, self.feed_forward
-        return (attention.qkv, attention.output, self.norm1, feed_forward.up, feed_forward.down, self.norm2)
-
-    def _is_as_built(self, width: int, inner: int) -> bool:
-        """No part has another in its place (adapters), another shape or type, or a hook, which would not run."""
-        shapes = ((3 * width, width), (width, width), (width,), (inner, width), (width, inner), (width,))
-        around = (self.attention, self.feed_forward)
-        return all(map(_is_plain, self._parts(), shapes)) and not any(map(_has_hooks, (*self._parts(), *around)))
-
-    def _run_natively(self, x: Tensor, lengths: Tensor, drop: Dropout | None) -> Tensor:
-        weights = [weight for part in self._parts() for weight in (part.weight, part.bias)]
-        rows = x.float().reshape(-1, x.shape[-1]).contiguous()
-        around = Around(lengths=lengths, heads=self.attention.heads, eps=NORM_EPS)
-        if drop is not None:
-            around = replace(around, seeds=drop.seeds(x), rate=drop.rate)
-        return NativeBlock.apply(rows, around, *weights).view(x.shape)
-
-
-def _is_plain(part: Any, shape: tuple[int, ...]) -> bool:
-    """A layer of torch's own, of this shape and in float32."""
-    if type(part) not in (nn.Linear, nn.LayerNorm) or part.weight is None or part.bias is None:
-        return False
-    if part.weight.shape != shape or getattr(part, "eps", NORM_EPS) != NORM_EPS:
-        return False
-    return all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in (part.weight, part.bias))
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return any(hooks)
 
 
 class Body(nn.Module):

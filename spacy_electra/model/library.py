@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from spacy_electra.model.capability import has_amx, has_avx512_bf16, has_vnni
+from spacy_electra.model.capability import has_amx, has_vnni
 
 logger = logging.getLogger("spacy_electra")
 
@@ -33,19 +33,13 @@ def predicts_in_kernels(device: torch.device, *, in_bytes: bool) -> bool:
     return can_run and _loaded("encoder") is not None
 
 
-def learns_in_kernels(device: torch.device) -> bool:
-    """True where those of training were compiled, and the processor has AVX512-BF16 but no AMX."""
-    can_run = device.type == "cpu" and has_avx512_bf16() and not has_amx()
-    return can_run and _loaded("training") is not None
-
-
 def is_cut(*, width: int, feed_forward: int, heads: int) -> bool:
     """True for blocks that fill the kernels' registers."""
     return not (width % PANEL or feed_forward % PANEL or width // heads % LANES)
 
 
 def library(name: str) -> CDLL:
-    """The kernels "encoder" or "training", where they run."""
+    """The kernels of this name, where they run."""
     loaded = _loaded(name)
     assert loaded is not None
     return loaded

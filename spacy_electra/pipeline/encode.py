@@ -41,8 +41,7 @@ def encode(encoder: Encoder | NativeEncoder, inputs: EncoderInputs) -> Tensor:
         blocks = tuple(_block(group, parts) for group in batch.groups)
         which = slice(begin, begin + batch.slots)
         spare = batch.slots - sum(group.slots for group in batch.groups)
-        lengths = np.concatenate([*(group.lengths for group in batch.groups), [spare] if spare else []])
-        mask = Blocks(blocks=blocks, spare=spare, lengths=torch.from_numpy(lengths.astype(np.int64)))
+        mask = Blocks(blocks=blocks, spare=spare)
         slots.append(encoder(ids[which], positions=positions[which], mask=mask, drop=inputs.drop))
         begin += batch.slots
     return torch.cat(slots).index_select(0, source).float()

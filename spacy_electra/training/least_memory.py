@@ -7,7 +7,6 @@ too large, which `memory` finds out.
 import torch
 
 from spacy_electra.model.build import Shapes
-from spacy_electra.model.library import learns_in_kernels
 from spacy_electra.model.parameter_shapes import count_parameters
 from spacy_electra.training.memory import NoRoom, free_memory
 
@@ -23,20 +22,20 @@ def weight_bytes(shapes: Shapes) -> int:
     return COPIES * (numbers + (count_parameters(small, with_embeddings=False) if small else 0))
 
 
-def row_bytes(shapes: Shapes, device: torch.device) -> int:
+def row_bytes(shapes: Shapes) -> int:
     """What one row keeps: what each block reads, and which pieces see each other.
 
-    That is a byte for each two of them, and a number beside it where torch's attention adds it to the scores.
+    That is a byte for each two of them, and a number beside it, which attention adds to the scores.
     """
     bodies = [shape for shape in (shapes.discriminator, shapes.generator) if shape]
     window = shapes.discriminator.positions
     read = sum(HALF * window * shape.layers * shape.width for shape in bodies)
-    return read + window * window * (1 if learns_in_kernels(device) else 1 + HALF)
+    return read + window * window * (1 + HALF)
 
 
 def check_room(shapes: Shapes, device: torch.device) -> None:
     """Raise NoRoom, a ValueError, where the memory that is free cannot hold one row and the weights."""
-    weights, row, free = weight_bytes(shapes), row_bytes(shapes, device), free_memory(device)
+    weights, row, free = weight_bytes(shapes), row_bytes(shapes), free_memory(device)
     if weights + row > free:
         raise NoRoom(
             f"a run of this model needs {(weights + row) / GB:,.1f} GB at the least, {weights / GB:,.1f} for weights, "

@@ -35,10 +35,9 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.usefixtures("sanitizers")
-@pytest.mark.parametrize("name", ["encoder", "training"])
-def test_no_shape_reads_or_writes_beyond_its_memory(name: str, tmp_path: Path) -> None:
-    program = tmp_path / name
-    compiled(HERE / f"fuzz_{name}.c", program)
+def test_no_shape_reads_or_writes_beyond_its_memory(tmp_path: Path) -> None:
+    program = tmp_path / "encoder"
+    compiled(HERE / "fuzz_encoder.c", program)
     for seed in SEEDS:
         done = subprocess.run([program, str(ROUNDS), str(seed)], capture_output=True, text=True, timeout=600)
         assert (done.returncode, done.stderr) == (0, "")

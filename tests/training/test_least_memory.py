@@ -5,7 +5,6 @@ import torch
 
 from spacy_electra.model.build import Shapes
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.library import learns_in_kernels
 from spacy_electra.training import least_memory
 from spacy_electra.training.least_memory import check_room, row_bytes, weight_bytes
 from spacy_electra.training.memory import step_bytes
@@ -26,8 +25,7 @@ def test_a_generator_shares_the_embeddings() -> None:
 
 
 def test_a_row_grows_with_the_square_of_its_window() -> None:
-    pairs = 1 if learns_in_kernels(CPU) else 3
-    assert row_bytes(Shapes(SHAPE, None), CPU) == 2 * 100 * 3 * 8 + pairs * 100 * 100
+    assert row_bytes(Shapes(SHAPE, None)) == 2 * 100 * 3 * 8 + 3 * 100 * 100
 
 
 def test_a_window_of_a_hundred_thousand_pieces_does_not_fit_into_ten_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:

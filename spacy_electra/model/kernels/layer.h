@@ -1,4 +1,4 @@
-/* The parts of a block that hold weights. What a linear layer is, levels.h or bf16.h has said before. */
+/* The parts of a block that hold weights. What a linear layer is, levels.h has said before. */
 
 typedef struct {
     Linear qkv;

@@ -1,6 +1,6 @@
 /* Products of words, summed in registers: 6 rows by 64 columns at once.
 
-   Takes rows of 32-bit words and packed weights, gives sums. A word holds two bfloat16, four bytes or two 16-bit integers
+   Takes rows of 32-bit words and packed weights, gives sums. A word holds four bytes or two 16-bit integers
    of one row; packed weights stand in panels of up to 64 columns, and in a panel, for each word of a row, one word of
    every column. The products are written in assembler because compilers copy their sums from register to register
    otherwise. */
@@ -15,7 +15,7 @@ enum { DEEP = 128 }; /* words of shorts that are summed before their sum becomes
 enum { INTERFACE = 4 }; /* the same number as in library.py, or the two were not made for each other */
 
 /* What a word holds. */
-typedef enum { BF16, BYTES, SHORTS } Kind;
+typedef enum { BYTES = 1, SHORTS = 2 } Kind;
 
 /* Rows of words, `stride` words from one to the next. */
 typedef struct {
@@ -40,7 +40,6 @@ typedef struct {
 #define ADD_BY(instruction, i, j) __asm__(instruction " %2, %1, %0" : "+v"(sum##i##j) : "v"(word), "v"(weight##j));
 #endif
 #define ADD(i, j) \
-    if (vectors > j && kind == BF16) ADD_BY("vdpbf16ps", i, j) \
     if (vectors > j && kind == BYTES) ADD_BY("vpdpbusd", i, j) \
     if (vectors > j && kind == SHORTS) ADD_BY("vpdpwssd", i, j)
 #define ADD_ROW(i) \
@@ -51,7 +50,7 @@ typedef struct {
 #define STORE(i, j) \
     if (rows > i && vectors > j) { \
         float *place = out.sums + i * out.stride + j * LANES; \
-        __m512 sum = kind == BF16 ? _mm512_castsi512_ps(sum##i##j) : _mm512_cvtepi32_ps(sum##i##j); \
+        __m512 sum = _mm512_cvtepi32_ps(sum##i##j); \
         _mm512_storeu_ps(place, begin ? _mm512_add_ps(_mm512_loadu_ps(place), sum) : sum); \
     }
 

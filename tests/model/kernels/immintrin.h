@@ -49,14 +49,6 @@ PLAIN int32_t plain_between(int32_t low, int32_t x, int32_t high)
     return x < low ? low : x > high ? high : x;
 }
 
-PLAIN float plain_bf16(uint16_t x)
-{
-    uint32_t bits = (uint32_t)x << 16;
-    float y;
-    memcpy(&y, &bits, 4);
-    return y;
-}
-
 READ(_mm512_loadu_ps, __m512)
 READ(_mm512_loadu_si512, __m512i)
 READ(_mm256_loadu_si256, __m256i)
@@ -110,8 +102,6 @@ OF_ONE(_mm512_cvtusepi32_epi8, __m128i, __m512i, r.b[i] = a.u[i] > 255 ? 255 : (
 OF_ONE(_mm512_cvtepi32_epi8, __m128i, __m512i, r.b[i] = (uint8_t)a.u[i])
 PLAIN __m512i _mm512_castsi256_si512(__m256i x) { Register r = {{0}}; memcpy(&r, &x, 32); return r.si; }
 PLAIN __m512i _mm512_inserti64x4(__m512i x, __m256i y, int half) { Register r = {.si = x}; memcpy(r.b + 32 * half, &y, 32); return r.si; }
-PLAIN uint16_t plain_to_bf16(float x, uint32_t bits) { return (uint16_t)(x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16); }
-OF_ONE(_mm512_cvtneps_pbh, __m256i, __m512, r.h[i] = (int16_t)plain_to_bf16(a.f[i], a.u[i]))
 
 PLAIN float _mm512_reduce_add_ps(__m512 x) /* in the order of the compiler: halves, so that no bit differs */
 {
@@ -167,15 +157,9 @@ PLAIN __m512i plain_dpwssd(__m512i sum, __m512i x, __m512i y)
     EACH(32) r.u[i / 2] += (uint32_t)(a.h[i] * b.h[i]);
     return r.si;
 }
-PLAIN __m512i plain_dpbf16(__m512i sum, __m512i x, __m512i y)
-{
-    Register r = {.si = sum}, a = {.si = x}, b = {.si = y};
-    EACH(32) r.f[i / 2] += plain_bf16((uint16_t)a.h[i]) * plain_bf16((uint16_t)b.h[i]);
-    return r.si;
-}
 PLAIN __m512i plain_by(const char *instruction, __m512i sum, __m512i x, __m512i y)
 {
-    return instruction[3] == 'b' ? plain_dpbf16(sum, x, y) : instruction[4] == 'b' ? _mm512_dpbusd_epi32(sum, x, y) : plain_dpwssd(sum, x, y);
+    return instruction[4] == 'b' ? _mm512_dpbusd_epi32(sum, x, y) : plain_dpwssd(sum, x, y);
 }
 #define ADD_BY(instruction, i, j) sum##i##j = plain_by(instruction, sum##i##j, word, weight##j);
 
