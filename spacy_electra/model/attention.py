@@ -94,26 +94,15 @@ def up_to(lengths: Tensor, width: int) -> Mask:
     return Mask((torch.arange(width, device=lengths.device) < lengths[:, None])[:, None, None])
 
 
-def attend(
-    qkv: Tensor,
-    *,
-    heads: int,
-    mask: Mask | Blocks | None,
-    drop: Dropout | None = None,
-    long_dtype: torch.dtype | None = None,
-) -> Tensor:
+def attend(qkv: Tensor, *, heads: int, mask: Mask | Blocks | None, drop: Dropout | None = None) -> Tensor:
     """softmax(q k' / sqrt(C)) v of queries, keys and values (..., 3 x D) side by side -> (..., D).
 
-    The pieces stand in rows (B, T), or on one axis (S,) that `Blocks` divides into rows. long_dtype: the type in which
-    groups of such rows of more than `SHORT` pieces are multiplied, None for that of `qkv`.
+    The pieces stand in rows (B, T), or on one axis (S,) that `Blocks` divides into rows.
     """
     if not isinstance(mask, Blocks):
         return _attend(qkv, heads, mask, drop)
     *parts, _ = qkv.split([*(block.pieces for block in mask.blocks), mask.spare])
-    mixed = []
-    for part, block in zip(parts, mask.blocks, strict=True):
-        lowered = part.to(long_dtype) if long_dtype is not None and block.width > SHORT else part
-        mixed.append(_attend_block(lowered, heads, block, drop).to(qkv.dtype))
+    mixed = [_attend_block(part, heads, block, drop) for part, block in zip(parts, mask.blocks, strict=True)]
     if mask.spare:
         mixed.append(qkv.new_zeros((mask.spare, qkv.shape[-1] // 3)))
     return torch.cat(mixed)

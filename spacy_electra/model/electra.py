@@ -136,7 +136,7 @@ def run_body(
 ) -> tuple[Tensor, Tensor | None]:
     """(B, T, E) embedded pieces -> (B, T, D) vectors, and queries, keys and values (B, T, 3 x D) of a block, if any.
 
-    Their product is computed once more, since a kernel that runs the block keeps its own to itself.
+    Their product is computed once more, so that a block need not give more than its vectors.
     """
     if qkv_layer is None:
         return body(embedded, mask, drop), None

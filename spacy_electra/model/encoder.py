@@ -82,12 +82,11 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.long_dtype: torch.dtype | None = None  # as `attend` takes it, for predictions
         self.qkv = nn.Linear(width, 3 * width, dtype=torch.float32)
         self.output = nn.Linear(width, width, dtype=torch.float32)
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop, long_dtype=self.long_dtype)
+        mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop)
         return self.output(mixed)
 
 

@@ -2,10 +2,7 @@
 
 torch's own linear layer writes the bias, reads it back and adds the product; then GELU and the residual sum each read
 and write everything again. oneDNN does all of it where the product is still at hand. Its kernels have no gradient.
-Also which products of an encoder are of bytes, and which stay in bfloat16 beside them.
 """
-
-from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +11,6 @@ from spacy_electra.model.attention import Blocks, Mask, attend
 from spacy_electra.model.capability import has_bf16_products
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Block, Encoder
-from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, part_of, with_int8_products
 
 
 class PackedLinear(nn.Module):
@@ -66,32 +62,6 @@ def with_fused_blocks(encoder: Encoder) -> Encoder:
     for number, block in enumerate(encoder.body.blocks):
         assert isinstance(block, Block)
         encoder.body.blocks[number] = FusedBlock(block)
-    return encoder
-
-
-def with_bytes(encoder: Encoder, *, fastest: torch.dtype, excluded: Collection[str] = ()) -> Encoder:
-    """Let an encoder, which is changed and returned, multiply bytes, but for the first product of its first block,
-    and what projects its embeddings.
-
-    That product decides where the block looks; rounded, it moves single pieces as far as all others do. fastest: the
-    type that the processor is fastest in beside bytes, in which long rows attend. excluded: parts that multiply in that
-    type as well, of `int8.parts_of`.
-    """
-    blocks = [block for block in encoder.body.blocks if isinstance(block, Block)]
-    kept: list[tuple[nn.Module, str]] = [(blocks[0].attention, "qkv")]
-    if isinstance(encoder.body.project, nn.Linear):
-        kept.append((encoder.body, "project"))
-    for number, block in enumerate(blocks):
-        if part_of(number, ATTENTION) in excluded:
-            kept += [(block.attention, name) for name in ("qkv", "output") if number or name != "qkv"]
-        if part_of(number, FEED_FORWARD) in excluded:
-            kept += [(block.feed_forward, name) for name in ("up", "down")]
-    with_int8_products(encoder, but=[getattr(parent, name) for parent, name in kept])
-    if fuses_products(torch.device("cpu"), fastest):
-        for parent, name in kept:
-            parent.add_module(name, PackedLinear(getattr(parent, name)))
-        for block in blocks:
-            block.attention.long_dtype = fastest
     return encoder
 
 

@@ -1,24 +1,21 @@
-"""Linear layers in int8: for predictions on processors that multiply bytes fast, and for weights on disk.
+"""Weights in int8: levels with one scale for each output channel, on disk and for the kernels that predict in bytes.
 
-A weight has one scale for each output channel, and zero is zero. An input has a scale and a lowest number for each row,
-so that a row's answer does not depend on what stands beside it. Source of per-channel and per-token scales: Yao et al.
-2022, ZeroQuant, section 4.1.
+Zero is zero. Also the parts of an encoder that multiply bytes or do not. Source of per-channel scales: Yao et al. 2022,
+ZeroQuant, section 4.1.
 
-Legend: M rows, K inputs, N outputs.
+Legend: K inputs, N outputs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.capability import has_amx, has_vnni
 from spacy_electra.model.keys import nearest
 
 LEVELS = 127  # on either side of zero
 SCALE_BITS = 12  # of a scale's 23 fraction bits are 0, so that LEVELS x scale is exact and a second look finds it again
-BEHIND = 8  # bytes after the levels of a row: what one is worth and the lowest number, in float32
 TINY = 1e-12  # in place of the scale of a channel that is all zeros
 SCALE = ".scale"  # behind a weight's name on disk
 ATTENTION, FEED_FORWARD = "attention", "feed_forward"
@@ -45,48 +42,6 @@ def quantize(weight: Tensor) -> Quantized:
     return Quantized(levels=(weight.float() / scale[:, None]).round().to(torch.int8), scale=scale)
 
 
-class Int8Linear(nn.Module):
-    """x W' + b from products of bytes, in oneDNN's kernel; what goes in and comes out is float32.
-
-    A row of inputs is lowest + scale * levels, so its answer is scale * (levels W') + lowest * (sums of W) + b. Levels
-    are unsigned: for signed ones oneDNN has no fast kernel on processors with AVX512-VNNI alone. They come from
-    torch's kernel for tables of embeddings, in one pass; it puts both numbers behind them, where the weight is zero.
-    """
-
-    scale: Tensor
-    sums: Tensor
-    bias: Tensor
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        quantized = quantize(linear.weight.detach())
-        levels = nn.functional.pad(quantized.levels, (0, BEHIND))
-        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(levels, None), persistent=False)
-        self.register_buffer("scale", quantized.scale, persistent=False)
-        self.register_buffer("zeros", torch.zeros_like(quantized.scale, dtype=torch.int64), persistent=False)
-        self.register_buffer("sums", quantized.restored().sum(dim=1), persistent=False)
-        self.register_buffer("bias", linear.bias.detach().float(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., K) -> (..., N)."""
-        rows = torch.ops.quantized.embedding_bag_byte_prepack(x.flatten(0, -2))
-        scale, lowest = rows[:, -BEHIND:].contiguous().view(torch.float32).split(1, dim=1)
-        products = torch.ops.onednn.qlinear_pointwise(
-            rows, 1.0, 0, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        torch.addcmul(self.bias, products, scale, out=products).addcmul_(lowest, self.sums)
-        return products.view(*x.shape[:-1], -1)
-
-
-def with_int8_products(module: nn.Module, *, but: Collection[nn.Module] = ()) -> nn.Module:
-    """Put `Int8Linear` in the place of all other linear layers of `module`, which is changed and returned."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and child not in but:
-                setattr(parent, name, Int8Linear(child))
-    return module
-
-
 class UnknownPartError(ValueError):
     """A config names a part that the model has not got."""
 
@@ -110,14 +65,6 @@ def check_parts(excluded: Sequence[str], *, layers: int) -> None:
                 f"int8_excluded names {name!r}, which is no part of a model of {layers} layers: did you mean "
                 f"{nearest(name, known)!r}? There are {known[0]}, {known[1]} and so on up to {known[-1]}."
             )
-
-
-def multiplies_int8(device: torch.device) -> bool:
-    """True for processors with AVX512-VNNI or AMX under a torch that has the kernels for them."""
-    has_kernels = hasattr(torch.ops.onednn, "qlinear_prepack") and hasattr(
-        torch.ops.quantized, "embedding_bag_byte_prepack"
-    )
-    return device.type == "cpu" and (has_vnni() or has_amx()) and has_kernels
 
 
 def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Tensor]:

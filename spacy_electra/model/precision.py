@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from spacy_electra.model.capability import has_amx, has_avx512_bf16
-from spacy_electra.model.int8 import multiplies_int8
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BF16_CAPABILITY = (8, 0)  # NVIDIA Ampere, the first with bfloat16 units
@@ -35,14 +34,11 @@ def check_precision(precision: str, *, known: Collection[str] = PRECISIONS) -> N
 def choose_precision(precision: str, device: torch.device) -> Precision:
     """The types for `precision` ("auto", "fp32", "bf16", "fp16" or "int8") on `device`.
 
-    "int8" is "auto" where the device has no units for it, and in training everywhere.
+    "int8" is "auto" but for predictions of encoders that kernels take.
     """
     check_precision(precision, known=[*PRECISIONS, INT8])
-    if precision == INT8:
-        fastest = fastest_dtype(device)
-        return Precision(prediction=torch.int8 if multiplies_int8(device) else fastest, training=fastest)
-    prediction = fastest_dtype(device) if precision == "auto" else PRECISIONS[precision]
-    return Precision(prediction=prediction, training=prediction)
+    dtype = fastest_dtype(device) if precision in ("auto", INT8) else PRECISIONS[precision]
+    return Precision(prediction=dtype, training=dtype)
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

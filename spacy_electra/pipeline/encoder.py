@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
+from spacy_electra.model.fused import fuses_products, with_fused_blocks
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.native import NativeEncoder, predicts_natively
 from spacy_electra.model.parameter_shapes import check_weights
-from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision, fastest_dtype
+from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision
 from spacy_electra.model.rates import GUARDED
 from spacy_electra.model.saved_weights import SavedWeights
 from spacy_electra.model.shim import Backprop, TorchShim
@@ -96,9 +96,13 @@ class EncoderShim(TorchShim):
 
     @property
     def chosen_precision(self) -> Precision:
-        """As in every shim, but "auto" also predicts in 16 bits where the kernels alone have products of these."""
+        """As in every shim, but where kernels take this encoder "int8" predicts in bytes, and "auto" in 16 bits where
+        torch has no products of these.
+        """
         chosen = super().chosen_precision
-        is_slower = self.precision == "auto" and chosen.prediction == torch.float32
+        if self.precision == INT8 and predicts_natively(self.device, self.shape, in_bytes=True):
+            return replace(chosen, prediction=torch.int8)
+        is_slower = self.precision in ("auto", INT8) and chosen.prediction == torch.float32
         if is_slower and predicts_natively(self.device, self.shape, in_bytes=False):
             return replace(chosen, prediction=torch.bfloat16)
         return chosen
@@ -140,7 +144,10 @@ class EncoderShim(TorchShim):
         check_parts(self.int8_excluded, layers=module.shape.layers)
         super().set_module(module)
         if self.precision == INT8 and self.chosen_precision.prediction != torch.int8:
-            logger.warning('precision = "int8" needs a CPU with AVX512-VNNI; predictions run as with "auto" here.')
+            logger.warning(
+                'precision = "int8" needs a CPU with AVX512-VNNI and the compiled kernels; predictions run as with '
+                '"auto" here.'
+            )
         self._steps = 0
         self.fine_tuning.prepare(self.encoder)
 
@@ -218,11 +225,8 @@ class EncoderShim(TorchShim):
 
     def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
         assert isinstance(module, Encoder)
-        in_bytes = dtype == torch.int8
         if self.predicts_in_kernels:
-            return NativeEncoder(module, in_bytes=in_bytes, excluded=self.int8_excluded)
-        if in_bytes:
-            return with_bytes(module, fastest=fastest_dtype(self.device), excluded=self.int8_excluded)
+            return NativeEncoder(module, in_bytes=dtype == torch.int8, excluded=self.int8_excluded)
         return super().lower(with_fused_blocks(module) if fuses_products(self.device, dtype) else module, dtype)
 
     def stored(self) -> dict[str, Tensor]:

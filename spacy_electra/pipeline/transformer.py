@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import srsly
-import torch
 from confection import ConfigValidationError
 from spacy.tokens import Doc
 from spacy_transformers.data_classes import FullTransformerBatch
@@ -31,7 +30,6 @@ from spacy_electra.pipeline.windows import check_windows, room_and_stride
 logger = logging.getLogger(__name__)
 
 GPU_GROUP_COST = 4096  # slots of padding that attention computes in the time of one more group
-INT8_SLOTS = 1024  # of a batch whose numbers stay in a processor's cache; products of bytes wait for memory otherwise
 
 
 @dataclass(frozen=True)
@@ -174,19 +172,10 @@ def _inputs(
     shim: EncoderShim, settings: Settings, is_train: bool, ids: np.ndarray, counts: np.ndarray
 ) -> EncoderInputs:
     room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
-    limits = _limits(shim, settings, is_train)
+    limits = Limits(settings.max_slots, group_cost=0 if shim.device.type == "cpu" else GPU_GROUP_COST)
     layout = lay_out(ids, counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
     drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
     return EncoderInputs(layout=layout, drop=drop)
-
-
-def _limits(shim: EncoderShim, settings: Settings, is_train: bool) -> Limits:
-    is_int8 = not is_train and shim.chosen_precision.prediction == torch.int8
-    is_int8 = is_int8 and not shim.predicts_in_kernels  # which cut batches themselves
-    return Limits(
-        max_slots=min(settings.max_slots, INT8_SLOTS) if is_int8 else settings.max_slots,
-        group_cost=0 if shim.device.type == "cpu" else GPU_GROUP_COST,
-    )
 
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:

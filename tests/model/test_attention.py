@@ -8,9 +8,7 @@ import torch
 
 from spacy_electra.model.attention import Block, Blocks, Padding, attend, up_to
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.fused import fuses_products, with_bytes, with_fused_blocks
-from spacy_electra.model.int8 import Int8Linear, multiplies_int8
-from spacy_electra.model.precision import fastest_dtype
+from spacy_electra.model.fused import fuses_products, with_fused_blocks
 from spacy_electra.pipeline.layout import Group
 
 HEADS, WIDTH = 2, 32
@@ -53,17 +51,6 @@ def test_each_row_of_a_block_attends_to_itself_alone(dtype, tolerance, with_grad
     assert len(mixed) == pieces + 4
 
 
-def test_long_rows_alone_attend_in_the_type_that_is_meant_for_them():
-    lengths = [[5, 7], [70, 80]]
-    qkv = torch.randn(162, 3 * WIDTH, generator=torch.Generator().manual_seed(0))
-    mask = Blocks(blocks=tuple(map(block_of, lengths)), spare=0)
-    with torch.no_grad():
-        plain, lowered = (attend(qkv, heads=HEADS, mask=mask, long_dtype=dtype) for dtype in (None, torch.bfloat16))
-    assert torch.equal(lowered[:12], plain[:12])
-    assert torch.equal(lowered[12:], lowered[12:].bfloat16().float())
-    torch.testing.assert_close(lowered, plain, atol=2e-2, rtol=0)
-
-
 def test_gradients_of_a_block_are_those_of_each_row_by_itself():
     lengths = [[5, 7], [3, 3, 3], [2, 9]]
     qkv, error = (torch.randn(39, size, dtype=torch.double) for size in (3 * WIDTH, WIDTH))
@@ -94,21 +81,3 @@ def test_fused_blocks_are_the_plain_ones_within_rounding():
     fused = with_fused_blocks(encoder().bfloat16())(ids).float()
     assert (fused - exact).abs().max() <= 1.5 * (plain - exact).abs().max()
     assert (fused - plain).abs().max() < 0.1 * exact.abs().max()
-
-
-@pytest.mark.skipif(not multiplies_int8(CPU), reason="this processor has no byte products")
-def test_all_products_but_the_first_of_the_first_block_are_of_bytes():
-    first, second = with_bytes(encoder(), fastest=fastest_dtype(CPU)).body.blocks
-    assert not isinstance(first.attention.qkv, Int8Linear)
-    others = [first.attention.output, second.attention.qkv, second.attention.output]
-    others += [layer for block in (first, second) for layer in (block.feed_forward.up, block.feed_forward.down)]
-    assert all(isinstance(layer, Int8Linear) for layer in others)
-
-
-@pytest.mark.skipif(not multiplies_int8(CPU), reason="this processor has no byte products")
-@pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
-def test_products_of_bytes_err_by_a_hundredth(fastest):
-    ids = torch.randint(5, 50, (3, 12), generator=torch.Generator().manual_seed(1))
-    exact, rounded = encoder()(ids), with_bytes(encoder(), fastest=fastest)(ids)
-    assert rounded.dtype == torch.float32
-    assert (rounded - exact).norm() < 0.01 * exact.norm()

@@ -7,13 +7,17 @@ import pytest
 import spacy
 import torch
 
-from spacy_electra.model.int8 import multiplies_int8
+from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.model.native import predicts_natively
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.model.precision import fastest_dtype
 from spacy_electra.pipeline.transformer import encoder_of
 
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "He paid $3.50 for (two) apples."]
-HAS_UNITS = multiplies_int8(torch.device("cpu"))
+WIDE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
+needs_kernels = pytest.mark.skipif(
+    not predicts_natively(torch.device("cpu"), WIDE, in_bytes=True), reason="no AVX512-VNNI or no compiled kernels"
+)
 
 
 def vectors(nlp):
@@ -25,22 +29,21 @@ def cosine(a, b):
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-@pytest.mark.skipif(not HAS_UNITS, reason="this processor has no byte products")
-def test_int8_predictions_are_close_to_float32(make_nlp):
-    full, bytes_ = vectors(make_nlp(precision="fp32")), vectors(make_nlp(precision="int8"))
+@needs_kernels
+def test_int8_predictions_are_close_to_float32(make_nlp, wide_dir):
+    full, bytes_ = (vectors(make_nlp(name=str(wide_dir), precision=precision)) for precision in ("fp32", "int8"))
     assert cosine(full, bytes_).min() > 0.995
     assert (full != bytes_).any()
 
 
-@pytest.mark.skipif(not HAS_UNITS, reason="this processor has no byte products")
-def test_int8_predictions_do_not_depend_on_the_batch(make_nlp):
-    nlp = make_nlp(precision="int8", max_slots=48)
+@needs_kernels
+def test_int8_predictions_do_not_depend_on_the_batch(make_nlp, wide_dir):
+    nlp = make_nlp(name=str(wide_dir), precision="int8", max_slots=48)
     alone = [nlp.get_pipe("transformer").predict([nlp.make_doc(text)]).vectors for text in TEXTS]
     np.testing.assert_allclose(np.concatenate(alone), vectors(nlp), atol=1e-5)
 
 
-def test_int8_is_as_auto_where_the_processor_has_no_units(make_nlp, monkeypatch, caplog):
-    monkeypatch.setattr("spacy_electra.model.precision.multiplies_int8", lambda device: False)
+def test_int8_is_as_auto_for_an_encoder_that_no_kernel_takes(make_nlp, caplog):
     with caplog.at_level(logging.WARNING):
         nlp = make_nlp(precision="int8")
     assert 'precision = "int8" needs a CPU with AVX512-VNNI' in caplog.text
