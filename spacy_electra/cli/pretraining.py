@@ -4,7 +4,7 @@ import math
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from spacy_electra.model.build import HEADS, network_of, shim_of
 from spacy_electra.model.cooccurrence import start_from_neighbours
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
+from spacy_electra.model.starting import take_tables
 from spacy_electra.training.alarms import Alarms
 from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.compiling import compile_training, is_wanted
@@ -98,7 +99,8 @@ def run_pretraining(
         settings = go_on(
             beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev, corpora=data.corpora
         )
-    task = make_task(settings, data, device, is_new=beginning is None, ranks=join())
+    tables = None if beginning is None else beginning.tables
+    task = make_task(settings, data, device, is_new=beginning is None, tables=tables, ranks=join())
     if beginning is not None:
         check_teacher(beginning, task)
     if is_wanted(system.compile, device):
@@ -149,13 +151,26 @@ def open_data(settings: Settings) -> Data:
     return Data(tokenizer=tokenizer, train=train, dev=dev, corpora=corpora)
 
 
-def make_task(settings: Settings, data: Data, device: torch.device, *, is_new: bool, ranks: Ranks = ALONE) -> Task:
-    """Build the model and lay out the rows. is_new: no checkpoint brings the weights."""
+def make_task(
+    settings: Settings,
+    data: Data,
+    device: torch.device,
+    *,
+    is_new: bool,
+    tables: Mapping[str, int] | None = None,
+    ranks: Ranks = ALONE,
+) -> Task:
+    """Build the model and lay out the rows.
+
+    is_new: no checkpoint brings the weights. tables: lengths of the tables of positions and types in that checkpoint.
+    """
     training, seed = settings.training, settings.system.seed
     shapes = shapes_in(settings.config["model"], vocab_size=data.tokenizer.size)
     if shapes is not None:
         check_room(shapes, device)
     model = make(settings.config["model"], "model")
+    if tables is not None:
+        take_tables(network_of(model), **tables)
     documents = split(data, seed=seed)
     fresh = model.attrs.get("fresh", HEADS)
     if is_new and fresh:

@@ -16,7 +16,7 @@ from spacy_electra.data.files import replace_file
 from spacy_electra.data.store import Store
 from spacy_electra.data.tokenizer_difference import cut_alike, difference
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import shim_of
+from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.loop import Task
 from spacy_electra.training.schema import CORPORA
@@ -47,6 +47,11 @@ class Beginning:
     config: Config  # as it was given, with all defaults
     resolved: Config  # what `auto` chose, and the data
 
+    @property
+    def tables(self) -> dict[str, int] | None:
+        """Lengths of the tables of positions and token types; None for a run of an older version."""
+        return self.resolved.get("tables")
+
 
 def read_beginning(folder: Path) -> Beginning | None:
     """What `write_beginning` left in `folder`; None where no checkpoint is there to go on from."""
@@ -70,6 +75,8 @@ def write_beginning(
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     resolved["data"] = fingerprints(train, dev, corpora)
+    shape = network_of(task.model).shape
+    resolved["tables"] = {"positions": shape.positions, "types": shape.types}
     if task.teacher is not None:
         resolved["teacher"]["fingerprint"] = task.teacher.fingerprint
     replace_file(folder / RESOLVED, resolved.to_str().encode())
@@ -110,9 +117,12 @@ def go_on(
             key = f"{CORPORA}.{part}.path" if part in corpora else f"paths.{part}"
             raise _refusal(beginning.folder, key, held, _described(stores[part]))
     set_threads(beginning.resolved["machine"]["threads"])
+    changes: dict[str, Any] = {}
     if settings.config["model"].get("precision") == "auto":
-        return settings.with_model(precision=beginning.resolved["model"]["precision"])
-    return settings
+        changes["precision"] = beginning.resolved["model"]["precision"]
+    if beginning.tables is not None:  # all weights come from the checkpoint: where they once came from may be gone
+        changes |= {"init": None, "init_layers": None}
+    return settings.with_model(**changes)
 
 
 def check_teacher(beginning: Beginning, task: Task) -> None:

@@ -87,7 +87,7 @@ def load_electra(
     check_encoder(saved)
     chosen = _adapt_vocabulary(_choose_layers(saved, model.shape.layers, layers), tokenizer)
     _check_shape(model.shape, chosen)
-    _take_tables(model, chosen.shape)
+    take_tables(model, positions=chosen.shape.positions, types=chosen.shape.types)
     fill(model, embedding_names() | body_names(chosen.shape, "discriminator"), chosen)
     if isinstance(model, MaskedLanguageModel):
         return _fill_masked_head(model, chosen)
@@ -202,11 +202,11 @@ def _check_shape(wanted: EncoderShape, saved: SavedModel) -> None:
         )
 
 
-def _take_tables(model: Electra | MaskedLanguageModel, shape: EncoderShape) -> None:
-    """Give `model` tables of positions and types of the saved length, to be filled."""
-    tables = {"positions": "position", "types": "token_type"}
-    for number, name in tables.items():
-        table, rows = model.embeddings.get_submodule(name), vars(shape)[number]
+def take_tables(model: Electra | MaskedLanguageModel, *, positions: int, types: int) -> None:
+    """Give `model` tables of so many positions and token types, to be filled."""
+    tables = {"positions": ("position", positions), "types": ("token_type", types)}
+    for number, (name, rows) in tables.items():
+        table = model.embeddings.get_submodule(name)
         assert isinstance(table, nn.Embedding)
         if table.num_embeddings == rows:
             continue

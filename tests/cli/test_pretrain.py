@@ -361,3 +361,28 @@ def test_a_run_starts_from_a_bert_of_another_vocabulary_and_depth(
     again = electra("pretrain", tmp_path / "start.cfg", "--output", tmp_path / "run", *tiny, "--resume")
     assert "nothing to do" in again
     assert "auc" in electra("evaluate", tmp_path / "run", cfg["paths"]["train"])
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_with(
+    electra: Invoke, pretrain_cfg: Path, run_dir: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    cfg = load_config(pretrain_cfg)
+    cfg["paths"]["init"] = str(tmp_path / "start")
+    cfg["model"]["window"] = 8  # shorter than the tables of the start
+    cfg.to_disk(tmp_path / "start.cfg")
+    for name in ("whole", "parts"):
+        shutil.copytree(run_dir / "model-last", tmp_path / "start", dirs_exist_ok=True)
+        command = ["pretrain", tmp_path / "start.cfg", "--output", tmp_path / name, *tiny]
+        steps = "--training.max_steps"
+        if name == "parts":
+            electra(*command, steps, 2)
+            shutil.rmtree(tmp_path / "start")
+            command.append("--resume")
+        electra(*command, steps, 4)
+    one, two = (
+        load_file(tmp_path / name / "model-last" / "discriminator" / "model.safetensors") for name in ("whole", "parts")
+    )
+    assert one.keys() == two.keys()
+    assert {name: weight.shape for name, weight in one.items()} == {name: weight.shape for name, weight in two.items()}
+    positions = "electra.embeddings.position_embeddings.weight"
+    assert len(two[positions]) == 16
