@@ -13,10 +13,11 @@ from typing import Any, cast
 import numpy as np
 from spacy.errors import Warnings
 from spacy.tokens import Doc, Span, Token
-from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from thinc.api import get_array_module
 from thinc.backends import get_array_ops
 from thinc.types import Floats1d, Floats2d, FloatsXd
+
+from spacy_electra.pipeline.spacy_transformers_api import FullTransformerBatch, TransformerData
 
 Annotate = Callable[[Sequence[Doc], FullTransformerBatch], None]
 Part = Doc | Span | Token
