@@ -89,7 +89,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop, long_dtype=self.long_dtype)
-        return self.output(mixed)
+        answer: Tensor = self.output(mixed)
+        return answer
 
 
 class FeedForward(nn.Module):
@@ -101,7 +102,8 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(inner, width, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
+        answer: Tensor = self.down(F.gelu(self.up(x)))
+        return answer
 
 
 class Block(nn.Module):
@@ -122,7 +124,8 @@ class Block(nn.Module):
         mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
-        return self.norm2(x + (drop(mixed) if drop else mixed))
+        answer: Tensor = self.norm2(x + (drop(mixed) if drop else mixed))
+        return answer
 
     def _native_lengths(self, x: Tensor, mask: Mask | Blocks | None) -> Tensor | None:
         """Of the windows in `x`, or None where torch runs the block."""
@@ -148,7 +151,8 @@ class Block(nn.Module):
         around = Around(lengths=lengths, heads=self.attention.heads, eps=NORM_EPS)
         if drop is not None:
             around = replace(around, seeds=drop.seeds(x), rate=drop.rate)
-        return NativeBlock.apply(rows, around, *weights).view(x.shape)
+        answer: Tensor = NativeBlock.apply(rows, around, *weights)
+        return answer.view(x.shape)
 
 
 def _is_plain(part: Any, shape: tuple[int, ...]) -> bool:
@@ -234,4 +238,5 @@ class Encoder(nn.Module):
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         types = torch.zeros_like(ids) if types is None else types
-        return self.body(self.embeddings(ids, positions, types, drop), mask, drop)
+        hidden: Tensor = self.body(self.embeddings(ids, positions, types, drop), mask, drop)
+        return hidden

@@ -71,7 +71,7 @@ class Int8Linear(nn.Module):
         """(..., K) -> (..., N)."""
         rows = torch.ops.quantized.embedding_bag_byte_prepack(x.flatten(0, -2))
         scale, lowest = rows[:, -BEHIND:].contiguous().view(torch.float32).split(1, dim=1)
-        products = torch.ops.onednn.qlinear_pointwise(
+        products: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, 0, self.packed, self.scale, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
         torch.addcmul(self.bias, products, scale, out=products).addcmul_(lowest, self.sums)

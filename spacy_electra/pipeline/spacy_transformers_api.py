@@ -8,7 +8,7 @@ is spacy-transformers' own.
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
 from spacy_transformers.layers import split_trf_batch, trfs2arrays
 from spacy_transformers.pipeline_component import Transformer
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 __all__ = [
     "FullTransformerBatch",

@@ -32,7 +32,8 @@ def token_vectors(data: TransformerData, begin: int, end: int) -> Floats2d:
     pieces = data.align.dataXd[first : first + int(lengths.sum())]
     flat = ops.reshape2f(vectors, -1, data.width)
     if not len(pieces):  # which thinc cannot reduce
-        return ops.alloc2f(end - begin, data.width)
+        zeros: Floats2d = ops.alloc2f(end - begin, data.width)
+        return zeros
     pooled: Floats2d = ops.reduce_mean(flat[ops.asarray1i(pieces)], ops.asarray1i(lengths))
     return pooled
 
