@@ -143,8 +143,10 @@ def compare(
     what = f"{name}, {rows} rows of {window}, {precision}"
     answer: dict[str, Any] = {"what": what, "took_turns": found.took_turns, "left_out": found.left_out}
     for program, timed in found.timed.items():
-        is_told = timed is not None and timed.facts.get("compiled") != FAILED
-        answer[program] = figures(timed, pair, peak, ours=found.timed["ours"]) if is_told else None
+        if timed is None or timed.facts.get("compiled") == FAILED:
+            answer[program] = None
+        else:
+            answer[program] = figures(timed, pair, peak, ours=found.timed["ours"])
     return answer
 
 

@@ -25,6 +25,7 @@ from spacy_electra.data.shards import (
     DIGEST,
     MANIFEST,
     Manifest,
+    Shard,
     ShardWriter,
     TextFingerprint,
     join_starts,
@@ -93,7 +94,8 @@ def make_store(folder: Path, *, pieces: int) -> None:
     """Documents of random pieces of the tiny shape's vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = PAIRS["tiny"].discriminator.vocab
-    draw, text, shards, done = np.random.default_rng(0), TextFingerprint(), [], 0
+    draw, text, done = np.random.default_rng(0), TextFingerprint(), 0
+    shards: list[Shard] = []
     with tqdm(total=pieces, desc="make", unit=" pieces", disable=None) as bar:
         while done < pieces:
             with ShardWriter(folder, number=len(shards), dtype="<u2", first_piece=done, unk=SPECIAL.unk) as writer:

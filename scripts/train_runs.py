@@ -165,7 +165,8 @@ def cpu_seconds(process: psutil.Process, before: float) -> float:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return before
-    return max(before, times.user + times.system)
+    used: float = times.user + times.system
+    return max(before, used)
 
 
 def describe_failure(job: Job) -> str:

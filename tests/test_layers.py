@@ -19,6 +19,8 @@ BELOW = {
 }
 WITHOUT_SPACY = {"data", "model", "training", "benchmark"}
 SPACY = {"spacy", "spacy_transformers", "spacy_legacy", "spacy_loggers"}
+DOOR = "pipeline/spacy_transformers_api.py"
+COMPARED = {"benchmark/reference.py", "cli/benchmark/stock.py", "cli/benchmark/words.py"}  # with transformers itself
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -62,6 +64,25 @@ def test_a_module_imports_from_its_own_layer_or_from_below(path: Path) -> None:
 def test_the_lower_layers_run_without_spacy(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported(path)}
     assert not roots & SPACY
+
+
+def importers(package: str) -> set[str]:
+    """The modules that import from a package, by their paths."""
+    of = {path: {name.split(".")[0] for name in imported(path)} for path in MODULES}
+    return {path.relative_to(PACKAGE).as_posix() for path, roots in of.items() if package in roots}
+
+
+def test_spacy_transformers_is_imported_by_one_module() -> None:
+    assert importers("spacy_transformers") == {DOOR}
+
+
+def test_only_comparisons_import_transformers_beside_that_module() -> None:
+    assert importers("transformers") == {DOOR} | COMPARED
+
+
+def test_of_transformers_no_model_code_is_needed() -> None:
+    names = {name for name in imported(PACKAGE / DOOR) if name.split(".")[0] == "transformers"}
+    assert names == {"transformers.utils.generic.ModelOutput"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -72,7 +72,8 @@ class Reference(nn.Module):
             verdict_loss = loss_where(
                 self.discriminator(corrupted, attention_mask=attention).logits, is_replaced, is_real
             )
-        return guesses.loss + DISCRIMINATOR_WEIGHT * verdict_loss
+        loss: Tensor = guesses.loss + DISCRIMINATOR_WEIGHT * verdict_loss
+        return loss
 
 
 def choose(ids: Tensor, is_real: Tensor | None) -> Positions:

@@ -105,8 +105,7 @@ def _base(lang: str, *, gpu: bool) -> Config:
 def _filled(config: Config) -> Config:
     """The config with every default written out, as `spacy init fill-config` does it."""
     nlp = load_model_from_config(config, auto_fill=True, validate=False)
-    filled: Any = load_model_from_config(nlp.config).config
-    return filled
+    return load_model_from_config(nlp.config).config
 
 
 def _template(name: str, *, interpolate: bool = False) -> Config:

@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from thinc.api import Model
@@ -61,7 +62,7 @@ def say_if_cupy_is_missing() -> None:
         )
 
 
-def move(model: Model, device: torch.device) -> None:
+def move(model: Model[Any, Any], device: torch.device) -> None:
     """Put a thinc model's torch weights on `device`. CuPy is not needed for that."""
     for shim in model.shims:
         kind = {"cuda": "gpu"}.get(device.type, device.type)

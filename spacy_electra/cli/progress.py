@@ -32,7 +32,8 @@ class RunProgress:
 
     def aside(self) -> AbstractContextManager[None]:
         """While entered, others may print: the bar stands aside."""
-        return tqdm.external_write_mode(file=sys.stdout)
+        away: AbstractContextManager[None] = tqdm.external_write_mode(file=sys.stdout)
+        return away
 
     def __call__(self, facts: Facts) -> None:
         if self.first is None:

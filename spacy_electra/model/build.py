@@ -218,7 +218,8 @@ def _run(network: Network, inputs: tuple[Batch, int, float]) -> Output:
     keys = batch.rows.keys
     drop = tuple(KeyedDropout(dropout, keys, number) if dropout else None for number in (0, 1))
     layer = None if batch.teacher is None else batch.teacher.student_layer
-    return network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop, qkv_layer=layer)
+    output: Output = network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop, qkv_layer=layer)
+    return output
 
 
 def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:

@@ -104,7 +104,7 @@ def embed(tables: Tensor, *, width: int, seed: int) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         left, singular, _ = torch.svd_lowrank(together, q=min(width + SPARE, *together.shape))
-        turn = torch.linalg.qr(torch.randn((width, width), dtype=torch.float32, device="cpu")).Q
+        turn: Tensor = torch.linalg.qr(torch.randn((width, width), dtype=torch.float32, device="cpu")).Q
     vectors = left[:, :width] * singular[:width].sqrt()
     known = together.any(dim=1)
     vectors = torch.where(known[:, None], vectors - vectors[known].mean(dim=0), 0.0)

@@ -90,7 +90,8 @@ class ReplacedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T)."""
-        return self.score(F.gelu(self.dense(x))).squeeze(-1)
+        score: Tensor = self.score(F.gelu(self.dense(x)))
+        return score.squeeze(-1)
 
 
 def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:

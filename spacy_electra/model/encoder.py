@@ -87,7 +87,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop)
-        return self.output(mixed)
+        answer: Tensor = self.output(mixed)
+        return answer
 
 
 class FeedForward(nn.Module):
@@ -99,7 +100,8 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(inner, width, dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
+        answer: Tensor = self.down(F.gelu(self.up(x)))
+        return answer
 
 
 class Block(nn.Module):
@@ -116,7 +118,8 @@ class Block(nn.Module):
         mixed = self.attention(x, mask, drop)
         x = self.norm1(x + (drop(mixed) if drop else mixed))
         mixed = self.feed_forward(x)
-        return self.norm2(x + (drop(mixed) if drop else mixed))
+        answer: Tensor = self.norm2(x + (drop(mixed) if drop else mixed))
+        return answer
 
 
 class Body(nn.Module):
@@ -188,4 +191,5 @@ class Encoder(nn.Module):
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         types = torch.zeros_like(ids) if types is None else types
-        return self.body(self.embeddings(ids, positions, types, drop), mask, drop)
+        hidden: Tensor = self.body(self.embeddings(ids, positions, types, drop), mask, drop)
+        return hidden

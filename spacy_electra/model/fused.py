@@ -27,15 +27,18 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The product in the type of x."""
-        return torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self.weight, self.bias, "none", [], "").to(x.dtype)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self.weight, self.bias, "none", [], "")
+        return product.to(x.dtype)
 
     def gelu(self, x: Tensor) -> Tensor:
         """The erf GELU of the product."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
+        return product
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """The residual plus the product."""
-        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        return total
 
 
 class FusedBlock(nn.Module):
@@ -54,7 +57,8 @@ class FusedBlock(nn.Module):
     def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
         assert drop is None
         x = self.norm1(self.output.added_to(x, attend(self.qkv(x), heads=self.heads, mask=mask)))
-        return self.norm2(self.down.added_to(x, self.up.gelu(x)))
+        answer: Tensor = self.norm2(self.down.added_to(x, self.up.gelu(x)))
+        return answer
 
 
 def with_fused_blocks(encoder: Encoder) -> Encoder:

@@ -6,7 +6,6 @@ does as well, only slower.
 
 import logging
 import sys
-import sysconfig
 from ctypes import CDLL
 from functools import cache
 from pathlib import Path
@@ -57,7 +56,7 @@ def check_answer(answer: int, *, work: str) -> None:
 def _loaded(name: str) -> CDLL | None:
     """None for what was not compiled, or for another version or system than this."""
     try:
-        loaded = CDLL(str(FOLDER / f"_kernels_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"))
+        loaded = CDLL(str(FOLDER / f"_kernels_{name}.so"))
         if loaded.spacy_electra_interface() == INTERFACE:
             return loaded
         reason = "they were compiled from another version"

@@ -37,7 +37,8 @@ class _Encoding(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) pieces, and 1 where one is and 0 for padding -> (B, T, D)."""
-        return self.encoder(input_ids, mask=Mask(attention_mask.bool()[:, None, None]))
+        hidden: Tensor = self.encoder(input_ids, mask=Mask(attention_mask.bool()[:, None, None]))
+        return hidden
 
 
 def save_onnx(encoder: Encoder, folder: Path) -> Path:

@@ -63,7 +63,8 @@ class RelationLoss(torch.autograd.Function):
 
 def _cut(x: Tensor, heads: int) -> Tensor:
     """(B, T, D) -> (B, R, T, D / R)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2).contiguous()
+    parts: Tensor = x.unflatten(-1, (heads, -1))
+    return parts.transpose(1, 2).contiguous()
 
 
 def _diverge(student: Tensor, teacher: Tensor, bias: Tensor | None, weight: Tensor, gradient: Tensor) -> Tensor:

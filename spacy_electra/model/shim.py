@@ -92,7 +92,8 @@ class TorchShim(Shim):
                 "the transformer has no weights yet: call nlp.initialize() with a model's `name` in the config, "
                 "or load a saved pipeline with spacy.load."
             )
-        return self._model
+        module: nn.Module = self._model
+        return module
 
     @property
     def device(self) -> torch.device:

@@ -1,13 +1,13 @@
 """The architectures that configs name. Wiring only."""
 
 from spacy.tokens import Doc
-from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
 from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.kept import KEEP_MB
 from spacy_electra.pipeline.private import pool_tokens
+from spacy_electra.pipeline.spacy_transformers_api import FullTransformerBatch
 from spacy_electra.pipeline.transformer import Settings, electra_transformer
 
 

@@ -11,14 +11,18 @@ from typing import cast
 
 import numpy as np
 from spacy.tokens import Doc
-from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch
 from thinc.types import Floats2d, Floats3d, Ints1d, Ints2d, Ragged
 from thinc.util import get_array_module, torch2xp, xp2torch
 from torch import Tensor
-from transformers.utils.generic import ModelOutput
 
 from spacy_electra.pipeline.kept import KeptData, Origin, output_of
 from spacy_electra.pipeline.pieces import DocPieces
+from spacy_electra.pipeline.spacy_transformers_api import (
+    FullTransformerBatch,
+    ModelOutput,
+    TransformerData,
+    WordpieceBatch,
+)
 
 
 @dataclass

@@ -28,7 +28,8 @@ class EncoderInputs:
 def encode(encoder: Encoder | NativeEncoder, inputs: EncoderInputs) -> Tensor:
     """One vector for each piece of all documents, (N, D) float32."""
     if isinstance(encoder, NativeEncoder):
-        return encoder(_windows(inputs.layout))
+        vectors: Tensor = encoder(_windows(inputs.layout))
+        return vectors
     layout, device = inputs.layout, encoder.embeddings.word.weight.device
     uneven = [group for batch in layout.batches for group in batch.groups if not group.is_even]
     sent = [layout.ids, layout.positions, layout.source]

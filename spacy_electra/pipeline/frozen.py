@@ -5,9 +5,9 @@ from typing import Any
 
 from confection import ConfigValidationError
 from spacy.language import Language
-from spacy_transformers.pipeline_component import Transformer
 
 from spacy_electra.pipeline.encoder import EncoderShim
+from spacy_electra.pipeline.spacy_transformers_api import Transformer
 
 
 def initialize_frozen(nlp: Language) -> Language:

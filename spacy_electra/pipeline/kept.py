@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from spacy_transformers.data_classes import TransformerData, WordpieceBatch
 from thinc.types import Floats3d, Ragged
 from thinc.util import torch2xp
 from torch import Tensor
-from transformers.utils.generic import ModelOutput
+
+from spacy_electra.pipeline.spacy_transformers_api import ModelOutput, TransformerData, WordpieceBatch
 
 logger = logging.getLogger(__name__)
 

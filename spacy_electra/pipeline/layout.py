@@ -50,7 +50,8 @@ class Group:
     def padded(self) -> np.ndarray:
         """(windows x width,) int64 slot at each place, the last of its window behind the end."""
         end = np.cumsum(self.lengths)[:, None]
-        return np.minimum(end - self.lengths[:, None] + np.arange(self.width), end - 1).ravel()
+        places: np.ndarray = np.minimum(end - self.lengths[:, None] + np.arange(self.width), end - 1)
+        return places.ravel()
 
 
 @dataclass(frozen=True)

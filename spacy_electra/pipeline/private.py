@@ -7,10 +7,15 @@ listener that is replaced is itself the first layer of a chain with the pooling.
 from typing import Any
 
 from spacy.tokens import Doc
-from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
-from spacy_transformers.layers import split_trf_batch, trfs2arrays
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
+
+from spacy_electra.pipeline.spacy_transformers_api import (
+    FullTransformerBatch,
+    TransformerData,
+    split_trf_batch,
+    trfs2arrays,
+)
 
 SHARED, PRIVATE = "spacy-electra.ElectraTransformer", "spacy-electra.Tok2VecElectra.v1"
 

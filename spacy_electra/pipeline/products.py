@@ -33,7 +33,8 @@ class TorchProductsOps(NumpyOps):
         Raises ValueError, as thinc does, for other types or shapes.
         """
         if any(array.ndim != 2 or array.dtype != np.float32 for array in (x, y)):
-            return super().gemm(x, y, out=out, trans1=trans1, trans2=trans2)
+            product: np.ndarray = super().gemm(x, y, out=out, trans1=trans1, trans2=trans2)
+            return product
         one, other = self._tensor(x), self._tensor(y)
         one, other = one.T if trans1 else one, other.T if trans2 else other
         with isolated():

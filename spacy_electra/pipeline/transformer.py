@@ -9,7 +9,6 @@ import numpy as np
 import srsly
 from confection import ConfigValidationError
 from spacy.tokens import Doc
-from spacy_transformers.data_classes import FullTransformerBatch
 from thinc.api import Model
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from spacy_electra.pipeline.kept import KEEP_MB, Origin
 from spacy_electra.pipeline.layout import Limits, lay_out
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
+from spacy_electra.pipeline.spacy_transformers_api import FullTransformerBatch
 from spacy_electra.pipeline.windows import check_windows, room_and_stride
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,11 @@ from typing import Any, cast
 import numpy as np
 from spacy.errors import Warnings
 from spacy.tokens import Doc, Span, Token
-from spacy_transformers.data_classes import FullTransformerBatch, TransformerData
 from thinc.api import get_array_module
 from thinc.backends import get_array_ops
 from thinc.types import Floats1d, Floats2d, FloatsXd
+
+from spacy_electra.pipeline.spacy_transformers_api import FullTransformerBatch, TransformerData
 
 Annotate = Callable[[Sequence[Doc], FullTransformerBatch], None]
 Part = Doc | Span | Token
@@ -31,7 +32,8 @@ def token_vectors(data: TransformerData, begin: int, end: int) -> Floats2d:
     pieces = data.align.dataXd[first : first + int(lengths.sum())]
     flat = ops.reshape2f(vectors, -1, data.width)
     if not len(pieces):  # which thinc cannot reduce
-        return ops.alloc2f(end - begin, data.width)
+        zeros: Floats2d = ops.alloc2f(end - begin, data.width)
+        return zeros
     pooled: Floats2d = ops.reduce_mean(flat[ops.asarray1i(pieces)], ops.asarray1i(lengths))
     return pooled
 

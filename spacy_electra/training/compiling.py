@@ -24,6 +24,7 @@ MOST_SHAPES = 4  # whole and last portion of a step, each with and without stret
 
 Result = TypeVar("Result")
 Shape = tuple[int, int, int, bool]
+Pass = Callable[[nn.Module, tuple[Batch, int, float]], Output]  # the shim's `Forward` over batches
 
 
 class CompiledForward:
@@ -31,10 +32,10 @@ class CompiledForward:
 
     def __init__(self, forward: Forward, *, backend: str = "inductor", on_card: bool = False):
         """forward: that of a pretraining model's shim. backend: torch's name of a compiler. on_card: CUDA graphs."""
-        self.plain = forward
+        self.plain: Pass = forward
         self.on_card = on_card
         mode = "reduce-overhead" if on_card and backend == "inductor" else None
-        self._compiled = torch.compile(forward, backend=backend, mode=mode, dynamic=False, fullgraph=True)
+        self._compiled: Pass = torch.compile(forward, backend=backend, mode=mode, dynamic=False, fullgraph=True)
         self._shapes: set[Shape] = set()
 
     def __call__(self, network: nn.Module, inputs: tuple[Batch, int, float]) -> Output:

@@ -1,7 +1,6 @@
 """Predictions in kernels of our own, as users of a pipeline see them, and where there are none."""
 
 import shutil
-import sysconfig
 from functools import partial
 
 import numpy as np
@@ -91,7 +90,7 @@ def test_a_document_of_many_windows_on_several_threads(make_wide):
 def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_path, precision, is_damaged):
     if is_damaged:
         for name in ("encoder", "training"):
-            (tmp_path / f"_kernels_{name}{sysconfig.get_config_var('EXT_SUFFIX')}").write_bytes(b"no library")
+            (tmp_path / f"_kernels_{name}.so").write_bytes(b"no library")
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     library._loaded.cache_clear()
     try:
@@ -106,7 +105,7 @@ def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_pa
 @needs_kernels
 def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch, tmp_path):
     """A processor with AVX512-VNNI alone."""
-    name = f"_kernels_encoder{sysconfig.get_config_var('EXT_SUFFIX')}"
+    name = "_kernels_encoder.so"
     shutil.copy(library.FOLDER / name, tmp_path / name)
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     monkeypatch.setattr(precision, "has_avx512_bf16", lambda: False)

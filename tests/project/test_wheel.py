@@ -1,8 +1,11 @@
 """The wheel in an environment of its own, away from the tree: entry points, packaged files, what starting costs."""
 
 import ast
+import gzip
+import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TEXT = "the config of the parser is read before the tokens of each sentence are cut into pieces"
+COMMANDS = ["init-config", "train-tokenizer", "tokenize", "pretrain"]
 pytestmark = pytest.mark.slow
 
 
@@ -32,7 +37,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__", "*.so")
     )
-    for name in ("setup.cfg", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, tree / name)
     run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree, cwd=folder)
     (wheel,) = folder.glob("spacy_electra-*.whl")
@@ -46,6 +51,15 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_is_what_is_imported(python: Path, tmp_path: Path):
     place = run(python, "-c", "import spacy_electra; print(spacy_electra.__file__)", cwd=tmp_path)
     assert str(ROOT) not in place
+
+
+def test_licence_and_notice_are_packaged(python: Path, tmp_path: Path):
+    program = (
+        "from importlib.metadata import distribution; package = distribution('spacy-electra');"
+        "print(*(package.read_text(f'licenses/{name}') for name in ('LICENSE', 'NOTICE')), sep='')"
+    )
+    told = run(python, "-c", program, cwd=tmp_path)
+    assert told.strip() == "".join((ROOT / name).read_text(encoding="utf8") for name in ("LICENSE", "NOTICE")).strip()
 
 
 def test_entry_points_are_found(python: Path, tmp_path: Path):
@@ -74,6 +88,31 @@ def test_kernels_of_predictions_and_of_training_are_packaged(python: Path, tmp_p
     count, place = run(python, "-c", program, cwd=tmp_path).split()
     assert count == "2"
     assert str(ROOT) not in place
+
+
+def first_commands() -> list[list[str]]:
+    """This package's commands in the README's part on a user's own text."""
+    block = (ROOT / "README.md").read_text(encoding="utf8").split("## On your own text", 1)[1].split("```")[1]
+    return [shlex.split(line, comments=True) for line in block.splitlines() if "-m spacy electra" in line]
+
+
+def test_the_first_commands_of_the_readme_run_in_an_empty_folder(python: Path, tmp_path: Path):
+    """With the smaller of the shipped starts and two steps of training."""
+    words = TEXT.split()
+    with gzip.open(tmp_path / "notes.jsonl.gz", "wt", encoding="utf8") as file:
+        file.writelines(json.dumps({"text": " ".join(words[i % 7 :] * 20) + "."}) + "\n" for i in range(60))
+    small = {"assets/electra-en": str(ROOT / "assets" / "electra-tiny")}
+    for _, *arguments in first_commands():
+        few = ["--training.max_steps", "2"] if "pretrain" in arguments else []
+        run(python, *(small.get(argument, argument) for argument in arguments), *few, cwd=tmp_path)
+    assert [arguments[4] for arguments in first_commands()] == [
+        "init-config",
+        "train-tokenizer",
+        "tokenize",
+        "pretrain",
+    ]
+    summary = json.loads((tmp_path / "training/pretrain/model-last/summary.json").read_text(encoding="utf8"))
+    assert summary["step"] == 2
 
 
 def test_a_blank_pipeline_imports_nothing_of_the_package_but_its_logger(python: Path, tmp_path: Path):
