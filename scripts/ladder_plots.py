@@ -16,6 +16,7 @@ LETTER = 6.2  # width of a letter of a label
 LINE = 12.0  # height of a label
 RADIUS = 4.5
 TICKS = 5  # of the y axis, about
+MOST_TICKS = 8  # of the x axis
 STYLE = "font-family='DejaVu Sans, Verdana, Arial, sans-serif' font-size='11' fill='#222'"
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -92,7 +93,7 @@ def _panel(panel: Panel, x_label: str, y_label: str) -> Iterator[str]:
         high, low = axes.y(point.y + point.deviation), axes.y(point.y - point.deviation)
         yield _line(x, high, x, low, point.color)
         yield f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{RADIUS}' fill='{point.color}'/>"
-        yield _text(left, base, point.label)
+        yield _text(left, base, point.label, extra=f"fill='{point.color}'")
 
 
 def axes_of(points: tuple[Point, ...]) -> Axes:
@@ -112,11 +113,14 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten from 10**low to 10**high; the powers alone where these are many."""
+    """Round numbers from 10**low to 10**high: the finest of three kinds of which there are not too many."""
     powers = range(math.floor(low), math.ceil(high) + 1)
-    found = [factor * 10.0**power for power, factor in product(powers, (1, 2, 5))]
-    inside = [value for value in found if low <= math.log10(value) <= high]
-    return inside if len(inside) <= 8 else [10.0**power for power in powers if low <= power <= high]
+    for factors in (range(1, 10), (1, 2, 5), (1,)):
+        found = [factor * 10.0**power for power, factor in product(powers, factors)]
+        inside = [value for value in found if low <= math.log10(value) <= high]
+        if len(inside) <= MOST_TICKS:
+            break
+    return inside
 
 
 def place_labels(points: tuple[Point, ...], axes: Axes) -> list[tuple[float, float]]:
@@ -125,9 +129,12 @@ def place_labels(points: tuple[Point, ...], axes: Axes) -> list[tuple[float, flo
     taken, placed = list(marks), []
     for point in points:
         x, y, width = axes.x(point.x), axes.y(point.y), LETTER * len(point.label)
-        lefts, bases = (x + 8, x - 8 - width, x - width / 2), (y + 4, y - 9, y + 17)
-        places = [(left, base) for base, left in product(bases, lefts) if (left, base) != (lefts[2], bases[0])]
-        best = min(places, key=lambda place: _cost(_label_box(place, width), taken))
+        beside = [(left, y + 4) for left in (x + 8, x - 8 - width)]
+        around = [
+            (left, base) for base in (y - 9, y + 17, y - 22, y + 30) for left in (x - width / 2, x + 8, x - 8 - width)
+        ]
+        costs = [_cost(_label_box(place, width), taken) for place in (*beside, *around)]
+        best = [*beside, *around][costs.index(min(costs))]  # the first, which is the nearest, of equal ones
         taken.append(_label_box(best, width))
         placed.append(best)
     return placed

@@ -199,4 +199,4 @@ def resumed(run: Path) -> list[str]:
     if not saved:
         return []
     epochs = [int(match[1]) for path in saved if (match := re.fullmatch(r"model(\d+)(\.temp)?\.bin", path.name))]
-    return ["--resume-path", str(saved[-1]), "--epoch-resume", str(max(epochs, default=0))]
+    return ["--resume-path", str(saved[-1]), "--epoch-resume", str(max([1, *epochs]))]  # spaCy takes 0 for none

@@ -199,6 +199,7 @@ def test_processor_and_versions_are_named() -> None:
 def test_ticks_are_round_numbers_inside() -> None:
     assert ticks(0.3, 1.7) == [0.5, 1.0, 1.5]
     assert ticks(82.0, 97.0) == [85.0, 90.0, 95.0]
+    assert log_ticks(1.8, 2.1) == [70.0, 80.0, 90.0, 100.0]
     assert log_ticks(0.0, 1.5) == [1.0, 2.0, 5.0, 10.0, 20.0]
     assert log_ticks(0.0, 4.0) == [1.0, 10.0, 100.0, 1000.0, 10000.0]
 

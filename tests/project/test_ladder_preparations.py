@@ -119,6 +119,10 @@ def test_spacy_pretrain_has_what_is_left_of_its_minutes(preparations: Preparatio
 
 def test_spacy_pretrain_goes_on_from_the_newest_weights(tmp_path: Path) -> None:
     assert resumed(tmp_path) == []
+    (tmp_path / "model-last.bin").touch()
+    os.utime(tmp_path / "model-last.bin", (9, 9))
+    assert resumed(tmp_path) == ["--resume-path", str(tmp_path / "model-last.bin"), "--epoch-resume", "1"]
+    (tmp_path / "model-last.bin").unlink()
     for place, name in enumerate(("model0.bin", "model1.bin", "model2.temp.bin")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (place, place))
