@@ -143,22 +143,23 @@ def as_markdown(lines: list[Line], *, docs: list[int], title: str, baseline: str
     variants.sort(key=lambda name: name != baseline)
     header = ["score", *variants, *(f"{name} - {baseline}" for name in variants[1:])]
     rows = [
-        [line.score, *(_shown(line.samples[v]) for v in variants), *(_gain(line, v) for v in variants[1:])]
+        [line.score, *(shown(line.samples[v]) for v in variants), *(_gain(line, v) for v in variants[1:])]
         for line in lines
-    ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    table = [
-        _row(header, widths),
-        _row(["-" * width for width in widths], widths),
-        *(_row(row, widths) for row in rows),
     ]
     seeds = ", ".join(f"{name} {lines[0].samples[name].seeds}" for name in variants) if lines else ""
     counts = " and ".join(f"{count:,}" for count in docs)
     note = f"{counts} documents. Percent, mean ± standard deviation over seeds ({seeds})."
-    return "\n".join([f"# {title}", "", *table, "", note, ""])
+    return "\n".join([f"# {title}", "", *as_table(header, rows), "", note, ""])
 
 
-def _shown(one: Sample) -> str:
+def as_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table in Markdown, its columns as wide as their cells."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [_row(header, widths), _row(["-" * width for width in widths], widths), *(_row(row, widths) for row in rows)]
+
+
+def shown(one: Sample) -> str:
+    """Mean and deviation, as a cell has them."""
     return f"{one.mean:.1f} ± {one.deviation:.1f}"
 
 

@@ -9,17 +9,14 @@ Example: python scripts/train_runs.py configs/all.cfg training/software/runs --v
 
 import hashlib
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import typer
+from measured import end_of, run_measured
 from runs import Run, read_seeds, write_cost, write_runs
 from wasabi import msg
 
@@ -30,12 +27,6 @@ WEIGHTS = "--paths.discriminator"  # the key of the config that a variant change
 CONFIG = 4  # its place in `python -m spacy train CONFIG`
 PATHS = "--paths."  # what overrides for every config begin with
 FINISHED, LOG = "finished.json", "train.log"
-LOOK_SECONDS = 0.2  # between two looks at the processor time of a run
-LOG_LINES = 12  # shown of a run that failed
-# One core for each process: more threads than cores make every one of them slower.
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
 
 
 @dataclass(frozen=True)
@@ -145,35 +136,19 @@ def run_one(job: Job) -> Job:
     """Run a job's process, its output in a log of its own; a record is left where it succeeds."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / FINISHED).unlink(missing_ok=True)
-    record, used = job.record, 0.0
-    with (job.folder / LOG).open("w", encoding="utf8") as log:
-        process = subprocess.Popen(job.command, stdout=log, stderr=log, env=os.environ | ONE_THREAD)
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            used = cpu_seconds(watched, used)
-            time.sleep(LOOK_SECONDS)
-    if process.returncode == 0:
-        write_cost(job.folder, cpu_minutes=used / 60)
+    record = job.record
+    ended = run_measured(job.command, job.folder / LOG)
+    if ended.status == 0:
+        write_cost(job.folder, cpu_minutes=ended.cpu_seconds / 60)
         (job.folder / FINISHED).write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
-        msg.good(f"{job.run.variant}, seed {job.run.seed}: {used / 60:.1f} CPU-minutes")
+        msg.good(f"{job.run.variant}, seed {job.run.seed}: {ended.cpu_seconds / 60:.1f} CPU-minutes")
     return job
-
-
-def cpu_seconds(process: psutil.Process, before: float) -> float:
-    """What a process has used so far; what it had used before where it has just ended."""
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return before
-    used: float = times.user + times.system
-    return max(before, used)
 
 
 def describe_failure(job: Job) -> str:
     """The end of a log, and where it lies."""
     path = job.folder / LOG
-    lines = path.read_text(encoding="utf8", errors="replace").splitlines()[-LOG_LINES:]
-    return f"{job.run.variant} with seed {job.run.seed}, whose log {path} ends with\n" + "\n".join(lines)
+    return f"{job.run.variant} with seed {job.run.seed}, whose log {path} ends with\n{end_of(path)}"
 
 
 def inputs(command: list[str]) -> list[Path]:

@@ -52,7 +52,7 @@ def test_the_configs_folder_holds_what_init_config_writes(electra: Invoke, tmp_p
 
 
 def test_the_configs_folder_holds_nothing_else():
-    assert {path.name for path in CONFIGS.iterdir()} == set(PRINTED)
+    assert {path.name for path in CONFIGS.glob("*.cfg")} == set(PRINTED)
 
 
 @pytest.mark.parametrize("size", PAPER)

@@ -9,12 +9,14 @@ import pytest
 import spacy
 from clear import check_place
 from convert_conllu import is_held_out, make_docs, write
+from convert_iob import write as write_iob
 from convert_textcat import Labelled, first_there, read_labelled
 from convert_textcat import write as write_texts
 from raw_text import main as extract
 from raw_text import read_archive
 from spacy.tokens import Doc, DocBin
 from treebank import read_sentences
+from uner import read_annotated
 
 TREEBANK = """\
 # newdoc id = doc-1
@@ -201,3 +203,16 @@ def test_a_truncated_download_is_named(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(TREEBANK.encode())[:80])
     with pytest.raises(ValueError, match=r"train\.conllu\.gz is damaged"):
         list(read_sentences(packed))
+
+
+def test_sentences_with_entities_alone_become_documents(tmp_path: Path) -> None:
+    lines = ["New\tB-LOC", "York\tI-LOC", "!\tO", "", "Spring\tB-PER", "", "so\tO", ""]
+    (tmp_path / "train.iob").write_text("\n".join(lines), encoding="utf8")
+    sentences = list(read_annotated(tmp_path / "train.iob", ignore=frozenset({"PER"})))
+    write_iob(spacy.blank("en").vocab, sentences, tmp_path / "train.spacy")
+    docs = docs_of(tmp_path / "train.spacy")
+    assert [doc.text for doc in docs] == ["New York ! ", "Spring ", "so "]
+    assert [[(ent.text, ent.label_) for ent in doc.ents] for doc in docs] == [[("New York", "LOC")], [], []]
+    assert docs[2].has_annotation("ENT_IOB")  # that there is none is something to learn
+    with pytest.raises(ValueError, match=r"there are no sentences for .*dev\.spacy"):
+        write_iob(spacy.blank("en").vocab, [], tmp_path / "dev.spacy")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from compare import Sample, as_markdown, compare, cost_note, pooled_deviation, read_scores, sample
+from measured import ONE_THREAD
 from runs import Run, read_cost, read_runs, read_seeds, write_cost, write_runs
-from train_runs import ONE_THREAD, Job, describe_failure, inputs, make_job, read_variants, run_all
+from train_runs import Job, describe_failure, inputs, make_job, read_variants, run_all
 
 ENVIRONMENT = "import os, sys; print(os.environ['OMP_NUM_THREADS']); sys.exit({status})"
 
