@@ -26,7 +26,8 @@ from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
 from spacy_electra.benchmark.together import Make, time_made
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
-from spacy_electra.model.precision import NAMES, choose_precision
+from spacy_electra.model.inference.backend import choose
+from spacy_electra.model.precision import NAMES
 from spacy_electra.training.run import Run, held, restore
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain-small.cfg"
@@ -106,7 +107,7 @@ def train(
 
 def peaks(device: torch.device) -> dict[str, float]:
     """What the device reaches: floating-point operations of a large product, bytes of a large copy, each a second."""
-    dtype = choose_precision("auto", device).training
+    dtype = choose("auto", device).training
     count = COPIED if device.type == "cuda" else COPIED // 64
     source, target = torch.ones(count, device=device), torch.empty(count, device=device)
 
@@ -136,7 +137,7 @@ def compare(
     """
     window, vocab = pair.discriminator.positions, pair.discriminator.vocab
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
-    precision = NAMES[choose_precision("auto", device).training]
+    precision = NAMES[choose("auto", device).training]
     makes = make_programs(pair, batches, precision=precision, device=device)
     asked = {name: make for name, make in makes.items() if compiled or "," not in name}
     found = time_made(asked, rounds=rounds, device=device, until=until)

@@ -122,3 +122,17 @@ def test_no_tensor_is_made_of_the_type_or_on_the_device_that_others_made_the_def
             assert "device" in named, f"{name_of(path)}: {ast.unparse(call)}"
         if name.removeprefix("torch.") in TYPED or name in ("nn.Linear", "nn.Embedding", "nn.LayerNorm"):
             assert "dtype" in named, f"{name_of(path)}: {ast.unparse(call)}"
+
+
+QUESTIONS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported", "_is_vnni_supported", "_is_mkldnn_bf16_supported")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_one_module_alone_asks_what_the_processor_can_do(path: Path) -> None:
+    asked = [question for question in (*QUESTIONS, "get_cpu_capability") if question in path.read_text(encoding="utf8")]
+    assert not asked or name_of(path) == str(Path("model", "inference", "backend.py"))
+
+
+def test_the_module_that_asks_names_all_questions() -> None:
+    source = (PACKAGE / "model" / "inference" / "backend.py").read_text(encoding="utf8")
+    assert all(question in source for question in QUESTIONS)

@@ -90,7 +90,7 @@ def compiled_step(learner: Learner, *, on_plain: Callable[[], object]) -> StepOn
 
 def bare_step(learner: Learner) -> StepOnRows:
     """The same step on the same network without thinc: what the wrapping is measured against."""
-    network, precision = network_of(learner.model), shim_of(learner.model).chosen_precision.training
+    network, precision = network_of(learner.model), shim_of(learner.model).choice.training
     device, vocab_size = shim_of(learner.model).device, learner.model.attrs["vocab_size"]
     adamw, now = AdamW(parameter_groups(network)), Hyperparameters.of(learner.optimizer)
 

@@ -1,8 +1,9 @@
-"""`spacy electra debug`: looks at a config, a corpus, a tokenizer or a model before time is spent on them."""
+"""`spacy electra debug`: looks at a config, a corpus, a tokenizer, a model or a machine before time is spent."""
 
 import typer
 
 from spacy_electra.cli import WITH_OVERRIDES
+from spacy_electra.cli.debug_backend import debug_backend
 from spacy_electra.cli.debug_config import debug_config
 from spacy_electra.cli.debug_data import debug_data
 from spacy_electra.cli.debug_model import debug_model
@@ -13,8 +14,9 @@ debug.command("config", context_settings=WITH_OVERRIDES)(debug_config)
 debug.command("data")(debug_data)
 debug.command("pieces")(debug_pieces)
 debug.command("model", context_settings=WITH_OVERRIDES)(debug_model)
+debug.command("backend")(debug_backend)
 
 
 @debug.callback()
 def _debug() -> None:
-    """Look at a config, a corpus or store, a tokenizer's pieces, or a model."""
+    """Look at a config, a corpus or store, a tokenizer's pieces, a model, or what computes on this machine."""

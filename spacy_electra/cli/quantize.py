@@ -16,7 +16,8 @@ from spacy_electra.cli.documents import SPACY, damaged
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.outputs import check_json, write_json
 from spacy_electra.data.replacing import replaced_folder
-from spacy_electra.model.native import predicts_natively
+from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.model.inference.backend import Backend, choose, passed_over
 from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import (
@@ -113,11 +114,7 @@ def prepare(pipeline: str, data: Path, *, scores: str) -> Task:
             f"{', '.join(nlp.pipe_names)}: give a pipeline with spacy-electra.ElectraTransformer.v1."
         )
     for section in sections:
-        if not predicts_natively(torch.device("cpu"), shim_in(nlp, section).shape, in_bytes=True):
-            raise ValueError(
-                "int8 needs a CPU with AVX512-VNNI and the compiled kernels, and widths that are multiples of 64: run "
-                "this where these are."
-            )
+        check_int8(shim_in(nlp, section).shape)
     names = [name.strip() for name in scores.split(",") if name.strip()] or scored_names(nlp.config)
     if not names:
         raise ValueError(
@@ -126,6 +123,17 @@ def prepare(pipeline: str, data: Path, *, scores: str) -> Task:
     if not read_examples(nlp, data):
         raise ValueError(f"{data} holds no documents, expected annotated ones to score on: give another file.")
     return Task(nlp, sections, data, names)
+
+
+def check_int8(shape: EncoderShape) -> None:
+    """Raise ValueError where an encoder of this shape cannot predict in int8 here, which says why."""
+    cpu = torch.device("cpu")
+    if choose(INT8, cpu, shape).prediction is not Backend.NATIVE_INT8:
+        missing = passed_over(INT8, cpu, shape)[0]
+        raise ValueError(
+            f"this pipeline cannot predict in int8 here: {'; '.join(missing.lacks)}. "
+            f"To change that: {'; '.join(missing.remedies)}."
+        )
 
 
 def check_outputs(out_dir: Path | None, json_path: Path | None, *, overwrite: bool) -> None:

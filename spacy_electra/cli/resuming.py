@@ -17,6 +17,7 @@ from spacy_electra.data.store import Store
 from spacy_electra.data.tokenizer_difference import cut_alike, difference
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.model.precision import NAMES
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.loop import Task
 from spacy_electra.training.schema import CORPORA
@@ -36,7 +37,6 @@ FIXED = (
     "teacher",
 )
 FREE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing", "teacher.name")
-PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def write_beginning(
     """
     replace_file(folder / CONFIG, settings.config.to_str().encode())
     resolved = settings.config.copy()
-    chosen = shim_of(task.model).chosen_precision
-    resolved["model"]["precision"] = PRECISIONS[chosen.prediction]  # that of training follows from it
+    resolved["model"]["precision"] = NAMES[shim_of(task.model).choice.training]
     resolved["system"]["compile"] = shim_of(task.model).training_forward is not None
     resolved["training"]["micro_batch"] = task.portion.rows
     resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}

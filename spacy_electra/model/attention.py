@@ -1,19 +1,23 @@
-"""Attention over short rows: which pieces may see which, and the product itself, by device, dtype and shape.
+"""Attention over short rows: which pieces may see which, and the kernels of torch that compute it.
 
-Legend: B rows, T pieces a row, S pieces of all rows, H heads, C channels a head, D = H x C width.
+A kernel takes queries, keys and values (B, T, 3 x D) side by side and gives softmax(q k' / sqrt(C)) v, (B, T, D).
+
+Legend: B rows, T pieces a row, H heads, C channels a head, D = H x C width.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spacy_electra.model.capability import has_amx
-from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.dropout import NO_DROPOUT, Dropout
 
-SHORT = 64  # pieces of a row up to which float32 is no slower
+HALF = (torch.bfloat16, torch.float16)
+SHORT = 64  # pieces of a row up to which float32 is no slower than half precision on a CPU without AMX
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,33 +40,6 @@ class Mask:
         lowest = torch.finfo(dtype).min
         bias = torch.zeros_like(self.allowed, dtype=dtype).masked_fill(~self.allowed, lowest)
         return bias.expand(-1, heads, -1, -1).flatten(0, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Padding:
-    """How rows of several lengths become rows of one, for attention alone."""
-
-    mask: Mask
-    padded: Tensor  # (rows x width,) int64 the piece that stands at each place, any piece of the row behind its end
-    filled: Tensor  # (pieces,) int64 the place of each piece
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Rows of similar length that stand one after another, without padding, on a flat axis of pieces."""
-
-    rows: int
-    width: int  # of the longest row
-    pieces: int  # of all rows
-    padding: Padding | None = None  # None where all rows are of one length
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """Rows of many lengths on one flat axis: what each piece may see is in its own row."""
-
-    blocks: tuple[Block, ...]
-    spare: int  # pieces behind the last row, whose vectors nobody reads
 
 
 def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
@@ -94,69 +71,75 @@ def up_to(lengths: Tensor, width: int) -> Mask:
     return Mask((torch.arange(width, device=lengths.device) < lengths[:, None])[:, None, None])
 
 
-def attend(qkv: Tensor, *, heads: int, mask: Mask | Blocks | None, drop: Dropout | None = None) -> Tensor:
-    """softmax(q k' / sqrt(C)) v of queries, keys and values (..., 3 x D) side by side -> (..., D).
-
-    The pieces stand in rows (B, T), or on one axis (S,) that `Blocks` divides into rows.
-    """
-    if not isinstance(mask, Blocks):
-        return _attend(qkv, heads, mask, drop)
-    *parts, _ = qkv.split([*(block.pieces for block in mask.blocks), mask.spare])
-    mixed = [_attend_block(part, heads, block, drop) for part, block in zip(parts, mask.blocks, strict=True)]
-    if mask.spare:
-        mixed.append(qkv.new_zeros((mask.spare, qkv.shape[-1] // 3)))
-    return torch.cat(mixed)
+AttentionKernel = Callable[[Tensor, int, Mask | None, Dropout], Tensor]  # (qkv, heads, mask, drop)
 
 
-def _attend_block(qkv: Tensor, heads: int, block: Block, drop: Dropout | None) -> Tensor:
-    """(pieces, 3 x D) -> (pieces, D): padded for attention alone."""
-    padding = block.padding
-    if padding is None:
-        return _attend(qkv.view(block.rows, block.width, -1), heads, None, drop).flatten(0, 1)
-    rows = qkv.index_select(0, padding.padded).view(block.rows, block.width, -1)
-    return _attend(rows, heads, padding.mask, drop).flatten(0, 1).index_select(0, padding.filled)
+def sdpa(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
+    """Attention by torch's fused kernel, in the type of `qkv`. It knows no dropout of ours."""
+    q, k, v = _split_heads(qkv, heads)
+    context = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.allowed)
+    return context.transpose(1, 2).flatten(2)
 
 
-def _attend(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout | None) -> Tensor:
+def batched(
+    qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT, *, softmax: torch.dtype | None = None
+) -> Tensor:
+    """Attention by two batched matrix products. softmax: the type that it is computed in, None for torch's choice."""
     B, T, D3 = qkv.shape
-    dtype = None if drop else _fused_dtype(qkv)
-    if dtype is not None:
-        q, k, v = _parts(qkv.to(dtype), heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.allowed)
-        return mixed.transpose(1, 2).reshape(B, T, D3 // 3).to(qkv.dtype)
-    q, k, v = _parts(qkv, heads).flatten(1, 2)  # (B * H, T, C) each
+    q, k, v = _split_heads(qkv, heads).flatten(1, 2)  # (B * H, T, C) each
     scale = 1.0 / math.sqrt(q.shape[-1])
     if mask is None:
         scores = torch.bmm(q * scale, k.transpose(1, 2))
     else:
         scores = torch.baddbmm(mask.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
-    weights = scores.softmax(dim=-1) if torch.is_grad_enabled() else _softmax(scores)
-    if drop is not None:
-        weights = drop(weights.view(B, -1, T)).view_as(weights)
+    weights = scores.softmax(dim=-1) if softmax is None else scores.softmax(dim=-1, dtype=softmax).to(scores.dtype)
+    weights = drop(weights.view(B, -1, T)).view_as(weights)
     return torch.bmm(weights, v).view(B, heads, T, -1).transpose(1, 2).reshape(B, T, D3 // 3)
 
 
-def _softmax(scores: Tensor) -> Tensor:
-    """Over the last dimension; in half precision torch takes longer than for float32 and both conversions."""
-    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+def trainable(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
+    """Attention for passes with gradients: fused, but for dropout, and for half precision outside of NVIDIA's cards.
+
+    There the backward pass of torch's fused kernel takes 3 to 5 times as long (docs/log.md, "Predictions: flat batches,
+    fused blocks, bytes").
+    """
+    if drop.rate or (qkv.dtype in HALF and not qkv.is_cuda):
+        return batched(qkv, heads, mask, drop)
+    return sdpa(qkv, heads, mask)
 
 
-def _parts(qkv: Tensor, heads: int) -> Tensor:
+def sdpa_in_float32(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
+    """Attention for predictions in half precision on a CPU without AMX: fused in float32, but for long rows.
+
+    Long rows take batched products, which oneDNN prepares anew for every number of rows. Their softmax is in float32,
+    which is faster with both conversions (docs/log.md, "Bytes without matrix tiles").
+    """
+    if qkv.shape[1] <= SHORT:
+        return sdpa(qkv.float(), heads, mask).to(qkv.dtype)
+    return batched(qkv, heads, mask, softmax=torch.float32)
+
+
+def _split_heads(qkv: Tensor, heads: int) -> Tensor:
     """Queries, keys and values, (3, B, H, T, C)."""
     B, T, D3 = qkv.shape
     return qkv.view(B, T, 3, heads, D3 // 3 // heads).permute(2, 0, 3, 1, 4)
 
 
-def _fused_dtype(qkv: Tensor) -> torch.dtype | None:
-    """The type in which torch's fused kernel is faster than two batched products; None where it is not.
+class Attend(Protocol):
+    """Attention of one batch: which pieces see each other, and the kernel, are settled before the first block."""
 
-    On CPUs in half precision its backward pass is several times slower. So is its forward pass without AMX, but short
-    rows are as fast in float32, and batched products are prepared anew for every number of rows.
-    """
-    if qkv.is_cuda or qkv.dtype == torch.float32:
-        return qkv.dtype
-    if torch.is_grad_enabled():
-        return None
-    if has_amx() or qkv.dtype == torch.float64:
-        return qkv.dtype
-    return torch.float32 if qkv.shape[1] <= SHORT else None
+    def __call__(self, qkv: Tensor, heads: int, drop: Dropout) -> Tensor:
+        """(..., 3 x D) -> (..., D)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RowAttention:
+    """Attention inside rows of one length."""
+
+    mask: Mask | None  # None where every piece sees its whole row
+    kernel: AttentionKernel
+
+    def __call__(self, qkv: Tensor, heads: int, drop: Dropout) -> Tensor:
+        """(B, T, 3 x D) -> (B, T, D)."""
+        return self.kernel(qkv, heads, self.mask, drop)

@@ -13,9 +13,11 @@ from spacy_electra.data.masking import Masked
 from spacy_electra.data.packing import MIN_WINDOW
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.dropout import KeyedDropout
+from spacy_electra.model.attention import AttentionKernel, trainable
+from spacy_electra.model.dropout import NO_DROPOUT, KeyedDropout
 from spacy_electra.model.electra import Electra, MaskedLanguageModel, Output
 from spacy_electra.model.encoder import A_SIZE, LARGEST, Body, EncoderShape, is_size
+from spacy_electra.model.inference.backend import attention_for
 from spacy_electra.model.initialization import Initialization, initialize
 from spacy_electra.model.isolation import building
 from spacy_electra.model.keys import check_keys
@@ -51,6 +53,7 @@ class LossWeights:
     teacher: Tensor | None = None  # where the batch has a teacher
 
 
+Inputs = tuple[Batch, int, float, AttentionKernel]  # of the network: batch, pieces of the tokenizer, dropout, kernel
 Pretrainer = Model[Batch, Any]  # gives `Output` and takes `LossWeights` back; thinc's types know one for both
 
 
@@ -213,12 +216,12 @@ def check_window(window: int, shape: EncoderShape) -> None:
         )
 
 
-def _run(network: Network, inputs: tuple[Batch, int, float]) -> Output:
-    batch, vocab_size, dropout = inputs
+def _run(network: Network, inputs: Inputs) -> Output:
+    batch, vocab_size, dropout, kernel = inputs
     keys = batch.rows.keys
-    drop = tuple(KeyedDropout(dropout, keys, number) if dropout else None for number in (0, 1))
+    drop = tuple(KeyedDropout(dropout, keys, number) if dropout else NO_DROPOUT for number in (0, 1))
     layer = None if batch.teacher is None else batch.teacher.student_layer
-    output: Output = network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop, qkv_layer=layer)
+    output: Output = network(batch.rows, batch.masked, vocab_size=vocab_size, drop=drop, kernel=kernel, qkv_layer=layer)
     return output
 
 
@@ -226,10 +229,11 @@ def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, C
     """One pass over a batch; the callback takes what each sum of losses counts for."""
     shim, vocab_size = shim_of(model), model.attrs["vocab_size"]
     if not is_train:
-        return shim.predict((replace(batch, teacher=None), vocab_size, 0.0)), _no_backprop
-    output, backprop = shim.begin_update((batch, vocab_size, model.attrs["dropout"]))
+        kernel = attention_for(shim.device, shim.choice.prediction.dtype)
+        return shim.predict((replace(batch, teacher=None), vocab_size, 0.0, kernel)), _no_backprop
+    output, backprop = shim.begin_update((batch, vocab_size, model.attrs["dropout"], trainable))
     if batch.teacher is not None:
-        output = _taught(output, batch, batch.teacher, dtype=shim.chosen_precision.training)
+        output = _taught(output, batch, batch.teacher, dtype=shim.choice.training)
 
     def backprop_losses(weights: LossWeights) -> None:
         roots, gradients = [output.guesses.loss], [weights.generator]

@@ -1,4 +1,4 @@
-"""Dropout, as a value that is handed to the forward pass. Off is `None`; two kinds of randomness otherwise.
+"""Dropout, as a value that is handed to the forward pass: off, or one of two kinds of randomness.
 
 Legend: B rows; the tensors dropped from have any further dimensions.
 """
@@ -23,6 +23,22 @@ class Dropout(Protocol):
     def for_block(self, number: int) -> "Dropout":
         """The dropout of one block, the same however often the block is computed."""
         ...
+
+
+@dataclass
+class NoDropout:
+    """Dropout that is off."""
+
+    rate: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+    def for_block(self, number: int) -> "NoDropout":
+        return self
+
+
+NO_DROPOUT = NoDropout()
 
 
 @dataclass

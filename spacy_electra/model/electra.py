@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from spacy_electra.data.masking import Masked, Positions
 from spacy_electra.data.randomness import Purpose, random_uniform
 from spacy_electra.data.rows import Rows
-from spacy_electra.model.attention import Mask, within_segments
-from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.attention import Attend, AttentionKernel, RowAttention, trainable, within_segments
+from spacy_electra.model.dropout import NO_DROPOUT, Dropout
 from spacy_electra.model.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
 from spacy_electra.model.isolation import building
 from spacy_electra.model.sampling import CrossEntropy, at_least_float32, draw
@@ -133,17 +133,17 @@ def judge(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> Verdicts:
 
 
 def run_body(
-    body: Body, embedded: Tensor, mask: Mask | None, drop: Dropout | None, qkv_layer: int | None
+    body: Body, embedded: Tensor, attend: Attend, drop: Dropout, qkv_layer: int | None
 ) -> tuple[Tensor, Tensor | None]:
     """(B, T, E) embedded pieces -> (B, T, D) vectors, and queries, keys and values (B, T, 3 x D) of a block, if any.
 
     Their product is computed once more, so that a block need not give more than its vectors.
     """
     if qkv_layer is None:
-        return body(embedded, mask, drop), None
-    x = body.run_blocks(body.project(embedded), mask, drop, end=qkv_layer)
+        return body(embedded, attend, drop), None
+    x = body.run_blocks(body.project(embedded), attend, drop, end=qkv_layer)
     qkv = body.qkv(x, qkv_layer)
-    return body.run_blocks(x, mask, drop, first=qkv_layer), qkv
+    return body.run_blocks(x, attend, drop, first=qkv_layer), qkv
 
 
 class Electra(nn.Module):
@@ -185,22 +185,24 @@ class Electra(nn.Module):
         masked: Masked,
         *,
         vocab_size: int,
-        drop: tuple[Dropout | None, Dropout | None] = (None, None),
+        drop: tuple[Dropout, Dropout] = (NO_DROPOUT, NO_DROPOUT),
+        kernel: AttentionKernel = trainable,
         samples: Tensor | None = None,
         qkv_layer: int | None = None,
     ) -> Output:
         """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own.
 
-        qkv_layer: the block of the discriminator whose queries, keys and values are given as well.
+        kernel: that attention runs by. qkv_layer: the block of the discriminator whose queries, keys and values are
+        given as well.
         """
-        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        attend = RowAttention(within_segments(rows.segments, is_one_stretch=rows.is_one_stretch), kernel)
         words = output_embeddings(self)
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
-        hidden = self.get_submodule(self.generator_name)(embedded, mask, drop[0])
+        hidden = self.get_submodule(self.generator_name)(embedded, attend, drop[0])
         guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
         corrupted = corrupt(rows.ids, masked.positions, guesses.samples if samples is None else samples)
         embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])
-        hidden, qkv = run_body(self.discriminator, embedded, mask, drop[1], qkv_layer)
+        hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
         verdicts = judge(self.replaced_head(hidden), corrupted, rows.is_real)
         return Output(guesses=guesses, verdicts=verdicts, corrupted=corrupted, qkv=qkv)
 
@@ -222,14 +224,15 @@ class MaskedLanguageModel(nn.Module):
         masked: Masked,
         *,
         vocab_size: int,
-        drop: tuple[Dropout | None, Dropout | None] = (None, None),
+        drop: tuple[Dropout, Dropout] = (NO_DROPOUT, NO_DROPOUT),
+        kernel: AttentionKernel = trainable,
         samples: Tensor | None = None,
         qkv_layer: int | None = None,
     ) -> Output:
-        """Run the encoder on a batch; `samples` are not used, nothing is replaced. qkv_layer: as for `Electra`."""
+        """Run the encoder on a batch; `samples` are not used. kernel, qkv_layer: as for `Electra`."""
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
-        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
-        hidden, qkv = run_body(self.discriminator, embedded, mask, drop[1], qkv_layer)
+        attend = RowAttention(within_segments(rows.segments, is_one_stretch=rows.is_one_stretch), kernel)
+        hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
         guesses = guess(self.masked_head, hidden, output_embeddings(self), masked, rows.keys, vocab_size)
         return Output(guesses=guesses, verdicts=None, corrupted=None, qkv=qkv)
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from spacy_electra.model.attention import Blocks, Mask, attend
-from spacy_electra.model.dropout import Dropout
+from spacy_electra.model.attention import Attend, Mask, RowAttention, trainable
+from spacy_electra.model.dropout import NO_DROPOUT, Dropout
 
 NORM_EPS = 1e-12
 LARGEST = 2**24  # of a shape's numbers: products of two of them, in bytes, stay far below 63 bits
@@ -70,10 +70,9 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(shape.types, shape.embedding, dtype=torch.float32)
         self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS, dtype=torch.float32)
 
-    def forward(self, ids: Tensor, positions: Tensor, types: Tensor, drop: Dropout | None = None) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor, types: Tensor, drop: Dropout = NO_DROPOUT) -> Tensor:
         """(B, T) pieces, their positions and types -> (B, T, E)."""
-        x = self.norm(self.word(ids) + self.position(positions) + self.token_type(types))
-        return drop(x) if drop else x
+        return drop(self.norm(self.word(ids) + self.position(positions) + self.token_type(types)))
 
 
 class Attention(nn.Module):
@@ -85,9 +84,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, dtype=torch.float32)
         self.output = nn.Linear(width, width, dtype=torch.float32)
 
-    def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        mixed = attend(self.qkv(x), heads=self.heads, mask=mask, drop=drop)
-        answer: Tensor = self.output(mixed)
+    def forward(self, x: Tensor, attend: Attend, drop: Dropout) -> Tensor:
+        answer: Tensor = self.output(attend(self.qkv(x), self.heads, drop))
         return answer
 
 
@@ -114,11 +112,9 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape.width, shape.feed_forward)
         self.norm2 = nn.LayerNorm(shape.width, eps=NORM_EPS, dtype=torch.float32)
 
-    def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        mixed = self.attention(x, mask, drop)
-        x = self.norm1(x + (drop(mixed) if drop else mixed))
-        mixed = self.feed_forward(x)
-        answer: Tensor = self.norm2(x + (drop(mixed) if drop else mixed))
+    def forward(self, x: Tensor, attend: Attend, drop: Dropout) -> Tensor:
+        x = self.norm1(x + drop(self.attention(x, attend, drop)))
+        answer: Tensor = self.norm2(x + drop(self.feed_forward(x)))
         return answer
 
 
@@ -135,25 +131,19 @@ class Body(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.is_recomputed = False  # keep the blocks' inputs alone, and compute what is inside again for gradients
 
-    def forward(self, embedded: Tensor, mask: Mask | Blocks | None, drop: Dropout | None = None) -> Tensor:
+    def forward(self, embedded: Tensor, attend: Attend, drop: Dropout = NO_DROPOUT) -> Tensor:
         """(B, T, E) embedded pieces -> (B, T, D)."""
-        return self.run_blocks(self.project(embedded), mask, drop)
+        return self.run_blocks(self.project(embedded), attend, drop)
 
     def run_blocks(
-        self,
-        x: Tensor,
-        mask: Mask | Blocks | None,
-        drop: Dropout | None = None,
-        *,
-        first: int = 0,
-        end: int | None = None,
+        self, x: Tensor, attend: Attend, drop: Dropout = NO_DROPOUT, *, first: int = 0, end: int | None = None
     ) -> Tensor:
         """What block `first` reads (B, T, D) -> what block `end` reads, or what the last one gives where it is None."""
         for number, block in list(enumerate(self.blocks))[first:end]:
             if self.is_recomputed and torch.is_grad_enabled():
-                x = checkpoint(_run, block, x, mask, drop, number, use_reentrant=False)
+                x = checkpoint(_run, block, x, attend, drop, number, use_reentrant=False)
             else:
-                x = _run(block, x, mask, drop, number)
+                x = _run(block, x, attend, drop, number)
         return x
 
     def qkv(self, x: Tensor, number: int) -> Tensor:
@@ -162,8 +152,8 @@ class Body(nn.Module):
         return cast(Tensor, block.attention.qkv(x))
 
 
-def _run(block: nn.Module, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None, number: int) -> Any:
-    return block(x, mask, drop.for_block(number) if drop else None)
+def _run(block: nn.Module, x: Tensor, attend: Attend, drop: Dropout, number: int) -> Any:
+    return block(x, attend, drop.for_block(number))
 
 
 class Encoder(nn.Module):
@@ -181,15 +171,13 @@ class Encoder(nn.Module):
         *,
         positions: Tensor | None = None,
         types: Tensor | None = None,
-        mask: Mask | Blocks | None = None,
-        drop: Dropout | None = None,
+        mask: Mask | None = None,
+        drop: Dropout = NO_DROPOUT,
     ) -> Tensor:
-        """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given.
-
-        Rows of several widths stand on one flat axis, (S,) -> (S, D), with their positions and a mask that divides it.
-        """
+        """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given."""
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         types = torch.zeros_like(ids) if types is None else types
-        hidden: Tensor = self.body(self.embeddings(ids, positions, types, drop), mask, drop)
+        attend = RowAttention(mask, trainable)
+        hidden: Tensor = self.body(self.embeddings(ids, positions, types, drop), attend, drop)
         return hidden

@@ -25,7 +25,7 @@ ATTENTION, FEED_FORWARD = "attention", "feed_forward"
 class Quantized:
     """A weight in levels."""
 
-    levels: Tensor  # (N, K) int8, or int16 in `model.native`
+    levels: Tensor  # (N, K) int8, or int16 in `inference.native`
     scale: Tensor  # (N,) float32
 
     def restored(self) -> Tensor:

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -19,15 +20,18 @@ from thinc.util import get_torch_default_device, torch2xp, xp2torch
 from torch import Tensor, nn
 
 from spacy_electra.model.averages import replaced_weights, update_averages
+from spacy_electra.model.inference.backend import Backend, Choice, choose
+from spacy_electra.model.inference.eager import cast
 from spacy_electra.model.isolation import isolated, survive_forks
 from spacy_electra.model.loss_scale import LossScale
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
-from spacy_electra.model.precision import PRECISIONS, Precision, check_precision, choose_precision
+from spacy_electra.model.precision import PRECISIONS, check_precision
 from spacy_electra.model.rates import UNGUARDED, ZeroRateWatch
 from spacy_electra.model.saved_weights import SavedWeights, pack, unpack
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
+Predict = Callable[[Any], Any]  # inputs -> outputs
 Backprop = Callable[..., None]  # (roots, gradients=None)
 GatherGradients = Callable[[tuple[int, str], Any, Any], Any]  # (key, weights, gradient), arrays of thinc
 BeforeStep = Callable[[Sequence[nn.Parameter]], None]  # sees all gradients before they are clipped
@@ -53,7 +57,7 @@ class TorchShim(Shim):
 
     def __init__(self, module: nn.Module | None = None, *, forward: Forward, precision: str = "auto"):
         """module: float32, or None where `from_bytes` or a subclass brings it. forward: a function of the module's top
-        level, called with the module and whatever inputs the caller gave. precision: as `choose_precision` takes it.
+        level, called with the module and whatever inputs the caller gave. precision: as `choose` takes it.
         """
         super().__init__(None)
         survive_forks()
@@ -82,7 +86,7 @@ class TorchShim(Shim):
         self._taken, self._peak = 0, 0.0  # steps of that optimizer, and the highest of its rates
         self._rate_watch = ZeroRateWatch()
         self._loss_scale: LossScale | None = None
-        self._lowered: tuple[object, torch.dtype, nn.Module] | None = None
+        self._prepared: tuple[object, Backend, Predict] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -100,8 +104,9 @@ class TorchShim(Shim):
         return next(self.module.parameters()).device
 
     @property
-    def chosen_precision(self) -> Precision:
-        return choose_precision(self.precision, self.device)
+    def choice(self) -> Choice:
+        """How it predicts and trains on its device."""
+        return choose(self.precision, self.device)
 
     @property
     def highest_rate(self) -> float | None:
@@ -126,21 +131,20 @@ class TorchShim(Shim):
     def predict(self, inputs: Any) -> Any:
         """Run the module without gradients, its weights in the precision of predictions. Threads may share it."""
         with torch.no_grad():
-            return self.forward(self._prediction_module(), inputs)
+            return self.predictor()(inputs)
 
-    def _prediction_module(self) -> nn.Module:
-        dtype = self.chosen_precision.prediction
-        if dtype == torch.float32 and self.is_plain:
-            return self.module
+    def predictor(self) -> Predict:
+        """What predicts with the weights as they are, prepared once for them."""
+        backend = self.choice.prediction
         with self._lock:
-            if self._lowered is None or self._lowered[:2] != (self.version, dtype):
-                lowered = _sharing(self.module) if self.is_plain else self.plain_module().requires_grad_(False)
-                self._lowered = (self.version, dtype, self.lower(lowered, dtype))
-            return self._lowered[2]
+            if self._prepared is None or self._prepared[:2] != (self.version, backend):
+                module = self.module if self.is_plain else self.plain_module().requires_grad_(False)
+                self._prepared = (self.version, backend, self.prepare(module, backend))
+            return self._prepared[2]
 
-    def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
-        """The module, which may be changed but not its tensors, in the precision of predictions; for subclasses."""
-        return module.to(dtype)
+    def prepare(self, module: nn.Module, backend: Backend) -> Predict:
+        """Let a backend predict with a module, which it does not change; for subclasses."""
+        return partial(self.forward, cast(module, backend.dtype))
 
     @isolated()
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
@@ -150,7 +154,7 @@ class TorchShim(Shim):
         outputs themselves), gradients those of the loss towards them, None for a loss itself. Gradients add up until
         a step is taken.
         """
-        dtype = self.chosen_precision.training
+        dtype = self.choice.training
         if self._asked is not None:
             self._waiting.clear()
         is_lower = dtype != torch.float32
@@ -226,7 +230,7 @@ class TorchShim(Shim):
         """The torch optimizer, with its moments, that serves `optimizer`; begun afresh for another `optimizer`."""
         if self._adamw is None or self._adamw[0] is not optimizer:
             layer_decay = Hyperparameters.of(optimizer).layer_decay
-            scale = self._scale() if self.chosen_precision.training == torch.float16 else None
+            scale = self._scale() if self.choice.training == torch.float16 else None
             self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
         return self._adamw[1]
 
@@ -344,12 +348,6 @@ class TorchShim(Shim):
 def _that_can_learn(module: nn.Module) -> nn.Module:
     """The module, or a copy of one whose weights were made in inference mode, in which nothing can learn."""
     return copy.deepcopy(module) if any(p.is_inference() for p in module.parameters()) else module
-
-
-def _sharing(module: nn.Module) -> nn.Module:
-    """A module without gradients on the same weights; what makes it smaller puts others in their place."""
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, shared)
 
 
 def no_backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.tokenizer_difference import cut_alike, difference
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import within_segments
+from spacy_electra.model.attention import RowAttention, within_segments
 from spacy_electra.model.encoder import Encoder, EncoderShape, nearest_divisor
+from spacy_electra.model.inference.backend import attention_for
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.relations import relation_loss
 from spacy_electra.model.starting import load_encoder
@@ -53,11 +54,12 @@ class TeacherEncoder:
     def qkv(self, ids: Tensor, rows: Rows, *, dtype: torch.dtype) -> Tensor:
         """(B, T) pieces -> (B, T, 3 x D) queries, keys and values of the teacher's layer."""
         mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        attend = RowAttention(mask, attention_for(ids.device, dtype))
         body = self.encoder.body
         is_lower = dtype != torch.float32
         with torch.autocast(ids.device.type, dtype=dtype, enabled=is_lower, cache_enabled=False):
             x = body.project(self.encoder.embeddings(ids, rows.positions, rows.types))
-            return body.qkv(body.run_blocks(x, mask, end=self.layer), self.layer)
+            return body.qkv(body.run_blocks(x, attend, end=self.layer), self.layer)
 
 
 def load_teacher(

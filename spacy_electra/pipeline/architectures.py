@@ -36,7 +36,7 @@ def build_electra_transformer(
     pieces from the start of one window to that of the next; null for eight ninths of a window's pieces. precision:
     "auto", "fp32", "bf16" or "fp16", of predictions and of training, whose weights stay in fp32; "int8" of predictions
     alone. int8_excluded: parts that multiply no bytes in "int8", such as "layer.0.attention" and
-    "layer.11.feed_forward"; `spacy electra quantize` finds them. dropout: share of hidden values and attention weights
+    "layer.11.feed_forward". dropout: share of hidden values and attention weights
     dropped in training, whatever `[training] dropout` says. max_slots: most slots, padding included, of a batch.
     freeze_embeddings, freeze_layers: what stays as it was pretrained; with any of the lowest blocks the embeddings do,
     too. activation_checkpointing:
@@ -57,11 +57,10 @@ def build_electra_transformer(
         lora_alpha=lora_alpha,
         unfreeze_every=unfreeze_every,
     )
-    settings = Settings(
-        name=name, window=window, stride=stride, dropout=dropout, max_slots=max_slots, fine_tuning=fine_tuning
-    )
+    settings = Settings(name=name, window=window, stride=stride, dropout=dropout, fine_tuning=fine_tuning)
     return electra_transformer(
         settings,
+        max_slots=max_slots,
         precision=precision,
         int8_excluded=int8_excluded or (),
         weights_on_disk=weights_on_disk,

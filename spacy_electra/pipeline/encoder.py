@@ -5,7 +5,8 @@ Legend: N pieces, D width.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.fused import fuses_products, with_fused_blocks
+from spacy_electra.model.inference.backend import Backend, Choice, choose, passed_over, prepare
+from spacy_electra.model.inference.eager import encode
+from spacy_electra.model.inference.packed import EncodeFn, PackedBatch
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.isolation import isolated
-from spacy_electra.model.native import NativeEncoder, predicts_natively
 from spacy_electra.model.parameter_shapes import check_weights
-from spacy_electra.model.precision import INT8, PRECISIONS, Precision, check_precision
+from spacy_electra.model.precision import INT8, PRECISIONS, check_precision
 from spacy_electra.model.rates import GUARDED
 from spacy_electra.model.saved_weights import SavedWeights
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.collapse import CollapseWatch
-from spacy_electra.pipeline.encode import encode
 from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.kept import KEEP_MB, KeptVectors
 from spacy_electra.pipeline.lora import has_adapters, merged
@@ -38,6 +40,12 @@ FEW_PIECES = 20  # which may well be a symbol or a name
 ON_DISK = ("fp32", "int8")  # how weights are saved
 # A rate of 3e-4 for width 256, as the paper fine-tunes its small model; 1e-4 for 768, 8e-5 for 1024
 RATE_TIMES_WIDTH = 0.08
+
+
+def _train(encoder: Encoder, inputs: tuple[PackedBatch, Dropout], *, max_batch_tokens: int) -> Tensor:
+    """(N, D) float32 vectors with gradients."""
+    batch, drop = inputs
+    return encode(encoder, batch, max_batch_tokens=max_batch_tokens, drop=drop)
 
 
 class EncoderShim(TorchShim):
@@ -53,6 +61,7 @@ class EncoderShim(TorchShim):
     def __init__(
         self,
         *,
+        max_slots: int,
         precision: str = "auto",
         int8_excluded: Sequence[str] = (),
         fine_tuning: FineTuning = WHOLE,
@@ -60,11 +69,13 @@ class EncoderShim(TorchShim):
         cache_mb: float = 0.0,
         keep_mb: float = KEEP_MB,
     ):
-        """precision: as `model.precision.choose_precision` takes it. int8_excluded: parts that multiply no bytes
-        in "int8", of `model.int8.parts_of`. fine_tuning: what of the encoder learns. weights_on_disk: one of `ON_DISK`.
-        cache_mb: room for vectors, 0 for no cache. keep_mb: of what documents may hold together. Raises ValueError for
-        others.
+        """max_slots: most tokens, padding included, that torch computes at once. precision: as `backend.choose` takes
+        it. int8_excluded: parts that multiply integers of 16 bits in "int8", of `model.int8.parts_of`. fine_tuning:
+        what of the encoder learns. weights_on_disk: one of `ON_DISK`. cache_mb: room for vectors, 0 for no cache.
+        keep_mb: of what documents may hold together. Raises ValueError for others.
         """
+        if max_slots < 1:
+            raise ValueError(f"max_slots must be above 0, but got {max_slots}: no batch could hold a window.")
         if not cache_mb >= 0:
             raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
         if not keep_mb >= 0:
@@ -73,7 +84,8 @@ class EncoderShim(TorchShim):
         self.kept = KeptVectors(keep_mb)
         if weights_on_disk not in ON_DISK:
             raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")
-        super().__init__(None, forward=encode, precision=precision)
+        super().__init__(None, forward=partial(_train, max_batch_tokens=max_slots), precision=precision)
+        self.max_slots = max_slots
         self.int8_excluded = tuple(int8_excluded)
         self.fine_tuning = fine_tuning
         self.weights_on_disk = weights_on_disk
@@ -95,23 +107,8 @@ class EncoderShim(TorchShim):
         return self._tokenizer is not None
 
     @property
-    def chosen_precision(self) -> Precision:
-        """As in every shim, but where kernels take this encoder "int8" predicts in bytes, and "auto" in 16 bits where
-        torch has no products of these.
-        """
-        chosen = super().chosen_precision
-        if self.precision == INT8 and predicts_natively(self.device, self.shape, in_bytes=True):
-            return replace(chosen, prediction=torch.int8)
-        is_slower = self.precision in ("auto", INT8) and chosen.prediction == torch.float32
-        if is_slower and predicts_natively(self.device, self.shape, in_bytes=False):
-            return replace(chosen, prediction=torch.bfloat16)
-        return chosen
-
-    @property
-    def predicts_in_kernels(self) -> bool:
-        dtype = self.chosen_precision.prediction
-        is_known = dtype in (torch.bfloat16, torch.int8)
-        return is_known and predicts_natively(self.device, self.shape, in_bytes=dtype == torch.int8)
+    def choice(self) -> Choice:
+        return choose(self.precision, self.device, self.shape)
 
     @property
     def encoder(self) -> Encoder:
@@ -143,11 +140,9 @@ class EncoderShim(TorchShim):
         assert isinstance(module, Encoder)
         check_parts(self.int8_excluded, layers=module.shape.layers)
         super().set_module(module)
-        if self.precision == INT8 and self.chosen_precision.prediction != torch.int8:
-            logger.warning(
-                'precision = "int8" needs a CPU with AVX512-VNNI and the compiled kernels; predictions run as with '
-                '"auto" here.'
-            )
+        if self.precision == INT8 and self.choice.prediction is not Backend.NATIVE_INT8:
+            first = passed_over(INT8, self.device, self.shape)[0]
+            logger.warning('precision = "int8" predicts as "auto" here: %s.', "; ".join(first.lacks))
         self._steps = 0
         self.fine_tuning.prepare(self.encoder)
 
@@ -215,19 +210,18 @@ class EncoderShim(TorchShim):
 
     @isolated()
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_tokenizer", "_names", "int8_excluded", "fine_tuning", "weights_on_disk", "cache_mb", "keep_mb")
-        mine = {name: self.__dict__[name] for name in (*names, "_steps", "_is_rounded", "_is_told_of_unknown")}
+        names = ("_tokenizer", "_names", "fine_tuning", "_steps", "_is_rounded", "_is_told_of_unknown")
+        settings = ("max_slots", "int8_excluded", "weights_on_disk", "cache_mb", "keep_mb")
+        mine = {name: self.__dict__[name] for name in (*names, *settings)}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.kept = KeptVectors(self.keep_mb)
 
-    def lower(self, module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    def prepare(self, module: nn.Module, backend: Backend) -> EncodeFn:
         assert isinstance(module, Encoder)
-        if self.predicts_in_kernels:
-            return NativeEncoder(module, in_bytes=dtype == torch.int8, excluded=self.int8_excluded)
-        return super().lower(with_fused_blocks(module) if fuses_products(self.device, dtype) else module, dtype)
+        return prepare(backend, module, max_batch_tokens=self.max_slots, int8_excluded=self.int8_excluded)
 
     def stored(self) -> dict[str, Tensor]:
         weights = super().stored()

@@ -12,24 +12,22 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from torch import Tensor
 
-from spacy_electra.model.dropout import TorchDropout
+from spacy_electra.model.dropout import NO_DROPOUT, TorchDropout
+from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.model.int8 import UnknownPartError
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
-from spacy_electra.pipeline.encode import EncoderInputs
 from spacy_electra.pipeline.encoder import EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
 from spacy_electra.pipeline.kept import KEEP_MB, Origin
-from spacy_electra.pipeline.layout import Limits, lay_out
+from spacy_electra.pipeline.layout import pack
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
 from spacy_electra.pipeline.spacy_transformers_api import FullTransformerBatch
 from spacy_electra.pipeline.windows import check_windows, room_and_stride
 
 logger = logging.getLogger(__name__)
-
-GPU_GROUP_COST = 4096  # slots of padding that attention computes in the time of one more group
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,6 @@ class Settings:
     window: int | None
     stride: int | None
     dropout: float
-    max_slots: int
     fine_tuning: FineTuning
 
 
@@ -82,6 +79,7 @@ def _saved_shim(data: bytes) -> bytes:
 def electra_transformer(
     settings: Settings,
     *,
+    max_slots: int,
     precision: str,
     int8_excluded: Sequence[str] = (),
     weights_on_disk: str = "fp32",
@@ -96,6 +94,7 @@ def electra_transformer(
     try:
         _check(settings)
         shim = EncoderShim(
+            max_slots=max_slots,
             precision=precision,
             int8_excluded=int8_excluded,
             fine_tuning=settings.fine_tuning,
@@ -123,8 +122,6 @@ def _check(settings: Settings) -> None:
     check_windows(settings.window, settings.stride)
     if not 0.0 <= settings.dropout < 1.0:
         raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
-    if settings.max_slots < 1:
-        raise ValueError(f"max_slots must be above 0, but got {settings.max_slots}: no batch could hold a window.")
     check_fine_tuning(settings.fine_tuning)
 
 
@@ -138,7 +135,8 @@ def forward(
     shim.watch_unknown(pieces.ids)
     if is_train:
         origin = None
-        vectors, backprop_vectors = shim.begin_update(_inputs(shim, settings, True, pieces.ids, pieces.counts))
+        drop = TorchDropout(settings.dropout) if settings.dropout else NO_DROPOUT
+        vectors, backprop_vectors = shim.begin_update((_packed(shim, settings, pieces.ids, pieces.counts), drop))
         shim.watch.see_vectors(vectors)
     else:
         origin, backprop_vectors = _origin(shim, settings), no_backprop
@@ -157,7 +155,7 @@ def _origin(shim: EncoderShim, settings: Settings) -> Origin:
     version = shim.version
 
     def predict(ids: np.ndarray, counts: np.ndarray) -> Tensor:
-        vectors: Tensor = shim.predict(_inputs(shim, settings, False, ids, counts))
+        vectors: Tensor = shim.predict(_packed(shim, settings, ids, counts))
         return vectors
 
     def encode(ids: np.ndarray, counts: np.ndarray) -> Tensor:
@@ -168,14 +166,9 @@ def _origin(shim: EncoderShim, settings: Settings) -> Origin:
     return Origin(encode=encode, is_current=lambda: shim.version is version, kept=shim.kept)
 
 
-def _inputs(
-    shim: EncoderShim, settings: Settings, is_train: bool, ids: np.ndarray, counts: np.ndarray
-) -> EncoderInputs:
+def _packed(shim: EncoderShim, settings: Settings, ids: np.ndarray, counts: np.ndarray) -> PackedBatch:
     room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
-    limits = Limits(settings.max_slots, group_cost=0 if shim.device.type == "cpu" else GPU_GROUP_COST)
-    layout = lay_out(ids, counts, shim.tokenizer.special, room=room, stride=stride, limits=limits)
-    drop = TorchDropout(settings.dropout) if is_train and settings.dropout else None
-    return EncoderInputs(layout=layout, drop=drop)
+    return pack(ids, counts, shim.tokenizer.special, room=room, stride=stride)
 
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from spacy_electra.model.build import Batch
+from spacy_electra.model.build import Batch, Inputs
 from spacy_electra.model.electra import Output
 from spacy_electra.model.shim import Forward, TorchShim
 from spacy_electra.training.memory import is_out_of_memory
@@ -24,7 +24,7 @@ MOST_SHAPES = 4  # whole and last portion of a step, each with and without stret
 
 Result = TypeVar("Result")
 Shape = tuple[int, int, int, bool]
-Pass = Callable[[nn.Module, tuple[Batch, int, float]], Output]  # the shim's `Forward` over batches
+Pass = Callable[[nn.Module, Inputs], Output]  # the shim's `Forward` over batches
 
 
 class CompiledForward:
@@ -38,7 +38,7 @@ class CompiledForward:
         self._compiled: Pass = torch.compile(forward, backend=backend, mode=mode, dynamic=False, fullgraph=True)
         self._shapes: set[Shape] = set()
 
-    def __call__(self, network: nn.Module, inputs: tuple[Batch, int, float]) -> Output:
+    def __call__(self, network: nn.Module, inputs: Inputs) -> Output:
         shape = _shape_of(inputs[0])
         if shape not in self._shapes and len(self._shapes) >= MOST_SHAPES:
             return self.plain(network, inputs)

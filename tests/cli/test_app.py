@@ -17,7 +17,7 @@ from spacy_electra.cli import COMMANDS
 from spacy_electra.cli.errors import clear_errors, warn
 
 Invoke = Callable[..., Any]
-GROUPS = {"debug": ["config", "data", "pieces", "model"], "benchmark": ["pretrain", "pipeline"]}
+GROUPS = {"debug": ["config", "data", "pieces", "model", "backend"], "benchmark": ["pretrain", "pipeline"]}
 HELPS = [[name] for name in COMMANDS if name not in GROUPS] + [
     [group, name] for group in GROUPS for name in GROUPS[group]
 ]

@@ -24,8 +24,7 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
-from spacy_electra.model.precision import NAMES
-from spacy_electra.pipeline.layout import SMALLEST
+from spacy_electra.model.inference.buckets import SMALLEST
 from spacy_electra.pipeline.transformer import encoder_of
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
@@ -101,8 +100,7 @@ def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:
     assert row.theirs_gb is not None
     assert max(row.ours_gb, row.theirs_gb) < here - 0.4
     shim = encoder_of(transformer_of(blank_with(OURS | {"precision": "auto"})).model)
-    assert row.ours_ran["precision"] == NAMES[shim.chosen_precision.prediction]
-    assert row.ours_ran["products"] == ("kernels" if shim.predicts_in_kernels else "torch")
+    assert row.ours_ran == {"backend": shim.choice.prediction.value}
     assert row.theirs_ran["precision"] == "fp32"
     assert row.theirs_ran["attention"] in {"eager", "sdpa"}  # up to version 4 of transformers and from 5 on
     del ballast

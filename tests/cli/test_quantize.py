@@ -16,7 +16,8 @@ from spacy.training import Example
 from spacy_electra.cli import quantize as command
 from spacy_electra.cli.quantize import read_examples
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.native import predicts_natively
+from spacy_electra.model.inference import backend
+from spacy_electra.model.inference.backend import Backend, Machine, choose
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import Scored, shim_in
 
@@ -28,7 +29,8 @@ TEXTS = ["The parser raises an error.", "A file of the library is empty.", "It r
 
 SHAPE = EncoderShape(layers=1, width=64, feed_forward=64, heads=1, embedding=64, vocab=9, positions=9)
 needs_kernels = pytest.mark.skipif(
-    not predicts_natively(torch.device("cpu"), SHAPE, in_bytes=True), reason="no AVX512-VNNI or no compiled kernels"
+    choose("int8", torch.device("cpu"), SHAPE).prediction is not Backend.NATIVE_INT8,
+    reason="no AVX512-VNNI or no compiled kernels",
 )
 
 
@@ -65,8 +67,8 @@ def annotated(nlp: Language) -> list[Doc]:
 
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor that multiplies bytes, for what is refused before any are multiplied."""
-    monkeypatch.setattr(command, "predicts_natively", lambda device, shape, in_bytes: True)
+    """A processor that multiplies integers of 8 bits, for what is refused before any are multiplied."""
+    monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu", vnni=True))
 
 
 def settings_of(path: Path) -> tuple[str, list[str] | None]:
@@ -209,8 +211,10 @@ def test_a_config_that_weighs_no_scores_is_told(complaint: Invoke, pipeline: Pat
 def test_a_processor_without_the_kernels_is_told(
     complaint: Invoke, pipeline: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(command, "predicts_natively", lambda device, shape, in_bytes: False)
-    assert "int8 needs a CPU with AVX512-VNNI" in complaint("quantize", pipeline, data, tmp_path / "out")
+    monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu"))
+    told = complaint("quantize", pipeline, data, tmp_path / "out")
+    assert "cannot predict in int8 here: this processor has no AVX512-VNNI" in told
+    assert "AMD processor from Zen 4 on" in told
 
 
 @needs_kernels

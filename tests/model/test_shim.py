@@ -7,7 +7,6 @@ from thinc.api import Adam, Model
 from torch import nn
 
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.model.precision import choose_precision
 from spacy_electra.model.shim import TorchShim
 
 LEARN_RATE = 0.1
@@ -276,11 +275,3 @@ def test_a_copy_learns_alone(shim, optimizer):
 def test_an_unknown_precision_lists_the_known():
     with pytest.raises(ValueError, match="one of auto, fp32, bf16, fp16, but got 'int8'"):
         TorchShim(linear(), forward=run, precision="int8")
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
-def test_what_is_asked_for_is_used_for_prediction_and_training(name, dtype):
-    chosen = choose_precision(name, torch.device("cpu"))
-    assert (chosen.prediction, chosen.training) == (dtype, dtype)

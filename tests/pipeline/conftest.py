@@ -1,6 +1,7 @@
 """A pretrained ELECTRA of 2 layers, made on the spot by Hugging Face's own classes, and pipelines that use it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from spacy.training import Example
 from transformers import ElectraConfig, ElectraModel
 
 from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.model.inference import backend
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 
 spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v1", func=build_electra_transformer)
@@ -79,6 +81,13 @@ def make_nlp(model_dir: Path) -> Callable[..., Language]:
         return nlp
 
     return make
+
+
+@pytest.fixture
+def without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "auto" and "bf16" predict by the C kernels, where there are some, though the processor may have AMX."""
+    machine = replace(backend.machine_of(torch.device("cpu")), amx=False)
+    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
 
 
 @pytest.fixture

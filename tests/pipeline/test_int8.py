@@ -8,15 +8,15 @@ import spacy
 import torch
 
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.native import predicts_natively
+from spacy_electra.model.inference.backend import Backend, choose
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.model.precision import fastest_dtype
 from spacy_electra.pipeline.transformer import encoder_of
 
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "He paid $3.50 for (two) apples."]
 WIDE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
 needs_kernels = pytest.mark.skipif(
-    not predicts_natively(torch.device("cpu"), WIDE, in_bytes=True), reason="no AVX512-VNNI or no compiled kernels"
+    choose("int8", torch.device("cpu"), WIDE).prediction is not Backend.NATIVE_INT8,
+    reason="no AVX512-VNNI or no compiled kernels",
 )
 
 
@@ -46,9 +46,10 @@ def test_int8_predictions_do_not_depend_on_the_batch(make_nlp, wide_dir):
 def test_int8_is_as_auto_for_an_encoder_that_no_kernel_takes(make_nlp, caplog):
     with caplog.at_level(logging.WARNING):
         nlp = make_nlp(precision="int8")
-    assert 'precision = "int8" needs a CPU with AVX512-VNNI' in caplog.text
-    shim = encoder_of(nlp.get_pipe("transformer").model)
-    assert shim.chosen_precision.prediction == fastest_dtype(torch.device("cpu"))
+    assert 'precision = "int8" predicts as "auto" here: ' in caplog.text
+    assert "the C kernels do not take width 32, feed-forward width 48" in caplog.text
+    int8, auto = (encoder_of(each.get_pipe("transformer").model).choice for each in (nlp, make_nlp(precision="auto")))
+    assert int8 == auto
     np.testing.assert_array_equal(vectors(nlp), vectors(make_nlp(precision="auto")))
 
 

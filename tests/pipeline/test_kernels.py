@@ -1,6 +1,6 @@
-"""Predictions in kernels of our own, as users of a pipeline see them, and where there are none."""
+"""Predictions by the C kernels, as users of a pipeline see them, and where there are none."""
 
-import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,9 +8,9 @@ import pytest
 import torch
 from spacy.tokens import Doc
 
-from spacy_electra.model import library, precision
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.native import NativeEncoder, predicts_natively
+from spacy_electra.model.inference import backend
+from spacy_electra.model.inference.backend import Backend, choose, machine_of
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.transformer import encoder_of
 
@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
 TEXTS = ["The cat reads words.", "", "Unbelievably, apples sat on the encoder!", "mat", "the cat sat on the mat " * 20]
 needs_kernels = pytest.mark.skipif(
-    not predicts_natively(CPU, SHAPE, in_bytes=False),
-    reason="no AVX512-VNNI, AMX, or no compiled kernels",
+    choose("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8, reason="no AVX512-VNNI or no compiled kernels"
 )
+pytestmark = pytest.mark.usefixtures("without_amx")
 
 
 @pytest.fixture
@@ -33,15 +33,18 @@ def arrays(nlp, texts, **batches):
     return [doc._.trf_data.tensors[0][0] for doc in docs if len(doc)]
 
 
-def module_of(nlp):
-    return encoder_of(nlp.get_pipe("transformer").model)._prediction_module()
+def backend_of(nlp):
+    return encoder_of(nlp.get_pipe("transformer").model).choice.prediction
 
 
 @needs_kernels
-@pytest.mark.parametrize(("precision", "lowest"), [("bf16", 0.999999), ("int8", 0.997)])
-def test_vectors_are_those_of_float32_within_rounding(make_wide, precision, lowest):
+@pytest.mark.parametrize(
+    ("precision", "expected", "lowest"),
+    [("bf16", Backend.NATIVE_INT16, 0.999999), ("int8", Backend.NATIVE_INT8, 0.997)],
+)
+def test_vectors_are_those_of_float32_within_rounding(make_wide, precision, expected, lowest):
     full, lower = make_wide(precision="fp32"), make_wide(precision=precision)
-    assert isinstance(module_of(lower), NativeEncoder)
+    assert backend_of(lower) is expected
     for a, b in zip(arrays(full, TEXTS), arrays(lower, TEXTS), strict=True):
         assert b.dtype == np.float32
         assert a.shape == b.shape
@@ -86,46 +89,30 @@ def test_a_document_of_many_windows_on_several_threads(make_wide):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("is_damaged", [False, True])
-def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, tmp_path, precision, is_damaged):
-    if is_damaged:
-        for name in ("encoder", "training"):
-            (tmp_path / f"_kernels_{name}.so").write_bytes(b"no library")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    library._loaded.cache_clear()
-    try:
-        nlp = make_wide(precision=precision)
-        assert not isinstance(module_of(nlp), NativeEncoder)
-        for a, b in zip(arrays(nlp, TEXTS), arrays(make_wide(precision="fp32"), TEXTS), strict=True):
-            np.testing.assert_allclose(a, b, atol=0.2)
-    finally:
-        library._loaded.cache_clear()
+def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, precision):
+    machine = replace(machine_of(CPU), kernels_error="they were not compiled")
+    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    nlp = make_wide(precision=precision)
+    assert backend_of(nlp) not in (Backend.NATIVE_INT16, Backend.NATIVE_INT8)
+    for a, b in zip(arrays(nlp, TEXTS), arrays(make_wide(precision="fp32"), TEXTS), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.2)
 
 
 @needs_kernels
-def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch, tmp_path):
+def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch):
     """A processor with AVX512-VNNI alone."""
-    name = "_kernels_encoder.so"
-    shutil.copy(library.FOLDER / name, tmp_path / name)
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    monkeypatch.setattr(precision, "has_avx512_bf16", lambda: False)
-    library._loaded.cache_clear()
-    try:
-        nlp = make_wide(precision="auto")
-        chosen = encoder_of(nlp.get_pipe("transformer").model).chosen_precision
-        assert (chosen.prediction, chosen.training) == (torch.bfloat16, torch.float32)
-        assert isinstance(module_of(nlp), NativeEncoder)
-    finally:
-        library._loaded.cache_clear()
+    full = arrays(make_wide(precision="fp32"), TEXTS)
+    machine = replace(machine_of(CPU), amx=False, avx512_bf16=False)
+    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    nlp = make_wide(precision="auto")
+    choice = encoder_of(nlp.get_pipe("transformer").model).choice
+    assert (choice.prediction, choice.training) == (Backend.NATIVE_INT16, torch.float32)
+    for a, b in zip(arrays(nlp, TEXTS), full, strict=True):
+        np.testing.assert_allclose(a, b, atol=0.01)
 
 
-@needs_kernels
-def test_kernels_of_another_interface_are_not_called(monkeypatch, caplog):
-    monkeypatch.setattr(library, "INTERFACE", -1)
-    library._loaded.cache_clear()
-    try:
-        with caplog.at_level("INFO", logger="spacy_electra"):
-            assert not predicts_natively(CPU, SHAPE, in_bytes=True)
-        assert "compiled from another version" in caplog.text
-    finally:
-        library._loaded.cache_clear()
+def test_a_pipeline_in_int8_on_a_processor_without_kernels_says_why_not(make_wide, monkeypatch, caplog):
+    machine = replace(machine_of(CPU), vnni=False)
+    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    make_wide(precision="int8")
+    assert 'precision = "int8" predicts as "auto" here: this processor has no AVX512-VNNI' in caplog.text

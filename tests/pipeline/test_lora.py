@@ -111,10 +111,10 @@ def test_predictions_with_merged_weights_are_those_of_the_adapters(trained: Lang
 
 def test_predictions_run_without_adapters_and_merge_once_a_step(trained: Language, examples_of: ExamplesOf) -> None:
     shim = shim_of(trained)
-    first = shim._prediction_module()
-    assert not has_adapters(first)
+    first = shim.predictor()
+    assert not has_adapters(first.encoder)
     assert has_adapters(shim.module)
-    assert shim._prediction_module() is first
+    assert shim.predictor() is first
     before = vectors(trained)
     train(trained, examples_of, steps=1)
     assert np.abs(vectors(trained) - before).max() > 1e-3

@@ -10,8 +10,9 @@ import torch
 from confection import ConfigValidationError
 
 from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.inference.backend import Backend, choose
+from spacy_electra.model.inference.native import INT8, INT16, NativeEncoder
 from spacy_electra.model.int8 import parts_of
-from spacy_electra.model.native import BYTES, SHORTS, NativeEncoder, predicts_natively
 from spacy_electra.pipeline.quantization import (
     encoder_sections,
     evaluate,
@@ -26,7 +27,7 @@ NAMES = ["layer.0.attention", "layer.0.feed_forward", "layer.1.attention", "laye
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "mat " * 30]
 SECTION, PRIVATE = "components.transformer.model", "components.tagger.model.tok2vec"
 needs_kernels = pytest.mark.skipif(
-    not predicts_natively(CPU, SHAPE, in_bytes=True), reason="no AVX512-VNNI or no compiled kernels"
+    choose("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8, reason="no AVX512-VNNI or no compiled kernels"
 )
 
 
@@ -55,7 +56,7 @@ def test_a_model_has_two_parts_a_block():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kernels_multiply_no_bytes_in_an_excluded_part(name):
     torch.manual_seed(0)
-    layers = NativeEncoder(Encoder(SHAPE), in_bytes=True, excluded=[name])._encoder.layers
+    layers = NativeEncoder(Encoder(SHAPE), int8=True, excluded=[name])._encoder.layers
     kinds = {
         f"layer.{number}.{part}": {linear.kind for linear in linears}
         for number in range(2)
@@ -64,12 +65,12 @@ def test_the_kernels_multiply_no_bytes_in_an_excluded_part(name):
             ("feed_forward", [layers[number].up, layers[number].down]),
         )
     }
-    assert [part for part, found in kinds.items() if BYTES not in found] == [name]
-    assert (layers[1].qkv.kind == BYTES) == (name != "layer.1.attention")
+    assert [part for part, found in kinds.items() if INT8 not in found] == [name]
+    assert (layers[1].qkv.kind == INT8) == (name != "layer.1.attention")
 
 
 @needs_kernels
-@pytest.mark.skipif(not predicts_natively(CPU, SHAPE, in_bytes=False), reason="16 bits are left to AMX")
+@pytest.mark.usefixtures("without_amx")
 def test_with_every_part_excluded_int8_is_auto_bit_for_bit(make_wide):
     plain, bytes_ = vectors(make_wide(precision="bf16")), vectors(make_wide(precision="int8"))
     assert (plain != bytes_).any()
@@ -78,7 +79,7 @@ def test_with_every_part_excluded_int8_is_auto_bit_for_bit(make_wide):
 
 @needs_kernels
 def test_what_projects_embeddings_is_never_of_bytes():
-    assert NativeEncoder(Encoder(SHAPE), in_bytes=True)._encoder.project.kind == SHORTS
+    assert NativeEncoder(Encoder(SHAPE), int8=True)._encoder.project.kind == INT16
 
 
 def test_an_unknown_part_is_refused_with_the_nearest_name(make_nlp):

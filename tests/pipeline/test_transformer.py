@@ -10,6 +10,8 @@ from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from spacy_electra.model.encoder import Block
+from spacy_electra.model.inference import backend
+from spacy_electra.model.inference.backend import Backend, Machine
 from spacy_electra.pipeline.architectures import build_electra_transformer
 from spacy_electra.pipeline.transformer import encoder_of
 
@@ -182,11 +184,12 @@ def test_vectors_depend_on_neither_batch_nor_order(make_nlp):
 
 def test_bf16_needs_no_fused_products(make_nlp, monkeypatch):
     """A processor without AVX512 runs torch's own layers."""
-    monkeypatch.setattr("spacy_electra.model.fused.has_bf16_products", lambda: False)
+    monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu"))
     nlp = make_nlp(precision="bf16")
     assert vectors(nlp(TEXTS[0])).any()
-    blocks = encoder_of(nlp.get_pipe("transformer").model)._prediction_module().body.blocks
-    assert all(type(block) is Block for block in blocks)
+    shim = encoder_of(nlp.get_pipe("transformer").model)
+    assert shim.choice.prediction is Backend.EAGER_BF16
+    assert {type(block) for block in shim.predictor().encoder.body.blocks} == {Block}
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -12,6 +12,7 @@ from spacy.util import load_config
 
 from spacy_electra.cli.configs import pretrain_config
 from spacy_electra.model.build import build_electra
+from spacy_electra.model.inference.backend import Backend
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 from spacy_electra.pipeline.vectors import create_vectors
@@ -97,3 +98,9 @@ def test_what_generated_configs_set_of_the_optimizer_is_described(name: str, col
 def test_the_scores_are_those_that_an_evaluation_gives():
     told = TEXT.split("SCORE. Names are ", 1)[1].split(";", 1)[0]
     assert sorted(re.findall("`(.+?)`", told)) == sorted(SCORES)
+
+
+def test_every_backend_is_described():
+    text = (Path(__file__).parents[2] / "docs" / "backends.md").read_text(encoding="utf8")
+    table = text.split("| backend | what it is | needs |\n", 1)[1].split("\n\n", 1)[0]
+    assert sorted(re.findall("`([a-z]+ [a-z]+[0-9]+)`", table)) == sorted(backend.value for backend in Backend)

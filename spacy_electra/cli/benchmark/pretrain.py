@@ -18,7 +18,8 @@ from spacy_electra.benchmark.report import open_report, versions
 from spacy_electra.benchmark.shapes import PAIRS, Pair
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.model.precision import NAMES, choose_precision
+from spacy_electra.model.inference.backend import choose
+from spacy_electra.model.precision import NAMES
 from spacy_electra.training.compiling import is_wanted
 
 
@@ -144,7 +145,7 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
 
 def fast_name(device: torch.device) -> str:
     """Name of the precision that training chooses by itself."""
-    return NAMES[choose_precision("auto", device).training]
+    return NAMES[choose("auto", device).training]
 
 
 def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:

@@ -14,6 +14,7 @@ from spacy_electra.cli.benchmark.stock import (
     TRANSFORMER,
     blank_with,
     counted_slots,
+    is_ours,
     optimizer,
     torch_module,
     transformer_of,
@@ -54,7 +55,7 @@ class Source:
                 raise ValueError(f"{error} Or give a spaCy pipeline's folder, which holds a meta.json.") from error
             return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(found)})
         nlp = spacy.load(self.pipeline)
-        if TRANSFORMER not in nlp.pipe_names or transformer_of(nlp).model.name != "electra_transformer":
+        if TRANSFORMER not in nlp.pipe_names or not is_ours(nlp):
             raise ValueError(
                 f"{self.pipeline} has no component {TRANSFORMER!r} with spacy-electra.ElectraTransformer.v1."
             )
@@ -125,15 +126,9 @@ def slots_of(nlp: Language, texts: list[str]) -> int:
 
 def facts_of(nlp: Language, *, in_training: bool = False) -> dict[str, str]:
     """How the transformer of a pipeline computes; of the stock one with which kind of attention."""
-    model = transformer_of(nlp).model
-    if model.name == "electra_transformer":
-        shim = encoder_of(model)
-        if in_training:
-            return {"precision": NAMES[shim.chosen_precision.training]}
-        return {
-            "precision": NAMES[shim.chosen_precision.prediction],
-            "products": "kernels" if shim.predicts_in_kernels else "torch",
-        }
+    if is_ours(nlp):
+        choice = encoder_of(transformer_of(nlp).model).choice
+        return {"precision": NAMES[choice.training]} if in_training else {"backend": choice.prediction.value}
     module: Any = torch_module(nlp)
     inner = getattr(module, "transformer", module)
     return {"precision": NAMES[next(inner.parameters()).dtype], "attention": inner.config._attn_implementation}

@@ -9,11 +9,11 @@ import spacy
 import torch
 from spacy.language import Language
 from spacy.util import registry
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, RobertaConfig, RobertaModel
 
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.native import Windows
+from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.pipeline.transformer import encoder_of
 
 TRANSFORMER = "transformer"
@@ -69,27 +69,50 @@ def transformer_of(nlp: Language) -> Any:
     return nlp.get_pipe(TRANSFORMER)
 
 
+def is_ours(nlp: Language) -> bool:
+    """Whether a pipeline's transformer is that of this package."""
+    return bool(transformer_of(nlp).model.name == "electra_transformer")
+
+
 def torch_module(nlp: Language) -> nn.Module:
-    """The torch module that a pipeline's transformer runs, ours or the stock one's."""
+    """The torch module that the stock transformer of a pipeline runs."""
     model = transformer_of(nlp).model
-    if model.name == "electra_transformer":
-        return encoder_of(model)._prediction_module()
     inner = next(layer for layer in model.walk() if layer.shims and hasattr(layer.shims[0], "_model"))
     return cast(nn.Module, inner.shims[0]._model)
 
 
 @contextmanager
 def counted_slots(nlp: Language) -> Iterator[list[int]]:
-    """While entered, the slots (padding included) of every batch that the transformer's module reads."""
+    """While entered, the tokens (padding included) that the transformer computes for every batch."""
     counts: list[int] = []
+    with _counting_ours(nlp, counts) if is_ours(nlp) else _counting_theirs(nlp, counts):
+        yield counts
 
+
+@contextmanager
+def _counting_ours(nlp: Language, counts: list[int]) -> Iterator[None]:
+    shim: Any = encoder_of(transformer_of(nlp).model)
+    predict = shim.predict
+
+    def count(batch: PackedBatch) -> Any:
+        counts.append(shim.predictor().computed_tokens(batch))
+        return predict(batch)
+
+    shim.predict = count  # of this shim alone, in front of the method of all
+    try:
+        yield
+    finally:
+        del shim.predict
+
+
+@contextmanager
+def _counting_theirs(nlp: Language, counts: list[int]) -> Iterator[None]:
     def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        read: Tensor | Windows = args[0] if args else kwargs["input_ids"]
-        counts.append(int(read.lengths.sum()) if isinstance(read, Windows) else read.numel())
+        counts.append((args[0] if args else kwargs["input_ids"]).numel())
 
     hook = torch_module(nlp).register_forward_pre_hook(count, with_kwargs=True)
     try:
-        yield counts
+        yield
     finally:
         hook.remove()
 

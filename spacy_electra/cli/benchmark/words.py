@@ -86,7 +86,7 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
         row += ROWS
         return words_a_row * ROWS
 
-    dtype = shim_of(learner.model).chosen_precision.training
+    dtype = shim_of(learner.model).choice.training
     return Program(step, {"precision": NAMES[dtype]})
 
 

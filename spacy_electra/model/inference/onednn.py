@@ -1,4 +1,4 @@
-"""Blocks of an encoder for predictions in bfloat16 on CPUs: bias, GELU and residual sum inside oneDNN's products.
+"""The backend for bfloat16 on CPUs: bias, GELU and residual sum inside oneDNN's matrix multiplications.
 
 torch's own linear layer writes the bias, reads it back and adds the product; then GELU and the residual sum each read
 and write everything again. oneDNN does all of it where the product is still at hand. Its kernels have no gradient.
@@ -7,10 +7,10 @@ and write everything again. oneDNN does all of it where the product is still at 
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.attention import Blocks, Mask, attend
-from spacy_electra.model.capability import has_bf16_products
+from spacy_electra.model.attention import Attend
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Block, Encoder
+from spacy_electra.model.inference.eager import sharing
 
 
 class PackedLinear(nn.Module):
@@ -54,21 +54,22 @@ class FusedBlock(nn.Module):
         self.down = PackedLinear(block.feed_forward.down)
         self.norm2 = block.norm2
 
-    def forward(self, x: Tensor, mask: Mask | Blocks | None, drop: Dropout | None) -> Tensor:
-        assert drop is None
-        x = self.norm1(self.output.added_to(x, attend(self.qkv(x), heads=self.heads, mask=mask)))
+    def forward(self, x: Tensor, attend: Attend, drop: Dropout) -> Tensor:
+        x = self.norm1(self.output.added_to(x, attend(self.qkv(x), self.heads, drop)))
         answer: Tensor = self.norm2(self.down.added_to(x, self.up.gelu(x)))
         return answer
 
 
-def with_fused_blocks(encoder: Encoder) -> Encoder:
-    """Put a `FusedBlock` in the place of every block of an encoder, which is changed and returned."""
-    for number, block in enumerate(encoder.body.blocks):
+def fused(encoder: Encoder) -> Encoder:
+    """A copy of an encoder in bfloat16, without gradients, whose blocks are fused."""
+    answer = sharing(encoder)
+    assert isinstance(answer, Encoder)
+    for number, block in enumerate(answer.body.blocks):
         assert isinstance(block, Block)
-        encoder.body.blocks[number] = FusedBlock(block)
-    return encoder
+        answer.body.blocks[number] = FusedBlock(block)
+    return answer.to(torch.bfloat16)
 
 
-def fuses_products(device: torch.device, dtype: torch.dtype) -> bool:
-    """True where torch has the kernels and the processor runs them (AVX512); in float32 they gain nothing."""
-    return device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_products()
+def is_built_in() -> bool:
+    """Whether this torch has the kernels. The processor is another question."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

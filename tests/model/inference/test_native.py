@@ -1,4 +1,4 @@
-"""The kernels of predictions against the torch encoder, window by window."""
+"""The C kernels against the torch encoder, sequence by sequence."""
 
 from dataclasses import replace
 
@@ -9,15 +9,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.inference.backend import Backend, choose
+from spacy_electra.model.inference.native import NativeEncoder, hadamard, packed, quantize_int16, rotated, supports
+from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.model.int8 import quantize
-from spacy_electra.model.native import NativeEncoder, Windows, hadamard, in_shorts, packed, predicts_natively, rotated
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(
-        not predicts_natively(CPU, SHAPE, in_bytes=True), reason="no AVX512-VNNI or no compiled kernels"
+        choose("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
+        reason="no AVX512-VNNI or no compiled kernels",
     ),
 ]
 LENGTHS = [1, 2, 140, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 96, 127, 128]
@@ -34,24 +37,21 @@ def made(shape: EncoderShape = SHAPE, scale: float = 1.0) -> Encoder:
     return encoder
 
 
-def windows_of(lengths: list[int], *, gap: int = 0) -> Windows:
-    """gap: slots before each window, which belong to none."""
-    length = np.array(lengths, dtype=np.int64)
-    ends = np.cumsum(length + gap)
-    slots = int(ends[-1]) if lengths else 0
-    starts = ends - length
-    positions, places = np.zeros(slots, dtype=np.int64), np.full(slots, -1)
-    for start, count, place in zip(starts, length, np.cumsum(length) - length, strict=True):
-        positions[start : start + count] = np.arange(count)
-        places[start : start + count] = place + np.arange(count)
-    ids = np.random.default_rng(3).integers(0, 50, slots)
-    return Windows(ids=ids, positions=positions, places=places, starts=starts, lengths=length, rows=int(length.sum()))
+def batch_of(lengths: list[int]) -> PackedBatch:
+    """Random pieces in sequences of these lengths, all of whose vectors are wanted."""
+    cu_seqlens = np.cumsum([0, *lengths])
+    tokens = int(cu_seqlens[-1])
+    return PackedBatch(
+        ids=np.random.default_rng(3).integers(0, 50, tokens),
+        positions=np.concatenate([np.arange(0), *map(np.arange, lengths)]),
+        cu_seqlens=cu_seqlens,
+        output_index=np.arange(tokens),
+    )
 
 
-def one_by_one(encoder: Encoder, windows: Windows) -> torch.Tensor:
-    ends = windows.starts + windows.lengths
-    rows = [torch.from_numpy(windows.ids[a:b])[None] for a, b in zip(windows.starts, ends, strict=True)]
-    return torch.cat([encoder(row)[0].float() for row in rows])
+def one_by_one(encoder: Encoder, batch: PackedBatch) -> torch.Tensor:
+    rows = np.split(batch.ids, batch.cu_seqlens[1:-1])
+    return torch.cat([encoder(torch.from_numpy(row)[None])[0].float() for row in rows])
 
 
 def error(answer: torch.Tensor, exact: torch.Tensor) -> float:
@@ -71,23 +71,23 @@ def error(answer: torch.Tensor, exact: torch.Tensor) -> float:
     ],
     ids=str,
 )
-def test_products_of_shorts_err_by_a_twentieth_of_what_torch_does_in_bfloat16(changed):
-    encoder, windows = made(replace(SHAPE, **changed)), windows_of(LENGTHS)
-    exact = one_by_one(encoder, windows)
-    native = NativeEncoder(encoder, in_bytes=False)(windows)
+def test_int16_errs_by_a_twentieth_of_what_torch_does_in_bfloat16(changed):
+    encoder, batch = made(replace(SHAPE, **changed)), batch_of(LENGTHS)
+    exact = one_by_one(encoder, batch)
+    native = NativeEncoder(encoder, int8=False)(batch)
     assert native.dtype == torch.float32
-    assert 0 < error(native, exact) < error(one_by_one(made(encoder.shape).bfloat16(), windows), exact) / 20
+    assert 0 < error(native, exact) < error(one_by_one(made(encoder.shape).bfloat16(), batch), exact) / 20
     assert F.cosine_similarity(native, exact).min() > 0.999999
 
 
-def test_shorts_are_as_close_in_windows_of_five_hundred_pieces():
-    encoder, windows = made(replace(SHAPE, positions=513)), windows_of([512, 513])
-    assert error(NativeEncoder(encoder, in_bytes=False)(windows), one_by_one(encoder, windows)) < 5e-4
+def test_int16_is_as_close_in_sequences_of_five_hundred_pieces():
+    encoder, batch = made(replace(SHAPE, positions=513)), batch_of([512, 513])
+    assert error(NativeEncoder(encoder, int8=False)(batch), one_by_one(encoder, batch)) < 5e-4
 
 
-def test_bytes_are_as_close_in_windows_of_five_hundred_pieces():
-    encoder, windows = made(replace(SHAPE, positions=513)), windows_of([512, 513])
-    assert error(NativeEncoder(encoder, in_bytes=True)(windows), one_by_one(encoder, windows)) < 0.02
+def test_int8_is_as_close_in_sequences_of_five_hundred_pieces():
+    encoder, batch = made(replace(SHAPE, positions=513)), batch_of([512, 513])
+    assert error(NativeEncoder(encoder, int8=True)(batch), one_by_one(encoder, batch)) < 0.02
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -97,13 +97,13 @@ def test_a_row_in_the_direction_of_its_weights_does_not_overflow(sign):
     encoder.embeddings.norm.weight.zero_()
     encoder.embeddings.norm.bias.fill_(1.0)
     encoder.body.project.weight.fill_(sign / 4096)
-    windows = windows_of([9])
-    answer = NativeEncoder(encoder, in_bytes=False)(windows)
-    assert error(answer, one_by_one(encoder, windows)) < 5e-4
+    batch = batch_of([9])
+    answer = NativeEncoder(encoder, int8=False)(batch)
+    assert error(answer, one_by_one(encoder, batch)) < 5e-4
 
 
 @pytest.mark.parametrize("length", [1, 15, 140, 513])
-def test_chances_of_values_in_one_direction_do_not_overflow(length):
+def test_probabilities_of_values_in_one_direction_do_not_overflow(length):
     """All pieces are the same, and one channel of each head is all that its values have."""
     encoder = made(replace(SHAPE, positions=513))
     encoder.embeddings.position.weight.zero_()
@@ -111,10 +111,10 @@ def test_chances_of_values_in_one_direction_do_not_overflow(length):
         values = slice(2 * SHAPE.width, None)
         block.attention.qkv.weight[values] = 0.0
         block.attention.qkv.bias[values] = torch.tensor([5.0] + [0.0] * 31).repeat(4)
-    windows = windows_of([length])
-    windows = replace(windows, ids=np.zeros_like(windows.ids))
-    answer = NativeEncoder(encoder, in_bytes=False)(windows)
-    assert error(answer, one_by_one(encoder, windows)) < 5e-4
+    batch = batch_of([length])
+    batch = replace(batch, ids=np.zeros_like(batch.ids))
+    answer = NativeEncoder(encoder, int8=False)(batch)
+    assert error(answer, one_by_one(encoder, batch)) < 5e-4
 
 
 def test_one_value_far_above_the_others_leaves_them_their_digits():
@@ -135,26 +135,26 @@ def test_one_value_far_above_the_others_leaves_them_their_digits():
     qkv.bias[:width] = 1.0
     qkv.weight[width : 2 * width, channel] = -0.05
     qkv.weight[2 * width :, channel] = 1.0
-    windows = windows_of([20])
-    ids = np.where(np.arange(20) == 3, 0, np.maximum(windows.ids, 1))
+    batch = batch_of([20])
+    ids = np.where(np.arange(20) == 3, 0, np.maximum(batch.ids, 1))
     others = [*range(3), *range(4, 20)]
     values = qkv(table.norm(table.word.weight[torch.from_numpy(ids)]))[:, 2 * width :].norm(dim=1)
     assert values[3] > 1000 * values[others].mean()
-    windows = replace(windows, ids=ids)
-    exact = one_by_one(encoder, windows)
-    answer = NativeEncoder(encoder, in_bytes=False)(windows)
+    batch = replace(batch, ids=ids)
+    exact = one_by_one(encoder, batch)
+    answer = NativeEncoder(encoder, int8=False)(batch)
     assert error(answer[others], exact[others]) < 5e-4
 
 
-def test_levels_of_a_weight_fill_sixteen_bits_or_thirty_one_with_a_row():
+def test_a_weight_in_int16_fills_sixteen_bits_or_thirty_one_with_a_row():
     weight = torch.zeros(3, 64)
     weight[0, :2] = torch.tensor([1.0, -0.5])
     weight[1] = 1.0
-    levels = in_shorts(weight).levels
+    levels = quantize_int16(weight).levels
     assert levels[0, :3].tolist() == [32767, -16384, 0]
     assert levels[1].tolist() == [65400 // 8] * 64
     assert not levels[2].any()
-    torch.testing.assert_close(in_shorts(weight).restored(), weight, atol=1e-4, rtol=0)
+    torch.testing.assert_close(quantize_int16(weight).restored(), weight, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_levels_of_a_weight_fill_sixteen_bits_or_thirty_one_with_a_row():
     ],
     ids=str,
 )
-def test_products_of_bytes_err_by_two_hundredths(changed):
-    encoder, windows = made(replace(SHAPE, **changed)), windows_of(LENGTHS)
-    native = NativeEncoder(encoder, in_bytes=True)(windows)
-    exact = one_by_one(encoder, windows)
+def test_int8_errs_by_two_hundredths(changed):
+    encoder, batch = made(replace(SHAPE, **changed)), batch_of(LENGTHS)
+    native = NativeEncoder(encoder, int8=True)(batch)
+    exact = one_by_one(encoder, batch)
     assert 0.002 < error(native, exact) < 0.02
 
 
@@ -198,7 +198,7 @@ def in_levels(encoder: Encoder) -> Encoder:
     return encoder
 
 
-def test_a_channel_that_stands_out_costs_less_than_in_rows_that_are_not_turned():
+def test_a_channel_that_stands_out_costs_less_than_in_rows_that_are_not_rotated():
     """One input of two products is 30 times as large as the others, which leaves these fewer levels."""
 
     def uneven() -> Encoder:
@@ -209,49 +209,46 @@ def test_a_channel_that_stands_out_costs_less_than_in_rows_that_are_not_turned()
             block.attention.qkv.weight[:, 5] /= 30
         return encoder
 
-    windows = windows_of(LENGTHS)
+    batch = batch_of(LENGTHS)
     others = [channel for channel in range(SHAPE.width) if channel != 5]
-    exact = one_by_one(uneven(), windows)[:, others]
-    turned = NativeEncoder(uneven(), in_bytes=True)(windows)[:, others]
-    straight = one_by_one(in_levels(uneven()), windows)[:, others]
-    assert error(turned, exact) < 0.8 * error(straight, exact)
+    exact = one_by_one(uneven(), batch)[:, others]
+    rotated_rows = NativeEncoder(uneven(), int8=True)(batch)[:, others]
+    straight = one_by_one(in_levels(uneven()), batch)[:, others]
+    assert error(rotated_rows, exact) < 0.8 * error(straight, exact)
 
 
-@pytest.mark.parametrize("in_bytes", [False, True])
+@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("threads", [2, 3, 5])
 @pytest.mark.parametrize(
     "lengths",
     [[140], [70, 70, 70], LENGTHS * 3, [140, 140, 140], [140] * 9],
-    ids=["shared rows", "shared windows", "chunks", "long windows", "fewer chunks than threads"],
+    ids=["shared rows", "shared sequences", "chunks", "long sequences", "fewer chunks than threads"],
 )
-def test_threads_change_no_bit(lengths, threads, in_bytes):
-    native, windows = NativeEncoder(made(), in_bytes=in_bytes), windows_of(lengths)
+def test_threads_change_no_bit(lengths, threads, int8):
+    native, batch = NativeEncoder(made(), int8=int8), batch_of(lengths)
     torch.set_num_threads(1)
-    alone = native(windows)
+    alone = native(batch)
     torch.set_num_threads(threads)
     for _ in range(5):
-        assert torch.equal(native(windows), alone)
+        assert torch.equal(native(batch), alone)
 
 
-@pytest.mark.parametrize("in_bytes", [False, True])
-def test_a_window_does_not_know_its_neighbours(in_bytes):
-    native = NativeEncoder(made(), in_bytes=in_bytes)
-    windows = windows_of(LENGTHS, gap=3)
-    together = native(windows)
-    for start, length in zip(windows.starts, windows.lengths, strict=True):
-        part = slice(start, start + length)
-        own = replace(windows_of([int(length)]), ids=windows.ids[part].copy(), positions=windows.positions[part].copy())
-        assert torch.equal(native(own), together[windows.places[start] :][:length])
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_sequence_does_not_know_its_neighbours(int8):
+    native, batch = NativeEncoder(made(), int8=int8), batch_of(LENGTHS)
+    together = native(batch)
+    for start, end in zip(batch.cu_seqlens[:-1], batch.cu_seqlens[1:], strict=True):
+        own = replace(batch_of([int(end - start)]), ids=batch.ids[start:end].copy())
+        assert torch.equal(native(own), together[start:end])
 
 
 def test_vectors_go_where_they_are_wanted():
-    native, windows = NativeEncoder(made(), in_bytes=False), windows_of([4, 3])
-    answer = native(windows)
-    backwards = replace(windows, places=np.array([-1, 4, 3, -1, 2, 1, 0]), rows=5)
-    assert torch.equal(native(backwards), answer[[6, 5, 4, 2, 1]])
+    native, batch = NativeEncoder(made(), int8=False), batch_of([4, 3])
+    wanted = np.array([6, 5, 4, 2, 1])
+    assert torch.equal(native(replace(batch, output_index=wanted)), native(batch)[wanted])
 
 
-@pytest.mark.parametrize("in_bytes", [False, True])
+@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize(
     ("changed", "layer", "output"),
     [
@@ -263,127 +260,112 @@ def test_vectors_go_where_they_are_wanted():
     ],
     ids=str,
 )
-def test_what_is_no_number_is_none_in_levels_either(changed, layer, output, in_bytes):
+def test_what_is_no_number_is_none_in_levels_either(changed, layer, output, int8):
     encoder = made(replace(SHAPE, **changed))
     encoder.body.blocks[0].get_submodule(layer).bias[output] = torch.nan
-    answer = NativeEncoder(encoder, in_bytes=in_bytes)(windows_of([9]))
+    answer = NativeEncoder(encoder, int8=int8)(batch_of([9]))
     assert answer.isnan().all()
 
 
 @pytest.mark.parametrize("output", [5, 128 + 31], ids=["queries", "keys"])
-def test_what_is_infinite_in_bytes_gives_no_number(output):
+def test_what_is_infinite_in_int8_gives_no_number(output):
     encoder = made()
     encoder.body.blocks[0].attention.qkv.bias[output] = torch.inf
-    assert NativeEncoder(encoder, in_bytes=True)(windows_of([9])).isnan().all()
+    assert NativeEncoder(encoder, int8=True)(batch_of([9])).isnan().all()
 
 
-def test_scores_of_bytes_hold_what_keys_have_in_common():
+def test_scores_of_int8_hold_what_keys_have_in_common():
     """A query's zero is level 128, so that sums hold 128 times the sum of a key's levels until that is taken off."""
-    encoder, windows = made(replace(SHAPE, layers=1)), windows_of(LENGTHS)
+    encoder, batch = made(replace(SHAPE, layers=1)), batch_of(LENGTHS)
     qkv = encoder.body.blocks[0].attention.qkv
     qkv.bias[128:256] = 20.0
-    answer = NativeEncoder(encoder, in_bytes=True)(windows)
-    assert error(answer, one_by_one(encoder, windows)) < 0.02
+    answer = NativeEncoder(encoder, int8=True)(batch)
+    assert error(answer, one_by_one(encoder, batch)) < 0.02
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("ids", -1), ("ids", 50), ("positions", 140), ("positions", -1)])
 def test_numbers_without_a_vector_are_refused(name, wrong):
-    windows = windows_of([4])
-    getattr(windows, name)[2] = wrong
+    batch = batch_of([4])
+    getattr(batch, name)[2] = wrong
     with pytest.raises(IndexError, match="for a table of"):
-        NativeEncoder(made(), in_bytes=False)(windows)
+        NativeEncoder(made(), int8=False)(batch)
 
 
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"starts": np.array([1])}, "a window ends behind the last of 4 slots"),
-        ({"starts": np.array([-1])}, "a window must begin at slot 0"),
-        ({"lengths": np.array([0])}, "1 slot or longer"),
-        ({"lengths": np.array([5])}, "a window ends behind"),
-        ({"lengths": np.array([2**63 - 1]), "starts": np.array([2**63 - 1])}, "the kernels refuse"),
-        ({"lengths": np.array([4, 4])}, "do not fit each other"),
-        ({"places": np.array([0, 1, 2, 4])}, "to row 4 of 4"),
-        ({"rows": -1}, "do not fit each other"),
-        ({"positions": np.arange(3)}, "do not fit each other"),
-        ({"ids": np.zeros(4, dtype=np.int32)}, "ids must be a contiguous axis of int64"),
-        ({"ids": np.zeros(8, dtype=np.int64)[::2]}, "ids must be a contiguous axis of int64"),
-    ],
-    ids=str,
-)
-def test_windows_that_lie_elsewhere_are_refused(changed, told):
-    with pytest.raises(ValueError, match=told):
-        NativeEncoder(made(), in_bytes=False)(replace(windows_of([4]), **changed))
+def test_the_kernels_refuse_lengths_by_themselves():
+    batch = batch_of([4])
+    batch.cu_seqlens[1] = 2**40  # after it was checked
+    with pytest.raises(ValueError, match="the kernels refuse"):
+        NativeEncoder(made(), int8=False)(batch)
 
 
 def test_an_encoder_whose_weights_are_not_of_its_shape_is_refused():
     encoder = made()
     encoder.body.blocks[1].feed_forward.up = torch.nn.Linear(SHAPE.width, 64)
     with pytest.raises(ValueError, match="their shape asks for"):
-        NativeEncoder(encoder, in_bytes=False)
+        NativeEncoder(encoder, int8=False)
 
 
 @pytest.mark.parametrize(("field", "value"), [("heads", -1), ("width", 2**40), ("count", 0), ("embedding", 17)])
 def test_the_kernels_refuse_a_shape_by_themselves(field, value):
-    native = NativeEncoder(made(), in_bytes=False)
+    native = NativeEncoder(made(), int8=False)
     setattr(native._encoder, field, value)
     with pytest.raises(ValueError, match="the kernels refuse"):
-        native(windows_of([4]))
+        native(batch_of([4]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_another_default_type_changes_nothing(dtype):
-    native, windows = NativeEncoder(made(), in_bytes=False), windows_of([12])
-    before = native(windows)
+    native, batch = NativeEncoder(made(), int8=False), batch_of([12])
+    before = native(batch)
     torch.set_default_dtype(dtype)
     try:
-        assert torch.equal(native(windows), before)
+        assert torch.equal(native(batch), before)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def test_weights_in_another_type_are_read_as_numbers():
-    windows = windows_of([12])
-    lower = NativeEncoder(made().bfloat16(), in_bytes=False)(windows)
-    torch.testing.assert_close(lower, NativeEncoder(made(), in_bytes=False)(windows), atol=0.1, rtol=0.05)
+    batch = batch_of([12])
+    lower = NativeEncoder(made().bfloat16(), int8=False)(batch)
+    torch.testing.assert_close(lower, NativeEncoder(made(), int8=False)(batch), atol=0.1, rtol=0.05)
 
 
-def test_no_windows_have_no_vectors():
-    assert NativeEncoder(made(), in_bytes=True)(windows_of([])).shape == (0, SHAPE.width)
+def test_no_sequences_have_no_vectors():
+    assert NativeEncoder(made(), int8=True)(batch_of([])).shape == (0, SHAPE.width)
 
 
-@pytest.mark.parametrize("in_bytes", [False, True])
-def test_rows_without_any_difference_between_channels(in_bytes):
+@pytest.mark.parametrize("int8", [False, True])
+def test_rows_without_any_difference_between_channels(int8):
     """Norms without gain give rows of one number, whose bytes have no span."""
     encoder = made()
     for block in encoder.body.blocks:
         block.norm1.weight.zero_()
         block.norm1.bias.fill_(0.5)
-    windows = windows_of([9])
-    answer = NativeEncoder(encoder, in_bytes=in_bytes)(windows)
-    torch.testing.assert_close(answer, one_by_one(encoder, windows), atol=0.05, rtol=0.02)
+    batch = batch_of([9])
+    answer = NativeEncoder(encoder, int8=int8)(batch)
+    torch.testing.assert_close(answer, one_by_one(encoder, batch), atol=0.05, rtol=0.02)
 
 
 @pytest.mark.parametrize("scale", [100.0, 1e5])
-@pytest.mark.parametrize("in_bytes", [False, True])
-def test_attention_to_one_piece_alone_and_large_numbers_stay_finite(in_bytes, scale):
+@pytest.mark.parametrize("int8", [False, True])
+def test_attention_to_one_piece_alone_and_large_numbers_stay_finite(int8, scale):
     encoder = made(scale=scale)
-    answer = NativeEncoder(encoder, in_bytes=in_bytes)(windows_of(LENGTHS))
+    answer = NativeEncoder(encoder, int8=int8)(batch_of(LENGTHS))
     assert torch.isfinite(answer).all()
 
 
 def test_the_weights_of_its_encoder_may_go_on():
     """All but the table of words, which is not copied, is as it was when the kernels were given it."""
-    encoder, windows = made(), windows_of([12])
-    native = NativeEncoder(encoder, in_bytes=False)
-    before = native(windows)
+    encoder, batch = made(), batch_of([12])
+    native = NativeEncoder(encoder, int8=False)
+    before = native(batch)
     for weight in encoder.body.parameters():
         weight.zero_()
-    assert torch.equal(native(windows), before)
+    assert torch.equal(native(batch), before)
 
 
 @pytest.mark.parametrize("inputs", [16 * 4, 16 * 8, 16 * 12, 16 * 16, 16 * 20, 16 * 48])
-def test_turned_weights_meet_turned_rows(inputs):
+def test_rotated_weights_meet_rotated_rows(inputs):
     """A row's blocks of r registers are multiplied by Sylvester's matrix, register by register."""
     weight, x = (torch.randn(n, inputs, dtype=torch.double) for n in (5, 7))
     order = {4: 4, 8: 8, 12: 4, 16: 16, 20: 4, 48: 16}[inputs // 16]
@@ -402,6 +384,7 @@ def test_packed_words_hold_four_inputs_of_one_output():
     assert words[0, 1, 3:4].view(torch.int8).tolist() == weight[3, 4:].tolist()
 
 
-def test_a_shape_that_registers_cannot_cut_runs_in_torch():
+def test_shapes_that_do_not_fill_registers_are_not_supported():
+    assert supports(SHAPE)
     for changed in ({"width": 96}, {"feed_forward": 100}, {"embedding": 20}, {"heads": 16}):
-        assert not predicts_natively(CPU, replace(SHAPE, **changed), in_bytes=True)
+        assert not supports(replace(SHAPE, **changed))

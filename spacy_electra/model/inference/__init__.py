@@ -1,0 +1,1 @@
+"""How an encoder predicts: backends behind one door."""

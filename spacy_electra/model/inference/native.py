@@ -1,0 +1,207 @@
+"""The backend in C: all blocks of an encoder in one call, in integers, on CPUs with AVX512-VNNI.
+
+Each of ten operations that torch has for a block reads and writes all tokens of a batch, and begins with what Python
+and torch's dispatch take. The kernels (`kernels/encoder.c`) take some sequences through all blocks while they lie in a
+core's cache. They multiply integers of 16 bits, or of 8 where that is asked for.
+
+Legend: S tokens of all sequences, N rows of the answer, D width.
+"""
+
+from collections.abc import Collection
+from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
+
+import torch
+from torch import Tensor, nn
+
+from spacy_electra.model.encoder import Block, Encoder, EncoderShape
+from spacy_electra.model.inference.library import ENCODER, check_answer, library
+from spacy_electra.model.inference.packed import PackedBatch
+from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize
+from spacy_electra.model.parameter_shapes import check_shapes
+
+PANEL = 64  # columns that the kernels sum at once
+LANES = 16  # numbers of a register
+ROTATED = 16  # registers of a block at most
+INT8, INT16 = 1, 2  # kinds of matrix multiplications, as products.h counts them
+PART = 256  # inputs that are summed in 32 bits
+LONGEST = 65_400  # norm of a part's quantized values; twice what rows may have
+HIGHEST = 32_767  # quantized value
+
+
+def supports(shape: EncoderShape) -> bool:
+    """True for encoders whose numbers fill the kernels' registers."""
+    by_panel = (shape.width, shape.feed_forward)
+    by_lane = (shape.width // shape.heads, shape.embedding)
+    return not any(number % PANEL for number in by_panel) and not any(number % LANES for number in by_lane)
+
+
+class _Linear(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("weights", "scale", "total", "bias")),
+        *((name, c_int64) for name in ("inputs", "outputs", "kind")),
+    )
+
+
+class _Norm(Structure):
+    _fields_ = (("gain", c_void_p), ("shift", c_void_p), ("eps", c_float))
+
+
+class _Layer(Structure):
+    _fields_ = (
+        *((name, _Linear) for name in ("qkv", "output", "up", "down")),
+        ("attention_norm", _Norm),
+        ("norm", _Norm),
+    )
+
+
+class _Encoder(Structure):
+    _fields_ = (
+        ("word", c_void_p),
+        ("position", c_void_p),
+        ("norm", _Norm),
+        ("embedding", c_int64),
+        ("project", _Linear),
+        ("layers", POINTER(_Layer)),
+        *((name, c_int64) for name in ("count", "width", "heads", "vocabulary", "positions")),
+    )
+
+
+class _Windows(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("ids", "positions", "places", "starts", "lengths")),
+        *((name, c_int64) for name in ("windows", "slots", "rows")),
+        ("out", c_void_p),
+    )
+
+
+class NativeEncoder:
+    """An encoder that predicts by the kernels, from its embeddings and packed copies of its linear layers."""
+
+    def __init__(self, encoder: Encoder, *, int8: bool, excluded: Collection[str] = ()):
+        """int8: multiply integers of 8 bits, but of 16 in the first product of the first block and to project
+        embeddings. excluded: parts that multiply those of 16 bits nevertheless, of `int8.parts_of`. Raises ValueError
+        for an encoder whose weights are not those of its shape.
+        """
+        check_shapes(encoder.shape, encoder.state_dict())
+        self._held: list[Tensor] = []  # what the structures point to
+        shape, body, embeddings = encoder.shape, encoder.body, encoder.embeddings
+        self.width, self.vocab, self.positions = shape.width, shape.vocab, shape.positions
+        layers = (_Layer * shape.layers)()
+        for number, block in enumerate(body.blocks):
+            assert isinstance(block, Block)
+            attention, feed_forward = (
+                int8 and part_of(number, name) not in excluded for name in (ATTENTION, FEED_FORWARD)
+            )
+            layers[number] = _Layer(
+                qkv=self._linear(block.attention.qkv, int8=attention and number > 0),
+                output=self._linear(block.attention.output, int8=attention),
+                up=self._linear(block.feed_forward.up, int8=feed_forward),
+                down=self._linear(block.feed_forward.down, int8=feed_forward),
+                attention_norm=self._norm(block.norm1),
+                norm=self._norm(block.norm2),
+            )
+        self._encoder = _Encoder(
+            word=self._hold(embeddings.word.weight),
+            position=self._hold(embeddings.position.weight + embeddings.token_type.weight[0]),
+            norm=self._norm(embeddings.norm),
+            embedding=shape.embedding,
+            project=_Linear() if isinstance(body.project, nn.Identity) else self._linear(body.project, int8=False),
+            layers=layers,
+            count=shape.layers,
+            width=shape.width,
+            heads=shape.heads,
+            vocabulary=shape.vocab,
+            positions=shape.positions,
+        )
+
+    def _hold(self, tensor: Tensor) -> int:
+        """The address of a tensor, in float32 unless it is packed, which lives as long as this."""
+        kept = tensor.detach().contiguous()
+        kept = kept.float() if kept.is_floating_point() else kept
+        self._held.append(kept)
+        return kept.data_ptr()
+
+    def _norm(self, norm: nn.LayerNorm) -> _Norm:
+        return _Norm(gain=self._hold(norm.weight.clone()), shift=self._hold(norm.bias.clone()), eps=norm.eps)
+
+    def _linear(self, linear: nn.Module, *, int8: bool) -> _Linear:
+        assert isinstance(linear, nn.Linear)
+        weight = linear.weight.detach()
+        quantized = quantize(rotated(weight)) if int8 else quantize_int16(weight)
+        return _Linear(
+            weights=self._hold(packed(quantized.levels)),
+            scale=self._hold(quantized.scale),
+            total=self._hold(quantized.restored().sum(dim=1)) if int8 else None,
+            bias=self._hold(linear.bias.clone()),
+            inputs=linear.in_features,
+            outputs=linear.out_features,
+            kind=INT8 if int8 else INT16,
+        )
+
+    def __call__(self, batch: PackedBatch) -> Tensor:
+        """(N, D) float32. Raises IndexError for pieces or positions that have no vector, and MemoryError."""
+        for numbers, count in ((batch.ids, self.vocab), (batch.positions, self.positions)):
+            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
+                raise IndexError(f"numbers from {numbers.min()} to {numbers.max()} for a table of {count} vectors")
+        rows = len(batch.output_index)
+        vectors = torch.empty((rows, self.width), dtype=torch.float32, device="cpu")
+        arrays = {
+            "ids": batch.ids,
+            "positions": batch.positions,
+            "places": batch.output_rows(),
+            "starts": batch.cu_seqlens[:-1],
+            "lengths": batch.lengths,
+        }
+        given = _Windows(
+            **{name: array.ctypes.data for name, array in arrays.items()},
+            windows=len(batch.lengths),
+            slots=batch.tokens,
+            rows=rows,
+            out=vectors.data_ptr(),
+        )
+        encode = library(ENCODER).spacy_electra_encode
+        answer = encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads()))
+        check_answer(answer, work="the transformer's windows")
+        return vectors
+
+    def computed_tokens(self, batch: PackedBatch) -> int:
+        return batch.tokens
+
+
+def quantize_int16(weight: Tensor) -> Quantized:
+    """Round a weight (outputs, inputs) to integers of 16 bits.
+
+    The sum over a part, with a row half as long, never overflows 32 bits by Cauchy and Schwarz, so it is exact.
+    """
+    weight = weight.float()
+    squares = torch.stack([part.square().sum(dim=1) for part in weight.split(PART, dim=1)])
+    by_length = squares.amax(dim=0).sqrt() / LONGEST
+    scale = torch.maximum(by_length, weight.abs().amax(dim=1) / HIGHEST).clamp_min(TINY)
+    return Quantized(levels=(weight / scale[:, None]).round().to(torch.int16), scale=scale)
+
+
+def rotated(weight: Tensor) -> Tensor:
+    """A weight (outputs, inputs) rotated against the kernels' rows, so that the products stay what they were.
+
+    A block of a row is multiplied by a Hadamard matrix of the order r, whose columns have the length sqrt(r), and the
+    weight by its transpose over r. It leaves no channel that stands out, so rounding is finer. Source: Ashkboos et al.
+    2024, QuaRot, section 4; there over whole rows, here over every 16th channel of a block, which needs no shuffles.
+    """
+    outputs, inputs = weight.shape
+    registers = inputs // LANES
+    size = min(registers & -registers, ROTATED)
+    blocks = weight.reshape(outputs, -1, size, LANES)
+    return torch.einsum("obrl,rs->obsl", blocks, hadamard(size).to(weight)).reshape(outputs, inputs) / size
+
+
+def hadamard(order: int) -> Tensor:
+    """Sylvester's matrix (order, order) of -1 and 1, symmetric; the order is a power of two."""
+    places = torch.arange(order, device="cpu")
+    bits = places[:, None] & places
+    return 1.0 - 2.0 * sum((bits >> n & 1 for n in range(order.bit_length())), torch.zeros_like(bits)).remainder(2)
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Integers (outputs, inputs) of 8 or 16 bits -> (outputs / 64, words, 64) int32, as the kernels read them."""
+    words = weight.contiguous().view(torch.int32)
+    return words.view(-1, PANEL, words.shape[1]).transpose(1, 2).contiguous()
