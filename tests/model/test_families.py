@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.attention import RowAttention, trainable
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.huggingface import save_encoder
@@ -110,7 +111,7 @@ def test_tied_halves_take_the_masked_head_and_a_fresh_verdict(
 def assert_guesses_alike(ours: Any, theirs: Any) -> None:
     with torch.no_grad():
         embedded = ours.embeddings(IDS, torch.arange(6).expand_as(IDS), torch.zeros_like(IDS))
-        hidden = ours.discriminator(embedded, None)
+        hidden = ours.discriminator(embedded, RowAttention(None, trainable))
         guesses = ours.masked_head(hidden, ours.embeddings.word.weight)
         torch.testing.assert_close(guesses, theirs(IDS).logits, rtol=0, atol=1e-5)
 

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.attention import RowAttention, trainable
 from spacy_electra.model.electra import Electra, MaskedLanguageModel, encoder_of
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.huggingface import (
@@ -113,7 +114,9 @@ def test_the_generator_is_an_electra_for_masked_lm_with_the_same_scores(tokenize
     theirs = loaded_whole(ElectraForMaskedLM, tmp_path)
     with torch.no_grad():
         embedded = model.embeddings(IDS, torch.arange(6).expand_as(IDS), torch.zeros_like(IDS))
-        expected = model.masked_head(model.generator(embedded, None), model.embeddings.word.weight)[..., :SIZE]
+        expected = model.masked_head(
+            model.generator(embedded, RowAttention(None, trainable)), model.embeddings.word.weight
+        )[..., :SIZE]
         torch.testing.assert_close(theirs(IDS).logits, expected, rtol=0, atol=1e-5)
     assert theirs.generator_lm_head.weight is theirs.electra.embeddings.word_embeddings.weight
 
@@ -277,7 +280,9 @@ def test_directories_that_hugging_face_wrote_fill_both_halves(
     assert caplog.messages == []
     with torch.no_grad():
         embedded = ours.embeddings(IDS, torch.arange(6).expand_as(IDS), torch.zeros_like(IDS))
-        guesses = ours.masked_head(ours.generator(embedded, None), ours.embeddings.word.weight)[..., :SIZE]
+        guesses = ours.masked_head(
+            ours.generator(embedded, RowAttention(None, trainable)), ours.embeddings.word.weight
+        )[..., :SIZE]
         torch.testing.assert_close(guesses, guesser(IDS).logits, rtol=0, atol=1e-5)
         torch.testing.assert_close(ours.replaced_head(encoder_of(ours)(IDS)), judge(IDS).logits, rtol=0, atol=1e-5)
 

@@ -7,6 +7,7 @@ import torch
 
 from spacy_electra.cli.start import read_start
 from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.model.attention import RowAttention, trainable
 from spacy_electra.model.electra import Electra
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.starting import load_electra, load_encoder
@@ -36,7 +37,7 @@ def test_both_halves_are_whole(assets: Path) -> None:
             masked = row.clone()
             masked[0, place] = tokenizer.special.mask
             embedded = model.embeddings(masked, torch.arange(row.shape[1])[None], torch.zeros_like(row))
-            hidden = model.discriminator(embedded, None)[:, place]
+            hidden = model.discriminator(embedded, RowAttention(None, trainable))[:, place]
             right += int(model.masked_head(hidden, model.embeddings.word.weight).argmax() == row[0, place])
     assert right >= 5  # of 12
 
