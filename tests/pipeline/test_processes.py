@@ -85,16 +85,16 @@ def run_forked(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-class SlowToLower(EncoderShim):
+class SlowToPrepare(EncoderShim):
     """Stands in the midst of a first prediction, which holds a lock, until a while after `begun`."""
 
     begun = threading.Event()
 
-    def lower(self, module, dtype):
+    def prepare(self, module, backend):
         if threading.current_thread() is not threading.main_thread():
             self.begun.set()
             threading.Event().wait(0.3)
-        return super().lower(module, dtype)
+        return super().prepare(module, backend)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only forked processes lack their parent's threads")
@@ -102,10 +102,10 @@ class SlowToLower(EncoderShim):
 def test_a_child_forked_while_another_thread_predicts_answers(make_nlp):
     nlp = make_nlp(precision="bf16", cache_mb=1.0)
     shim = nlp.get_pipe("transformer").model.shims[0]
-    shim.__class__, shim.version = SlowToLower, object()
+    shim.__class__, shim.version = SlowToPrepare, object()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(nlp, "the cat sat")
-        assert SlowToLower.begun.wait(SECONDS)
+        assert SlowToPrepare.begun.wait(SECONDS)
         assert run_forked(lambda: nlp("a mat")) == 0
         assert answer.result()._.trf_data.tensors[0].any()
 
