@@ -13,7 +13,8 @@ from spacy_electra.cli.configs import pretrain_config
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.inference.backend import Machine, PassedOver, choose, machine_of, passed_over
+from spacy_electra.model.inference import backend as backends
+from spacy_electra.model.inference.backend import Machine, PassedOver, choose, passed_over
 from spacy_electra.model.precision import INT8, NAMES
 from spacy_electra.pipeline.quantization import encoder_sections, shim_in
 
@@ -55,7 +56,7 @@ def debug_backend(
     device = choose_device(gpu_id, memory_fraction=1.0)
     subjects = list(sizes() if pipeline is None else encoders_in(pipeline))
     msg.info(describe_machine(device))
-    print(describe(machine_of(device)))
+    print(describe(backends.machine_of(device)))
     for subject in subjects:
         show(subject, device)
 
