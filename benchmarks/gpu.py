@@ -16,17 +16,17 @@ from typing import Any
 
 import torch
 import typer
-from gpu_run import make_task, pretrain_until
+from gpu_run import make_context, pretrain_until
 
 from spacy_electra.benchmark.measure import SECONDS, Program, Timed, describe_machine, in_turn, matrix_peak
-from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
+from spacy_electra.benchmark.ours import compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.report import Report, open_report, versions
 from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
 from spacy_electra.benchmark.together import Make, time_made
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
-from spacy_electra.model.inference.backend import choose
+from spacy_electra.model.inference.backend import choose_backend
 from spacy_electra.model.precision import NAMES
 from spacy_electra.training.run import Run, held, restore
 
@@ -94,7 +94,7 @@ def train(
     """Pretrain, stop in the middle, resume."""
     place, report = start(device, json_path)
     for share in (0.5, 1.0):
-        task = make_task(config, Store.open(store), minutes=minutes, device=place)
+        task = make_context(config, Store.open(store), minutes=minutes, device=place)
         description = {"version": "benchmark", "objective": "electra"}
         run = Run(folder=output, tokenizer=Store.open(store).load_tokenizer(), description=description)
         try:
@@ -107,7 +107,7 @@ def train(
 
 def peaks(device: torch.device) -> dict[str, float]:
     """What the device reaches: floating-point operations of a large product, bytes of a large copy, each a second."""
-    dtype = choose("auto", device).training
+    dtype = choose_backend("auto", device).training
     count = COPIED if device.type == "cuda" else COPIED // 64
     source, target = torch.ones(count, device=device), torch.empty(count, device=device)
 
@@ -137,7 +137,7 @@ def compare(
     """
     window, vocab = pair.discriminator.positions, pair.discriminator.vocab
     batches = [full_rows(vocab, first=1000 * n, count=rows, window=window).to(device) for n in range(BATCHES)]
-    precision = NAMES[choose("auto", device).training]
+    precision = NAMES[choose_backend("auto", device).training]
     makes = make_programs(pair, batches, precision=precision, device=device)
     asked = {name: make for name, make in makes.items() if compiled or "," not in name}
     found = time_made(asked, rounds=rounds, device=device, until=until)
@@ -157,10 +157,10 @@ def make_programs(pair: Pair, batches: list[Rows], *, precision: str, device: to
 
     def ours(*, compiled: bool) -> Program:
         facts = {"precision": precision, "compiled": "yes" if compiled else "no"}
-        learner = make_learner(pair, **options)
+        context = make_train_context(pair, **options)
         if not compiled:
-            return Program(over(batches, our_step(learner)), facts)
-        return Program(over(batches, compiled_step(learner, on_plain=lambda: facts.update(compiled=FAILED))), facts)
+            return Program(over(batches, our_step(context)), facts)
+        return Program(over(batches, compiled_step(context, on_plain=lambda: facts.update(compiled=FAILED))), facts)
 
     def reference(*, compiled: bool) -> Program:
         step = ReferenceStep(pair, **options, compiled=compiled)

@@ -13,16 +13,16 @@ from spacy_electra.data.store import Store
 from spacy_electra.model.build import build_electra, shim_of
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.training.compiling import compile_training, is_wanted
-from spacy_electra.training.loop import Facts, Task
+from spacy_electra.training.loop import RunContext, StepResult
 from spacy_electra.training.run import Run, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.schema import Training
 from spacy_electra.training.state import State
 
-STRETCH = 20  # steps between looks at the clock, each of which waits for the device
+INTERVAL = 20  # steps between looks at the clock, each of which waits for the device
 
 
-def make_task(config: Path, store: Store, *, minutes: float, device: torch.device) -> Task:
+def make_context(config: Path, store: Store, *, minutes: float, device: torch.device) -> RunContext:
     """The run that a pretraining config describes, over a store's documents; compiled where the config asks for it."""
     sections = Config().from_disk(
         config, overrides={"paths.tokenizer": str(store.directory / "tokenizer"), "training.max_minutes": minutes}
@@ -35,7 +35,7 @@ def make_task(config: Path, store: Store, *, minutes: float, device: torch.devic
     if is_wanted(sections["system"]["compile"], device):
         compile_training(shim_of(model))
     documents, window = split_documents(store, seed=0), model.attrs["window"]
-    return Task(
+    return RunContext(
         model=model,
         optimizer=optimizer,
         train=Packing(store, documents.train, window=window, seed=0),
@@ -58,55 +58,55 @@ class Look:
 
 @dataclass
 class Pace:
-    """Rows and seconds of the stretches of steps without an evaluation, but for the first steps, which compile."""
+    """Rows and seconds of the intervals of steps without an evaluation, but for the first steps, which compile."""
 
     device: torch.device
     rows: int = 0
     seconds: float = 0.0
-    looks: list[Look] = field(default_factory=list)  # at the beginning of all stretches so far
+    looks: list[Look] = field(default_factory=list)  # at the beginning of all intervals so far
 
-    def see(self, facts: Facts) -> None:
+    def see(self, result: StepResult) -> None:
         """Take a step into account."""
-        state = facts.state
-        is_over = facts.evaluation is not None or not self.looks or state.step - self.looks[-1].step >= STRETCH
+        state = result.state
+        is_over = result.evaluation is not None or not self.looks or state.step - self.looks[-1].step >= INTERVAL
         if not is_over:
             return
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = Look(state.step, state.row, time.monotonic())
-        if facts.evaluation is None and self.looks and self.looks[-1].step - self.looks[0].step >= STRETCH:
+        if result.evaluation is None and self.looks and self.looks[-1].step - self.looks[0].step >= INTERVAL:
             self.rows += now.row - self.looks[-1].row
             self.seconds += now.seconds - self.looks[-1].seconds
         self.looks.append(now)
 
 
-def pretrain_until(share: float, run: Run, task: Task, state: State) -> dict[str, Any]:
+def pretrain_until(share: float, run: Run, context: RunContext, state: State) -> dict[str, Any]:
     """Train until this share of the budget is spent, leave a checkpoint, and say how it went.
 
     Raises ValueError where as much is spent already.
     """
-    if (spent := task.progress(state)) >= share:
+    if (spent := context.progress(state)) >= share:
         raise ValueError(
             f"{run.folder} holds a run that has spent {spent:.0%} of its minutes, expected less than {share:.0%}: "
             f"give a new folder, or more --minutes."
         )
-    begun, pace = time.monotonic(), Pace(task.device)
-    last: Facts | None = None
+    begun, pace = time.monotonic(), Pace(context.device)
+    last: StepResult | None = None
     evaluated = None
-    for facts in train_on_disk(run, task, state):
-        last, evaluated = facts, facts.evaluation or evaluated
-        pace.see(facts)
-        if facts.progress >= share:
+    for result in train_on_disk(run, context, state):
+        last, evaluated = result, result.evaluation or evaluated
+        pace.see(result)
+        if result.progress >= share:
             break
     assert last is not None
-    save_state(run, task, last.state)
-    window, rows = task.train.window, last.state.row - state.row
+    save_state(run, context, last.state)
+    window, rows = context.train.window, last.state.row - state.row
     return {
         "from_step": state.step,
         "to_step": last.state.step,
         "slots_a_second": round(pace.rows * window / pace.seconds) if pace.rows else None,
         "slots_a_second_with_compiling_and_evaluations": round(rows * window / (time.monotonic() - begun)),
-        "is_compiled": shim_of(task.model).training_forward is not None,
-        "rows_at_once": task.portion.rows,
+        "is_compiled": shim_of(context.model).training_forward is not None,
+        "micro_batch_size": context.micro_batch.rows,
         "scores": evaluated.scores if evaluated is not None else None,
     }

@@ -16,7 +16,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from spacy_electra.benchmark.ours import make_learner, our_step
+from spacy_electra.benchmark.ours import make_train_context, our_step
 from spacy_electra.benchmark.shapes import PAIRS, SPECIAL
 from spacy_electra.data.files import remove_files
 from spacy_electra.data.packing import Packing, split_documents
@@ -81,8 +81,10 @@ def memory() -> dict[str, int]:
 
 def train(packing: Packing, steps: int, looks: int) -> list[dict[str, int]]:
     """Memory during steps of a tiny model."""
-    learner = make_learner(PAIRS["tiny"], dropout=0.0, precision="auto", device=torch.device("cpu"), special=SPECIAL)
-    step, found = our_step(learner), []
+    context = make_train_context(
+        PAIRS["tiny"], dropout=0.0, precision="auto", device=torch.device("cpu"), special=SPECIAL
+    )
+    step, found = our_step(context), []
     for number in range(steps):
         step(packing.batch(number * BATCH_ROWS, BATCH_ROWS))
         if number % max(1, steps // looks) == 0:

@@ -3,7 +3,7 @@
 Takes ELECTRA directories (or `random:KIND`) and a data folder, prints a row of scores for each. `README.md` has an
 example.
 
-Legend: B texts, T pieces a text, D width, M labelled stretches, H heads.
+Legend: B texts, T pieces a text, D width, M labelled spans, H heads.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Schedule:
 
 
 class Probe(nn.Module):
-    """An encoder and a linear layer a head over the mean of each stretch's pieces."""
+    """An encoder and a linear layer a head over the mean of each span's pieces."""
 
     def __init__(self, encoder: Encoder, heads: tuple[Head, ...]):
         super().__init__()
@@ -122,7 +122,7 @@ def guess(model: Probe, examples: list[Example], *, pad: int) -> tuple[Tensor, T
 
 
 def score(head: Head, guesses: Tensor, answers: Tensor) -> float:
-    """Percent right of (M,) guesses, or F1 over the stretches that are not `head.outside`."""
+    """Percent right of (M,) guesses, or F1 over the spans that are not `head.outside`."""
     right = guesses == answers
     if head.outside is None:
         return 100.0 * float(right.double().mean())

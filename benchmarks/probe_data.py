@@ -1,7 +1,7 @@
-"""What the probe learns and is asked: labelled stretches of text. Takes a data folder, gives tasks; then, for one
+"""What the probe learns and is asked: labelled spans of text. Takes a data folder, gives tasks; then, for one
 tokenizer, pieces and batches. Knows nothing of encoders.
 
-Legend: T pieces of a text, M labelled stretches, H heads, B texts of a batch, P pieces of stretches.
+Legend: T pieces of a text, M labelled spans, H heads, B texts of a batch, P pieces of spans.
 """
 
 import sys
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.pipeline.alignment import Stretches, align
+from spacy_electra.pipeline.alignment import Spans, align
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -37,7 +37,7 @@ UNSEEN = -100  # a label that training never showed; cross_entropy passes over i
 
 @dataclass(frozen=True)
 class Labelled:
-    """A text with labelled stretches: the words of a sentence, or the text itself."""
+    """A text with labelled spans: the words of a sentence, or the text itself."""
 
     text: str
     spans: tuple[tuple[int, int], ...]  # (M,) first character and the one after the last
@@ -68,8 +68,8 @@ class Example:
     """A text as an encoder reads it."""
 
     ids: np.ndarray  # (T,) int64 pieces, [CLS] and [SEP] included
-    pieces: np.ndarray  # (P,) int64 the pieces of each stretch, one stretch after another
-    counts: np.ndarray  # (M,) int64 pieces of each stretch, at least 1
+    pieces: np.ndarray  # (P,) int64 the pieces of each span, one span after another
+    counts: np.ndarray  # (M,) int64 pieces of each span, at least 1
     answers: np.ndarray  # (H, M) int64
 
 
@@ -80,7 +80,7 @@ class Batch:
     ids: Tensor  # (B, T) int64, padded
     lengths: Tensor  # (B,) int64
     pieces: Tensor  # (P,) int64 into the B * T pieces
-    owners: Tensor  # (P,) int64 the stretch of each
+    owners: Tensor  # (P,) int64 the span of each
     counts: Tensor  # (M,) int64
     answers: Tensor  # (H, M) int64
 
@@ -156,7 +156,7 @@ def _check_parts(train: list[Labelled], held_out: list[Labelled], path: Path, un
 def encode(texts: list[Labelled], heads: tuple[Head, ...], tokenizer: WordPiece, *, window: int) -> list[Example]:
     """Texts as pieces, cut to `window` with [CLS] and [SEP]; a text without any piece is left out.
 
-    A stretch has the pieces that overlap it; one that has none, or lies behind the cut, has the nearest.
+    A span has the pieces that overlap it; one that has none, or lies behind the cut, has the nearest.
     """
     found = tokenizer.encode([one.text for one in texts])
     examples = []
@@ -166,8 +166,8 @@ def encode(texts: list[Labelled], heads: tuple[Head, ...], tokenizer: WordPiece,
         ids, offsets = pieces.ids[: window - 2], pieces.offsets[: window - 2].astype(np.int64)
         spans = np.array(one.spans, dtype=np.int64)
         aligned = align(
-            Stretches(spans[:, 0], spans[:, 1]),
-            Stretches(offsets[:, 0], offsets[:, 1]),
+            Spans(spans[:, 0], spans[:, 1]),
+            Spans(offsets[:, 0], offsets[:, 1]),
             is_space=np.zeros(len(spans), dtype=bool),
             bounds=np.tile([0, len(ids)], (len(spans), 1)),
         )
@@ -196,7 +196,7 @@ def collate(examples: Sequence[Example], *, pad: int) -> Batch:
 
 
 def bucket(examples: Sequence[Example], *, size: int, random: np.random.Generator) -> list[list[Example]]:
-    """The examples in batches of about equal length, in random order: sorted within stretches of 16 batches."""
+    """The examples in batches of about equal length, in random order: sorted within spans of 16 batches."""
     order = random.permutation(len(examples))
     batches: list[list[Example]] = []
     for start in range(0, len(order), 16 * size):

@@ -8,4 +8,4 @@ import time
 
 from spacy_electra.training import loop
 
-loop.clock = time.process_time
+loop.budget_clock = time.process_time

@@ -17,7 +17,7 @@ from wasabi import msg
 
 import spacy_electra
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.model.hub import PACKAGES, find_discriminator, read_config
+from spacy_electra.model.hub import ENTRY_POINTS, find_discriminator, read_config
 
 PYPROJECT = """\
 [build-system]
@@ -69,7 +69,7 @@ def main(
             "name": name,
             "version": version,
             "module": module,
-            "group": PACKAGES,
+            "group": ENTRY_POINTS,
             "needs": spacy_electra.__version__,
             "description": json.dumps(card.splitlines()[0].lstrip("# ")),
             "license": json.dumps(license),

@@ -22,15 +22,15 @@ from spacy_electra.model.initialization import initialize
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
 from spacy_electra.training.compiling import compile_training
-from spacy_electra.training.loop import Learner, train_step
+from spacy_electra.training.loop import TrainContext, train_step
 from spacy_electra.training.schema import Training
 
 StepOnRows = Callable[[Rows], None]
 
 
-def make_learner(
+def make_train_context(
     pair: Pair, *, dropout: float, precision: str, device: torch.device, special: Special = SPECIAL
-) -> Learner:
+) -> TrainContext:
     """A fresh model of a frozen shape, its vocabulary padded as `build_electra` does, with the paper's optimizer."""
     vocab = pair.discriminator.vocab
     big, small = (replace(shape, vocab=padded(vocab)) for shape in (pair.discriminator, pair.generator))
@@ -43,7 +43,7 @@ def make_learner(
         torch.cuda.set_device(device.index or 0)
         shim_of(model).to_device("gpu", device.index or 0)
     optimizer = adamw_v1(LEARN_RATE)
-    return Learner(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))
+    return TrainContext(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))
 
 
 def _settings(optimizer: Any) -> Training:
@@ -52,54 +52,54 @@ def _settings(optimizer: Any) -> Training:
         max_epochs=0,
         max_minutes=0,
         batch_rows=1,
-        micro_batch=0,
+        micro_batch_size=0,
         mask_rate=MASK_RATE,
-        keep_rate=KEEP_RATE,
+        unmasked_fraction=KEEP_RATE,
         discriminator_weight=DISCRIMINATOR_WEIGHT,
         warmup=0,
         eval_frequency=1,
         dev_rows=1,
         checkpoint_minutes=1,
         keep_checkpoints=1,
-        most_skips=20,
+        max_skipped_steps=20,
         max_unknown=1.0,
-        when_diverged="stop",
+        on_divergence="stop",
         score_weights={},
         optimizer=optimizer,
         logger=None,
     )
 
 
-def our_step(learner: Learner) -> StepOnRows:
+def our_step(context: TrainContext) -> StepOnRows:
     """One optimizer step on rows, through thinc."""
-    return lambda rows: _discard(train_step(learner, rows))
+    return lambda rows: _discard(train_step(context, rows))
 
 
-def compiled_step(learner: Learner, *, on_plain: Callable[[], object]) -> StepOnRows:
+def compiled_step(context: TrainContext, *, on_plain: Callable[[], object]) -> StepOnRows:
     """The same step with compiled passes. on_plain: called after each step that had to do without."""
-    shim = shim_of(learner.model)
+    shim = shim_of(context.model)
     compile_training(shim)
 
     def step(rows: Rows) -> None:
-        train_step(learner, rows)
+        train_step(context, rows)
         if shim.training_forward is None:
             on_plain()
 
     return step
 
 
-def bare_step(learner: Learner) -> StepOnRows:
+def bare_step(context: TrainContext) -> StepOnRows:
     """The same step on the same network without thinc: what the wrapping is measured against."""
-    network, precision = network_of(learner.model), shim_of(learner.model).choice.training
-    device, vocab_size = shim_of(learner.model).device, learner.model.attrs["vocab_size"]
-    adamw, now = AdamW(parameter_groups(network)), Hyperparameters.of(learner.optimizer)
+    network, precision = network_of(context.model), shim_of(context.model).choice.training
+    device, vocab_size = shim_of(context.model).device, context.model.attrs["vocab_size"]
+    adamw, now = AdamW(parameter_groups(network)), Hyperparameters.of(context.optimizer)
 
     def step(rows: Rows) -> None:
-        masked = mask_rows(rows, learner.special, rate=MASK_RATE, keep_rate=KEEP_RATE)
+        masked = mask_rows(rows, context.special, rate=MASK_RATE, unmasked_fraction=KEEP_RATE)
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             output = network(rows, masked, vocab_size=vocab_size)
-        guesses, verdicts = output.guesses, output.verdicts
-        loss = guesses.loss / guesses.count + DISCRIMINATOR_WEIGHT * verdicts.loss / verdicts.count
+        generator, discriminator = output.generator, output.discriminator
+        loss = generator.loss / generator.count + DISCRIMINATOR_WEIGHT * discriminator.loss / discriminator.count
         loss.backward()
         clip_gradients(adamw.parameters, now.grad_clip)
         adamw.step(now)

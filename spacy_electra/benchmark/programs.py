@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 
 from spacy_electra.benchmark.measure import Program, Step, matrix_product
-from spacy_electra.benchmark.ours import StepOnRows, bare_step, compiled_step, make_learner, our_step
+from spacy_electra.benchmark.ours import StepOnRows, bare_step, compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.data.rows import Rows
 from spacy_electra.model.precision import PRECISIONS
 from spacy_electra.training.allocator import keep_freed_memory
-from spacy_electra.training.loop import Learner
+from spacy_electra.training.loop import TrainContext
 
 BATCHES = 8  # different ones, used in turn
 Kind = Literal["full", "packed", "padded"]  # a document of 16 to 128 pieces a row, or as many as fit into as many rows
@@ -46,12 +46,12 @@ def bare(case: Case) -> Step:
     return _with_our_settings(case, bare_step, {"precision": case.precision})
 
 
-def _with_our_settings(case: Case, make: Callable[[Learner], StepOnRows], facts: dict[str, str]) -> Step:
+def _with_our_settings(case: Case, make: Callable[[TrainContext], StepOnRows], facts: dict[str, str]) -> Step:
     device = torch.device(case.device)
     if device.type == "cpu":
         keep_freed_memory()  # as `pretrain` does
-    learner = make_learner(PAIRS[case.shape], dropout=case.dropout, precision=case.precision, device=device)
-    return Program(on(make(learner), batches(case)), facts)
+    context = make_train_context(PAIRS[case.shape], dropout=case.dropout, precision=case.precision, device=device)
+    return Program(on(make(context), batches(case)), facts)
 
 
 def theirs(case: Case, *, compiled: bool = False, keeps_memory: bool = False) -> Step:

@@ -25,7 +25,7 @@ from spacy_electra.training.memory import is_out_of_memory
 IGNORED = -100  # label of a position without a loss
 
 
-def config_of(shape: EncoderShape, *, dropout: float) -> ElectraConfig:
+def reference_config(shape: EncoderShape, *, dropout: float) -> ElectraConfig:
     return ElectraConfig(
         vocab_size=shape.vocab,
         embedding_size=shape.embedding,
@@ -45,8 +45,8 @@ class Reference(nn.Module):
 
     def __init__(self, pair: Pair, *, dropout: float):
         super().__init__()
-        self.generator = ElectraForMaskedLM(config_of(pair.generator, dropout=dropout))
-        self.discriminator = ElectraForPreTraining(config_of(pair.discriminator, dropout=dropout))
+        self.generator = ElectraForMaskedLM(reference_config(pair.generator, dropout=dropout))
+        self.discriminator = ElectraForPreTraining(reference_config(pair.discriminator, dropout=dropout))
         self.generator.electra.embeddings = self.discriminator.electra.embeddings
         self.generator.generator_lm_head.weight = self.discriminator.electra.embeddings.word_embeddings.weight
         for part in (self.generator, self.discriminator):
@@ -54,7 +54,7 @@ class Reference(nn.Module):
 
     def forward(self, ids: Tensor, is_real: Tensor | None) -> Tensor:
         """(B, T) pieces and where they are real, None where they all are -> the joint loss."""
-        positions = choose(ids, is_real)
+        positions = reference_positions(ids, is_real)
         index, is_chosen = positions.index, positions.weight > 0
         original = ids.gather(1, index)
         hide = is_chosen & (torch.rand(index.shape, device=ids.device) >= KEEP_RATE)
@@ -63,7 +63,7 @@ class Reference(nn.Module):
         attention = None if is_real is None else is_real.long()
         guesses = self.generator(masked, attention_mask=attention, labels=labels)
         with torch.no_grad():
-            drawn = draw(guesses.logits, index)
+            drawn = draw_pieces(guesses.logits, index)
             corrupted = ids.scatter(1, index, torch.where(is_chosen, drawn, original))
         is_replaced = (corrupted != ids).long()
         if is_real is None:
@@ -76,7 +76,7 @@ class Reference(nn.Module):
         return loss
 
 
-def choose(ids: Tensor, is_real: Tensor | None) -> Positions:
+def reference_positions(ids: Tensor, is_real: Tensor | None) -> Positions:
     """Pick distinct positions to hide, MASK_RATE of each row's candidates; index and weight (B, K)."""
     can_mask = (ids != SPECIAL.cls) & (ids != SPECIAL.sep)
     if is_real is not None:
@@ -89,7 +89,7 @@ def choose(ids: Tensor, is_real: Tensor | None) -> Positions:
     return Positions(index=index, weight=weight.float())
 
 
-def draw(logits: Tensor, index: Tensor) -> Tensor:
+def draw_pieces(logits: Tensor, index: Tensor) -> Tensor:
     """(B, K) pieces by their probabilities at the positions `index` of (B, T, V) scores.
 
     As `torch.multinomial` draws one of each, but without its checks, which wait for the device.
@@ -155,5 +155,5 @@ class ReferenceStep:
         if self._device.type == "cuda" and "compiled" in self.facts:
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            loss = self._forward(rows.ids, None if rows.is_one_stretch else rows.is_real)
+            loss = self._forward(rows.ids, None if rows.is_one_segment else rows.is_real)
         loss.backward()

@@ -66,12 +66,12 @@ CARD_PAIRS = {"small": PAIRS["small"], "base": _pair(**BASE), "base 512": _pair(
 
 
 def full_rows(vocab: int, *, first: int = 0, count: int = ROWS, window: int = WINDOW) -> Rows:
-    """Rows that one stretch fills from end to end, of random pieces; the same for the same `first` row."""
+    """Rows that one segment fills from end to end, of random pieces; the same for the same `first` row."""
     random = torch.Generator().manual_seed(first)
     ids = torch.randint(max(SPECIAL.all) + 1, vocab, (count, window), generator=random)
     ids[:, 0], ids[:, -1] = SPECIAL.cls, SPECIAL.sep
     rows = _rows(ids, segments=torch.ones_like(ids), positions=torch.arange(window).expand_as(ids), first=first)
-    return replace(rows, is_one_stretch=True)
+    return replace(rows, is_one_segment=True)
 
 
 def short_documents(vocab: int, *, first: int = 0, count: int = ROWS) -> list[torch.Tensor]:

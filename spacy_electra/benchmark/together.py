@@ -17,7 +17,7 @@ from spacy_electra.benchmark.measure import Step, Timed, in_turn
 from spacy_electra.training.memory import NoRoom, free_unused, is_out_of_memory
 
 Make = Callable[[], Step]
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 SOLO_STEPS = 4  # the optimizer's moments come with the first, CUDA graphs are recorded with the second and third
 
@@ -86,7 +86,7 @@ def _run_alone(make: Make, device: torch.device) -> Taken:
     return Taken((torch.cuda.max_memory_reserved(device) - before) / 1e9 if is_card else None)
 
 
-def _or_none(work: Callable[[], Result]) -> Result | None:
+def _or_none(work: Callable[[], _Result]) -> _Result | None:
     """What `work` returns; None where it runs out of memory. What it took is given back."""
     free_unused()
     try:

@@ -13,7 +13,7 @@ from spacy.cli._util import app as spacy_app
 from typer.core import TyperGroup
 from typer.main import get_command
 
-# Command -> module below this package; the function or app in it has the module's name.
+# Command -> module below this package; the function or app in it is called MODULE_cli, as in spaCy.
 COMMANDS = {
     "init-config": "init_config",
     "corpus": "corpus",
@@ -59,8 +59,8 @@ class _Commands(MutableMapping[str, Any]):
 
 def _load(name: str) -> Any:
     """The click command. Raises KeyError for an unknown name."""
-    attribute = COMMANDS[name]
-    found = getattr(import_module(f"{__name__}.{attribute}"), attribute)
+    module = COMMANDS[name]
+    found = getattr(import_module(f"{__name__}.{module}"), f"{module}_cli")
     if isinstance(found, typer.Typer):
         return get_command(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -19,7 +19,7 @@ from spacy_electra.model.weight_average import averaged
 
 
 @clear_errors
-def average(
+def average_cli(
     sources: list[str] = typer.Argument(
         ..., metavar="MODEL...", help="Two or more: folders of runs or models, or names on the hub"
     ),

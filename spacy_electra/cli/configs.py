@@ -18,7 +18,7 @@ from spacy_electra.cli.start import Start
 TEMPLATES = Path(__file__).parent / "templates"
 SIZES = ("tiny", "mini", "small", "base", "large")
 OBJECTIVES = ("electra", "mlm")
-SECTIONS = ("paths", "system", "model", "nlp", "components", "corpora", "training", "pretraining", "initialize")
+SECTION_ORDER = ("paths", "system", "model", "nlp", "components", "corpora", "training", "pretraining", "initialize")
 TRANSFORMER = "transformer"
 
 
@@ -129,7 +129,7 @@ def config_text(config: Config) -> str:
     """What is written to a file: a section, then those inside it, as people read."""
     blocks = re.split(r"\n\n(?=\[)", config.to_str(interpolate=False).strip())
     by_name = {block.split("\n", 1)[0][1:-1]: block for block in blocks}
-    tops = sorted(config, key=SECTIONS.index)
+    tops = sorted(config, key=SECTION_ORDER.index)
     names = [name for top in tops for name in _section_names(config[top], top)]
     return "\n\n".join(by_name[name] for name in names) + "\n"
 

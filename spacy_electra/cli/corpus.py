@@ -18,7 +18,7 @@ MODULES_A_PROCESS = 200  # fewer are read faster than another process starts
 
 
 @clear_errors
-def corpus(
+def corpus_cli(
     out_path: Path = typer.Argument(..., metavar="OUT.jsonl", help="File to write, a document a module"),
     min_words: int = typer.Option(5, "--min-words", min=1, help="Words that a paragraph needs"),
     roots: list[Path] = typer.Option([], "--from", help="Folder to read instead of the installed packages; repeatable"),

@@ -9,14 +9,14 @@ from spacy_electra.cli.debug_data import debug_data
 from spacy_electra.cli.debug_model import debug_model
 from spacy_electra.cli.debug_pieces import debug_pieces
 
-debug = typer.Typer(name="debug", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-debug.command("config", context_settings=WITH_OVERRIDES)(debug_config)
-debug.command("data")(debug_data)
-debug.command("pieces")(debug_pieces)
-debug.command("model", context_settings=WITH_OVERRIDES)(debug_model)
-debug.command("backend")(debug_backend)
+debug_cli = typer.Typer(name="debug", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+debug_cli.command("config", context_settings=WITH_OVERRIDES)(debug_config)
+debug_cli.command("data")(debug_data)
+debug_cli.command("pieces")(debug_pieces)
+debug_cli.command("model", context_settings=WITH_OVERRIDES)(debug_model)
+debug_cli.command("backend")(debug_backend)
 
 
-@debug.callback()
+@debug_cli.callback()
 def _debug() -> None:
     """Look at a config, a corpus or store, a tokenizer's pieces, a model, or what computes on this machine."""

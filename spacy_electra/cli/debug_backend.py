@@ -14,11 +14,11 @@ from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference import backend as backends
-from spacy_electra.model.inference.backend import Machine, PassedOver, choose, passed_over
+from spacy_electra.model.inference.backend import Machine, PassedOver, choose_backend, passed_over
 from spacy_electra.model.precision import INT8, NAMES
 from spacy_electra.pipeline.quantization import encoder_sections, shim_in
 
-SIZES = ("tiny", "small")  # of the models that are looked at without a pipeline
+SHOWN_SIZES = ("tiny", "small")  # of the models that are looked at without a pipeline
 SHOWN = ("fp32", "auto", INT8)
 VOCAB = 8000  # of these models, on which no choice depends
 UNITS = {
@@ -56,13 +56,13 @@ def debug_backend(
     device = choose_device(gpu_id, memory_fraction=1.0)
     subjects = list(sizes() if pipeline is None else encoders_in(pipeline))
     msg.info(describe_machine(device))
-    print(describe(backends.machine_of(device)))
+    print(machine_in_words(backends.machine_of(device)))
     for subject in subjects:
         show(subject, device)
 
 
 def sizes() -> Iterator[Subject]:
-    for size in SIZES:
+    for size in SHOWN_SIZES:
         model = pretrain_config(size, gpu=False)["model"]
         yield Subject(size, EncoderShape(**model["discriminator"], vocab=VOCAB, positions=model["window"]))
 
@@ -74,12 +74,12 @@ def encoders_in(pipeline: str) -> list[Subject]:
     if not found:
         raise ValueError(
             f"{pipeline} has no transformer of this package. Its components are {', '.join(nlp.pipe_names)}: give a "
-            f"pipeline with spacy-electra.ElectraTransformer.v1, or none to see what models of two sizes would do."
+            f"pipeline with spacy-electra.ElectraTransformer.v2, or none to see what models of two sizes would do."
         )
     return [Subject(section, shim.shape, shim.precision) for section, shim in found]
 
 
-def describe(machine: Machine) -> str:
+def machine_in_words(machine: Machine) -> str:
     """What a device can do, in words."""
     if machine.device == "cuda":
         return f"NVIDIA card of capability {'.'.join(map(str, machine.cuda_capability))}"
@@ -98,7 +98,7 @@ def show(subject: Subject, device: torch.device) -> None:
     precisions = list(dict.fromkeys([*SHOWN, *filter(None, [subject.precision])]))
     rows = []
     for precision in precisions:
-        choice = choose(precision, device, shape)
+        choice = choose_backend(precision, device, shape)
         is_set = "as its config says" if precision == subject.precision else ""
         rows.append((precision, choice.prediction.value, NAMES[choice.training], is_set))
     msg.table(rows, header=("precision", "predicts with", "trains in", ""), divider=True)

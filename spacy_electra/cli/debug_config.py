@@ -9,7 +9,7 @@ from wasabi import msg
 
 from spacy_electra.cli.corpora import shares, shares_in_words
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.cli.settings import Settings, read_settings, shapes_in
+from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config, shapes_in
 from spacy_electra.data.store import Store
 from spacy_electra.training.schedule import WARMUP_STEPS
 from spacy_electra.training.schema import Training
@@ -30,7 +30,7 @@ def debug_config(
       python -m spacy electra debug config pretrain.cfg --training.max_minutes 5
     """
     import_code(code)
-    settings = read_settings(path, parse_config_overrides(list(ctx.args)))
+    settings = read_pretraining_config(path, parse_config_overrides(list(ctx.args)))
     shapes_in(settings.config["model"], vocab_size=1)  # the vocabulary may not be there yet
     msg.good(f"{path} is valid")
     msg.table([(name, str(value)) for name, value in plan_of(settings).items()])
@@ -45,11 +45,11 @@ def debug_config(
         msg.warn(f"paths.init: there is no folder {start}; pretrain will look for a model of this name on the hub.")
 
 
-def plan_of(settings: Settings) -> dict[str, Any]:
+def plan_of(settings: PretrainingConfig) -> dict[str, Any]:
     """What a run with these settings does, by name."""
     model, training = settings.config["model"], settings.training
     window, optimizer = model["window"], training.optimizer
-    slots = window * training.batch_rows
+    tokens = window * training.batch_rows
     budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
     plan = {"objective": model["objective"]}
     for part in ("discriminator", "generator"):
@@ -57,8 +57,8 @@ def plan_of(settings: Settings) -> dict[str, Any]:
             plan[part] = ", ".join(f"{key} {number}" for key, number in model[part].items())
     plan |= {
         "rows": f"{window} pieces each",
-        "a step": f"{training.batch_rows:,} rows, {slots:,} pieces; {rows_at_once(training)} at a time",
-        "guessed": f"{training.mask_rate:.0%} of the positions, {training.keep_rate:.0%} of them readable",
+        "a step": f"{training.batch_rows:,} rows, {tokens:,} pieces; {micro_batch_in_words(training)} at a time",
+        "guessed": f"{training.mask_rate:.0%} of the positions, {training.unmasked_fraction:.0%} of them readable",
         "learning rate": f"up to {float(optimizer.learn_rate):g}, after {training.warmup:.0%} of the budget or "
         f"{WARMUP_STEPS:,} steps",
         "budget": " or ".join(f"{number:,} {unit}" for unit, number in budgets.items() if number),
@@ -68,18 +68,18 @@ def plan_of(settings: Settings) -> dict[str, Any]:
             f"{teacher.name}, weight {teacher.weight:g}, falling to 0 in {teacher.until:.0%} of the budget"
         )
     if training.max_steps:
-        plan["pieces read"] = f"{slots * training.max_steps:,} in all steps"
+        plan["pieces read"] = f"{tokens * training.max_steps:,} in all steps"
     if settings.corpora:
         plan["rows come from"] = shares_in_words(settings.corpora)
     if (Path(settings.paths.train) / "manifest.json").is_file():
         store = Store.open(settings.paths.train)
         plan["corpus"] = f"{store.documents:,} documents, {store.pieces:,} pieces"
-        plan["an epoch"] = f"about {store.pieces / slots / shares(settings.corpora)['train']:,.1f} steps"
+        plan["an epoch"] = f"about {store.pieces / tokens / shares(settings.corpora)['train']:,.1f} steps"
     return plan
 
 
-def rows_at_once(training: Training) -> str:
+def micro_batch_in_words(training: Training) -> str:
     """How many rows a forward pass takes, in words."""
-    if training.micro_batch == "auto":
+    if training.micro_batch_size == "auto":
         return "as many as fit"
-    return f"{training.micro_batch:,} rows" if training.micro_batch else "all rows"
+    return f"{training.micro_batch_size:,} rows" if training.micro_batch_size else "all rows"

@@ -12,7 +12,7 @@ from torch import nn
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config
 from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.randomness import row_keys
 from spacy_electra.data.rows import Rows, Special
@@ -20,7 +20,7 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import Batch, Pretrainer, network_of
 from spacy_electra.model.electra import Output
 
-ROWS = 4  # of the forward pass
+SHOWN_ROWS = 4  # of the forward pass
 
 
 @clear_errors
@@ -40,7 +40,7 @@ def debug_model(
       python -m spacy electra debug model pretrain.cfg --model.discriminator.layers 6
     """
     import_code(code)
-    settings = read_settings(path, parse_config_overrides(list(ctx.args)))
+    settings = read_pretraining_config(path, parse_config_overrides(list(ctx.args)))
     model: Pretrainer = registry.resolve({"model": settings.config["model"]})["model"]
     network = network_of(model)
     parts = [(name, f"{_count(part):,}") for name, part in network.named_children()]
@@ -54,29 +54,29 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _run(model: Pretrainer, settings: Settings) -> None:
+def _run(model: Pretrainer, settings: PretrainingConfig) -> None:
     tokenizer = WordPiece.load(settings.config["model"]["tokenizer"])
     rows = random_rows(model.attrs["window"], tokenizer.size, tokenizer.special, seed=settings.system.seed)
     training = settings.training
-    masked = mask_rows(rows, tokenizer.special, rate=training.mask_rate, keep_rate=training.keep_rate)
+    masked = mask_rows(rows, tokenizer.special, rate=training.mask_rate, unmasked_fraction=training.unmasked_fraction)
     start = time.perf_counter()
     output: Output = model.predict(Batch(rows=rows, masked=masked))
     seconds = time.perf_counter() - start
-    guesses, verdicts = output.guesses, output.verdicts
-    losses = [("generator", guesses.loss / guesses.count, math.log(tokenizer.size))]
-    if verdicts is not None:
-        losses.append(("discriminator", verdicts.loss / verdicts.count, math.log(2)))
+    generator, discriminator = output.generator, output.discriminator
+    losses = [("generator", generator.loss / generator.count, math.log(tokenizer.size))]
+    if discriminator is not None:
+        losses.append(("discriminator", discriminator.loss / discriminator.count, math.log(2)))
     table = [(name, f"{float(loss):.3f}", f"{chance:.3f}") for name, loss, chance in losses]
     msg.table(table, header=("half", "loss", "by chance"), divider=True, aligns=("l", "r", "r"))
     msg.text(f"{len(rows)} rows of {rows.ids.shape[1]} pieces in {seconds:.2f} s, the first pass included")
 
 
 def random_rows(window: int, vocab_size: int, special: Special, *, seed: int) -> Rows:
-    """ROWS full rows of pieces drawn evenly, [CLS] first and [SEP] last."""
-    shape = (ROWS, window)
+    """SHOWN_ROWS full rows of pieces drawn evenly, [CLS] first and [SEP] last."""
+    shape = (SHOWN_ROWS, window)
     ids = torch.randint(max(special.all) + 1, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
     ids[:, 0], ids[:, -1] = special.cls, special.sep
-    row = torch.arange(ROWS)
+    row = torch.arange(SHOWN_ROWS)
     return Rows(
         ids=ids,
         types=torch.zeros(shape, dtype=torch.int64),

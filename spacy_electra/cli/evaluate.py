@@ -13,16 +13,16 @@ from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.folder_kinds import STORE, kind_of
 from spacy_electra.cli.outputs import check_json, write_json
-from spacy_electra.cli.pretraining import make_task, open_data
+from spacy_electra.cli.pretraining import make_context, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
-from spacy_electra.cli.settings import Settings, read_settings
+from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config
 from spacy_electra.cli.start import read_start
 from spacy_electra.model.hub import find_discriminator, find_generator
 from spacy_electra.training.loop import evaluate_dev
 
 
 @clear_errors
-def evaluate(
+def evaluate_cli(
     source: str = typer.Argument(..., metavar="RUN_OR_MODEL", help="Folder of a run, or of a model with both halves"),
     store_dir: Path = typer.Argument(..., metavar="STORE", help="Store that `tokenize` made with the same tokenizer"),
     best: bool = typer.Option(False, "--best", help="Take a run's model-best, not model-last"),
@@ -43,21 +43,21 @@ def evaluate(
         check_json(json_path)
     if kind_of(Path(source)) == STORE:
         raise ValueError(f"{source} is a token store, expected a run or a model: give that first, the store behind it.")
-    settings = settings_of(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
+    settings = config_for_evaluation(model_folder(source, best=best), store_dir, whole=whole, rows=rows)
     device = choose_device(gpu_id, memory_fraction=settings.system.gpu_memory_fraction)
-    task = make_task(settings, open_data(settings), device, is_new=False)
-    read = min(settings.training.dev_rows, task.dev.rows)
-    msg.info(f"Scoring {read:,} rows of {task.dev.window} pieces on {device}")
+    context = make_context(settings, open_data(settings), device, is_new=False)
+    read = min(settings.training.dev_rows, context.dev.rows)
+    msg.info(f"Scoring {read:,} rows of {context.dev.window} pieces on {device}")
     with bar(read, what="evaluate", unit=" rows") as progress:
-        scores = evaluate_dev(task, on_rows=progress.update)
+        scores = evaluate_dev(context, on_rows=progress.update)
     msg.table([(name, f"{value:.4f}") for name, value in scores.items()], header=("score", "value"), divider=True)
     if json_path is not None:
-        facts = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}
-        if not write_json(json_path, facts):
+        result = {"model": source, "store": str(store_dir), "rows": read, "scores": scores}
+        if not write_json(json_path, result):
             raise typer.Exit(1)
 
 
-def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> Settings:
+def config_for_evaluation(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> PretrainingConfig:
     """The settings of the run that `model` belongs to, or the packaged ones, turned to `model` and the store.
 
     Raises FileNotFoundError or ValueError where the folder has not both halves of a model.
@@ -75,11 +75,11 @@ def settings_of(model: str, store_dir: Path, *, whole: bool, rows: int | None) -
         overrides["training.dev_rows"] = rows
     config = config_beside(Path(model))
     if config is not None:
-        settings = read_settings(config, overrides).with_model(init_layers=None)  # it has the layers already
+        settings = read_pretraining_config(config, overrides).with_model(init_layers=None)  # it has the layers already
         if find_generator(model, None) is not None:  # it may have been pruned since
             settings = settings.with_model(**_bodies(model))
         return replace(settings, teacher=None, corpora={})  # neither has a part in scores
-    return read_settings(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model))
+    return read_pretraining_config(TEMPLATES / "pretrain.cfg", overrides).with_model(**_shapes(model))
 
 
 def _bodies(model: str) -> dict[str, Any]:

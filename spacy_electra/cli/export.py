@@ -17,7 +17,7 @@ from spacy_electra.model.starting import load_encoder
 
 
 @clear_errors
-def export(
+def export_cli(
     source: str = typer.Argument(..., metavar="RUN", help="Folder of a run or a model, or a name on the hub"),
     out_dir: Path = typer.Argument(..., help="Folder for config.json, model.safetensors and the tokenizer"),
     best: bool = typer.Option(False, "--best", help="Take model-best, not model-last"),

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from spacy_electra.data.shards import BUILDING, MANIFEST
 
-STORE, RUN, PIPELINE, MODEL, TOKENIZER = "token store", "run", "pipeline", "model", "tokenizer"
+STORE, RUN, PIPELINE, MODEL, TOKENIZER_KIND = "token store", "run", "pipeline", "model", "tokenizer"
 
 _FILES = {  # one of which a folder of the kind has; a model has a tokenizer's files as well
     STORE: (MANIFEST, BUILDING),
     RUN: ("checkpoints", "metrics.jsonl"),  # their names are in training/, whose import takes seconds
     PIPELINE: ("meta.json",),
     MODEL: ("model.safetensors", "pytorch_model.bin"),
-    TOKENIZER: ("tokenizer.json", "vocab.txt"),
+    TOKENIZER_KIND: ("tokenizer.json", "vocab.txt"),
 }
 
 
@@ -25,5 +25,5 @@ def check_kind(folder: Path, wanted: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"the output {folder} is a file: give a folder for the {wanted}.")
     found = kind_of(folder)
-    if found not in (None, wanted) and (wanted, found) != (MODEL, TOKENIZER):
+    if found not in (None, wanted) and (wanted, found) != (MODEL, TOKENIZER_KIND):
         raise ValueError(f"{folder} is the folder of a {found}, so no {wanted} can go there: give another folder.")

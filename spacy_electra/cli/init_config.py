@@ -14,7 +14,7 @@ from spacy_electra.data.replacing import replaced_folder
 
 
 @clear_errors
-def init_config(
+def init_config_cli(
     out_dir: Path = typer.Argument(..., help="Folder for pretrain.cfg and pipeline.cfg"),
     lang: str = typer.Option("en", "--lang", "-l", help="Code of the pipeline's language"),
     size: str | None = typer.Option(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import IO, Any
 
-from spacy_electra.training.loop import Facts
+from spacy_electra.training.loop import StepResult
+from spacy_electra.training.tensorboard import LogStep
 
-LogStep = Callable[[dict[str, Any] | None], None]
 SetupLogger = Callable[[Any, IO[str], IO[str]], tuple[LogStep, Callable[[], None]]]
 
 
@@ -36,7 +36,7 @@ def silent(nlp: Any, stdout: IO[str], stderr: IO[str]) -> tuple[LogStep, Callabl
 
 
 class RunLogger:
-    """Hands a run's facts to a spaCy logger in the form that it knows."""
+    """Hands a run's results to a spaCy logger in the form that it knows."""
 
     def __init__(
         self, setup: SetupLogger, config: Mapping[str, Any], *, halves: Sequence[str], pieces_per_row: float
@@ -47,27 +47,27 @@ class RunLogger:
         self.checkpoints: list[tuple[float, int]] = []  # score and step of each evaluation
         self.log, self.finish = setup(stand_in(config, halves), sys.stdout, sys.stderr)
 
-    def __call__(self, facts: Facts) -> None:
+    def __call__(self, result: StepResult) -> None:
         """One step. A logger gets None for those without an evaluation, as in `spacy train`.
 
         No `output_path` is told: loggers would take it for a pipeline. "learn_rate" is ours.
         """
-        if facts.evaluation is None:
+        if result.evaluation is None:
             self.log(None)
             return
-        scores = facts.evaluation.scores
+        scores = result.evaluation.scores
         score = sum(weight * scores.get(name, 0.0) for name, weight in self.weights.items())
-        self.checkpoints.append((score, facts.state.step))
+        self.checkpoints.append((score, result.state.step))
         self.log(
             {
-                "epoch": facts.epoch,
-                "step": facts.state.step,
+                "epoch": result.epoch,
+                "step": result.state.step,
                 "score": score,
                 "other_scores": scores,
-                "losses": dict.fromkeys(self.halves, 0.0) | facts.evaluation.losses,  # a teacher's work may be done
-                "learn_rate": facts.learn_rate,
+                "losses": dict.fromkeys(self.halves, 0.0) | result.evaluation.losses,  # a teacher's work may be done
+                "learn_rate": result.learn_rate,
                 "checkpoints": self.checkpoints,
-                "seconds": int(facts.state.seconds),
-                "words": int(facts.state.row * self.pieces_per_row),
+                "seconds": int(result.state.seconds),
+                "words": int(result.state.row * self.pieces_per_row),
             }
         )

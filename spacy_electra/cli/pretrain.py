@@ -8,7 +8,7 @@ from spacy_electra.cli.errors import clear_errors
 
 
 @clear_errors
-def pretrain(
+def pretrain_cli(
     ctx: typer.Context,
     config: Path = typer.Argument(..., help="Pretraining config, as `spacy electra init-config` writes it"),
     output: Path = typer.Option(..., "--output", "-o", help="Folder of the run"),

@@ -1,4 +1,4 @@
-"""The work of `spacy electra pretrain`: config, store and device become a task; the task becomes a run on disk."""
+"""The work of `spacy electra pretrain`: config, store and device become a context, then a run on disk."""
 
 import math
 import shlex
@@ -23,8 +23,8 @@ from spacy_electra.cli.folder_kinds import RUN, check_kind
 from spacy_electra.cli.interrupts import Interrupts
 from spacy_electra.cli.loggers import RunLogger, silent
 from spacy_electra.cli.progress import RunProgress
-from spacy_electra.cli.resuming import CONFIG, check_teacher, go_on, read_beginning, write_beginning
-from spacy_electra.cli.settings import Settings, make, read_settings, shapes_in
+from spacy_electra.cli.resuming import RUN_CONFIG, check_teacher, read_stored_run, resume_config, write_run_config
+from spacy_electra.cli.settings import PretrainingConfig, make, read_pretraining_config, shapes_in
 from spacy_electra.cli.teaching import make_distillation
 from spacy_electra.cli.unknown import check_unknown
 from spacy_electra.data.packing import Packing, Split, split_documents
@@ -40,11 +40,11 @@ from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.least_memory import check_room
-from spacy_electra.training.loop import Evaluation, Task, settle_portion
+from spacy_electra.training.loop import Evaluation, RunContext, settle_micro_batch
 from spacy_electra.training.run import (
     LAST,
     Run,
-    check_folder,
+    check_run_folder,
     finish,
     first_loss,
     held,
@@ -67,7 +67,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunResult:
     """How a run on disk ended."""
 
     state: State
@@ -84,57 +84,57 @@ def run_pretraining(
     Raises ValueError or OSError for everything a user can mend: config, data, device, folder.
     """
     import_code(code)
-    given = settings = read_settings(config, parse_config_overrides(list(arguments)))
+    given = settings = read_pretraining_config(config, parse_config_overrides(list(arguments)))
     system = settings.system
     device = choose_rank_device(gpu_id, memory_fraction=system.gpu_memory_fraction)
-    check_folder(output, resume=resume)
+    check_run_folder(output, resume=resume)
     check_kind(output, RUN)
     outputs.check_folder(output)
     if device.type == "cpu":
         keep_freed_memory()
     data = open_data(settings)
     check_unknown(data.train, data.dev, *data.corpora.values(), most=settings.training.max_unknown)
-    beginning = read_beginning(output)
+    beginning = read_stored_run(output)
     if beginning is not None:
-        settings = go_on(
+        settings = resume_config(
             beginning, settings, tokenizer=data.tokenizer, train=data.train, dev=data.dev, corpora=data.corpora
         )
     tables = None if beginning is None else beginning.tables
-    task = make_task(settings, data, device, is_new=beginning is None, tables=tables, ranks=join())
+    context = make_context(settings, data, device, is_new=beginning is None, tables=tables, ranks=join())
     if beginning is not None:
-        check_teacher(beginning, task)
+        check_teacher(beginning, context)
     if is_wanted(system.compile, device):
-        compile_training(shim_of(task.model))
-    with held(output) if task.ranks.is_first else nullcontext():
-        check_folder(output, resume=resume)
-        if task.ranks.is_first and (read_beginning(output) is None) != (beginning is None):
+        compile_training(shim_of(context.model))
+    with held(output) if context.ranks.is_first else nullcontext():
+        check_run_folder(output, resume=resume)
+        if context.ranks.is_first and (read_stored_run(output) is None) != (beginning is None):
             raise ValueError(f"another process has written into {output} meanwhile: start again to go on from there.")
-        state = restore(task, output)  # the ranks have met: all have looked at the folder before the first writes
-        settle_portion(task, state)
-        if task.ranks.is_first:
-            data.tokenizer.save(output / "tokenizer", model_max_length=task.train.window)
-            write_beginning(output, given, task, train=data.train, dev=data.dev, corpora=data.corpora)
-        run = Run(folder=output, tokenizer=data.tokenizer, description=describe(settings, data, task))
-        was_interrupted = spend_budget(settings, task, run, state)
+        state = restore(context, output)  # the ranks have met: all have looked at the folder before the first writes
+        settle_micro_batch(context, state)
+        if context.ranks.is_first:
+            data.tokenizer.save(output / "tokenizer", model_max_length=context.train.window)
+            write_run_config(output, given, context, train=data.train, dev=data.dev, corpora=data.corpora)
+        run = Run(folder=output, tokenizer=data.tokenizer, description=card_rows(settings, data, context))
+        was_interrupted = spend_budget(settings, context, run, state)
     leave()
-    if was_interrupted and task.ranks.is_first:
-        print(resume_command(output, gpu_id=gpu_id, code=code, processes=task.ranks.size))
+    if was_interrupted and context.ranks.is_first:
+        print(resume_command(output, gpu_id=gpu_id, code=code, processes=context.ranks.size))
     return INTERRUPTED if was_interrupted else 0
 
 
-def spend_budget(settings: Settings, task: Task, run: Run, state: State) -> bool:
+def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> bool:
     """Train until the budget is spent, and say how it went; whether the run was interrupted before that."""
-    output, is_first = run.folder, task.ranks.is_first
-    if task.progress(state) >= 1.0:
-        finish(run, task, state)
+    output, is_first = run.folder, context.ranks.is_first
+    if context.progress(state) >= 1.0:
+        finish(run, context, state)
         if is_first:
             msg.good(f"The run in {output} has spent its budget already: nothing to do.")
         return False
     if is_first:
-        announce(settings, task, state, output)
-        if task.device.type == "cuda":
+        announce(settings, context, state, output)
+        if context.device.type == "cuda":
             say_if_cupy_is_missing()
-    ended = run_loop(settings, task, run, state)
+    ended = run_loop(settings, context, run, state)
     if ended.was_interrupted and is_first:
         msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Go on with:")
     elif is_first:
@@ -142,7 +142,7 @@ def spend_budget(settings: Settings, task: Task, run: Run, state: State) -> bool
     return ended.was_interrupted
 
 
-def open_data(settings: Settings) -> Data:
+def open_data(settings: PretrainingConfig) -> Data:
     """Vocabulary and stores. Raises FileNotFoundError or ValueError where they are missing or do not fit together."""
     tokenizer = WordPiece.load(settings.paths.tokenizer)
     train = Store.open(settings.paths.train, tokenizer=tokenizer)
@@ -151,15 +151,15 @@ def open_data(settings: Settings) -> Data:
     return Data(tokenizer=tokenizer, train=train, dev=dev, corpora=corpora)
 
 
-def make_task(
-    settings: Settings,
+def make_context(
+    settings: PretrainingConfig,
     data: Data,
     device: torch.device,
     *,
     is_new: bool,
     tables: Mapping[str, int] | None = None,
     ranks: Ranks = ALONE,
-) -> Task:
+) -> RunContext:
     """Build the model and lay out the rows.
 
     is_new: no checkpoint brings the weights. tables: lengths of the tables of positions and types in that checkpoint.
@@ -186,7 +186,7 @@ def make_task(
     own, dev = lay_out(data, documents, window=model.attrs["window"], seed=seed)
     train = mixed(own, data.corpora, settings.corpora)
     rows = max(1, round(training.max_epochs * train.rows)) if training.max_epochs else 0
-    return Task(
+    return RunContext(
         model=model,
         optimizer=training.optimizer,
         train=train,
@@ -213,34 +213,34 @@ def lay_out(data: Data, documents: Split, *, window: int, seed: int) -> tuple[Pa
     return train, Packing(data.dev or data.train, documents.dev, window=window, seed=seed)
 
 
-def run_loop(settings: Settings, task: Task, run: Run, state: State) -> Ended:
+def run_loop(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> RunResult:
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which leave a checkpoint of the last whole step."""
-    pieces_per_row = task.train.epoch_pieces / task.train.rows
-    halves = ["generator", "discriminator"] if isinstance(network_of(task.model), Electra) else ["generator"]
-    halves += ["teacher"] if task.distillation else []
-    is_first, evaluation, was_interrupted = task.ranks.is_first, None, False
+    pieces_per_row = context.train.epoch_pieces / context.train.rows
+    halves = ["generator", "discriminator"] if isinstance(network_of(context.model), Electra) else ["generator"]
+    halves += ["teacher"] if context.distillation else []
+    is_first, evaluation, was_interrupted = context.ranks.is_first, None, False
     setup = settings.training.logger if is_first else silent
     log = RunLogger(setup, settings.config, halves=halves, pieces_per_row=pieces_per_row)
     alarms = Alarms(first=math.inf if settings.paths.init is not None else first_loss(run.folder))
     with (
         RunProgress(pieces_per_row=pieces_per_row, is_shown=is_first) as progress,
-        Interrupts(is_one_of_many=task.ranks.size > 1) as interrupts,
+        Interrupts(is_one_of_many=context.ranks.size > 1) as interrupts,
         told_as_interruption(interrupts),
     ):
-        for facts in train_on_disk(run, task, state):
-            state, evaluation = facts.state, facts.evaluation or evaluation
+        for result in train_on_disk(run, context, state):
+            state, evaluation = result.state, result.evaluation or evaluation
             if is_first:
-                progress(facts)
+                progress(result)
             with progress.aside():
-                log(facts)
-                for alarm in alarms(facts) if is_first else ():
+                log(result)
+                for alarm in alarms(result) if is_first else ():
                     warn(alarm)
-            if task.ranks.any(interrupts.asked) and facts.progress < 1.0:
-                save_state(run, task, state)
-                was_interrupted = task.ranks.any(True)  # none ends before the first has written
+            if context.ranks.any(interrupts.asked) and result.progress < 1.0:
+                save_state(run, context, state)
+                was_interrupted = context.ranks.any(True)  # none ends before the first has written
                 break
     log.finish()
-    return Ended(state=state, evaluation=evaluation, was_interrupted=was_interrupted)
+    return RunResult(state=state, evaluation=evaluation, was_interrupted=was_interrupted)
 
 
 @contextmanager
@@ -254,7 +254,7 @@ def told_as_interruption(interrupts: Interrupts) -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:
+def card_rows(settings: PretrainingConfig, data: Data, context: RunContext) -> dict[str, Any]:
     """Rows of the model card."""
     taught = {} if settings.teacher is None else {"teacher": settings.teacher.name}
     mixture = {"rows come from": shares_in_words(settings.corpora)} if settings.corpora else {}
@@ -264,21 +264,21 @@ def describe(settings: Settings, data: Data, task: Task) -> dict[str, Any]:
         "corpus": f"{data.train.documents:,} documents, {data.train.pieces:,} pieces",
         **mixture,
         "vocabulary": f"{data.tokenizer.size:,} pieces",
-        "window": task.train.window,
-        "parameters": f"{count_parameters(task):,}, generator included",
+        "window": context.train.window,
+        "parameters": f"{parameters_of(context):,}, generator included",
         "rows a step": settings.training.batch_rows,
-        "peak learning rate": float(task.optimizer.learn_rate),
+        "peak learning rate": float(context.optimizer.learn_rate),
         "seed": settings.system.seed,
         "continued from": settings.paths.init or "nothing",
         **taught,
     }
 
 
-def count_parameters(task: Task) -> int:
-    return sum(parameter.numel() for parameter in network_of(task.model).parameters())
+def parameters_of(context: RunContext) -> int:
+    return sum(parameter.numel() for parameter in network_of(context.model).parameters())
 
 
-def announce(settings: Settings, task: Task, state: State, output: Path) -> None:
+def announce(settings: PretrainingConfig, context: RunContext, state: State, output: Path) -> None:
     """Say what is about to run."""
     if state.step:
         msg.info(f"Going on at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
@@ -286,14 +286,14 @@ def announce(settings: Settings, task: Task, state: State, output: Path) -> None
     budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
     budget = " or ".join(f"{most:,.12g} {unit}" for unit, most in budgets.items() if most)
     msg.info(
-        f"Pretraining {count_parameters(task) / 1e6:.1f} M parameters on {task.train.rows:,} rows of "
-        f"{task.train.window} pieces, {task.dev.rows:,} held out; {budget} on {task.device}, into {output}"
+        f"Pretraining {parameters_of(context) / 1e6:.1f} M parameters on {context.train.rows:,} rows of "
+        f"{context.train.window} pieces, {context.dev.rows:,} held out; {budget} on {context.device}, into {output}"
     )
     if settings.corpora:
         msg.info(f"Rows come from {shares_in_words(settings.corpora)}; epochs are those of train")
 
 
-def conclude(ended: Ended, output: Path) -> None:
+def conclude(ended: RunResult, output: Path) -> None:
     """Say how it ended."""
     scores = ended.evaluation.scores if ended.evaluation else {}
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
@@ -303,7 +303,7 @@ def conclude(ended: Ended, output: Path) -> None:
 
 def resume_command(output: Path, *, gpu_id: int, code: Path | None, processes: int) -> str:
     """What goes on with the run in `output`; its own config has the overrides in it."""
-    command = ["spacy", "electra", "pretrain", str(output / CONFIG), "--output", str(output), "--resume"]
+    command = ["spacy", "electra", "pretrain", str(output / RUN_CONFIG), "--output", str(output), "--resume"]
     if gpu_id >= 0:
         command += ["--gpu-id", str(gpu_id)]
     if code is not None:

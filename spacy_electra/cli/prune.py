@@ -15,7 +15,7 @@ from spacy_electra.cli.runs import model_folder
 
 
 @clear_errors
-def prune(
+def prune_cli(
     source: str = typer.Argument(..., metavar="CHECKPOINT", help="Folder of a run or a model, or a name on the hub"),
     out_dir: Path = typer.Argument(..., help="Folder for the smaller model"),
     layers: str | None = typer.Option(

@@ -17,15 +17,15 @@ from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.outputs import check_json, write_json
 from spacy_electra.data.replacing import replaced_folder
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.inference.backend import Backend, choose, passed_over
+from spacy_electra.model.inference.backend import Backend, choose_backend, passed_over
 from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import (
     Scored,
     encoder_sections,
-    evaluate,
     overrides_for,
     predict_in,
+    score_pipeline,
     scored_names,
     shim_in,
 )
@@ -35,7 +35,7 @@ WIDTH = 9  # of a column, at least
 
 
 @dataclass(frozen=True)
-class Task:
+class Comparison:
     """A loaded pipeline, and what it is scored on."""
 
     nlp: Language
@@ -45,11 +45,11 @@ class Task:
 
     def score(self, precision: str) -> Scored:
         predict_in(self.nlp, self.sections, precision)
-        return evaluate(self.nlp, read_examples(self.nlp, self.data), self.names)
+        return score_pipeline(self.nlp, read_examples(self.nlp, self.data), self.names)
 
 
 @clear_errors
-def quantize(
+def quantize_cli(
     pipeline: str = typer.Argument(..., metavar="PIPELINE", help="A pipeline on disk, or an installed package"),
     data: Path = typer.Argument(..., metavar="DATA", help="Annotated documents to score on, a .spacy file"),
     out_dir: Path | None = typer.Argument(None, metavar="[OUT_DIR]", help="Folder for the pipeline in int8, if wanted"),
@@ -70,7 +70,7 @@ def quantize(
       python -m spacy electra quantize training/pipeline/model-best corpus/dev.spacy models/small-int8
     """
     import_code(code)
-    task = prepare(pipeline, data, scores=scores)
+    task = prepare_comparison(pipeline, data, scores=scores)
     check_outputs(out_dir, json_path, overwrite=overwrite)
     found = compare(task)
     is_json_written = True
@@ -84,7 +84,7 @@ def quantize(
         raise typer.Exit(1)
 
 
-def compare(task: Task) -> dict[str, dict[str, object]]:
+def compare(task: Comparison) -> dict[str, dict[str, object]]:
     """Score and print one precision after another; what was found, for JSON."""
     msg.info(f"Scores in percent on {task.data}, how far they move, and what stays annotated alike")
     full = task.score(FULL)
@@ -104,14 +104,14 @@ def described(scored: Scored, alike: float) -> dict[str, object]:
     return {"scores": scored.scores, "annotated_alike": alike, "words_per_second": scored.speed}
 
 
-def prepare(pipeline: str, data: Path, *, scores: str) -> Task:
+def prepare_comparison(pipeline: str, data: Path, *, scores: str) -> Comparison:
     """Look at all that is read before anything is scored. Raises ValueError or OSError for what cannot be done."""
     nlp = spacy.load(pipeline)
     sections = encoder_sections(nlp)
     if not sections:
         raise ValueError(
             f"{pipeline} has no transformer of this package, nothing that could be in int8. Its components are "
-            f"{', '.join(nlp.pipe_names)}: give a pipeline with spacy-electra.ElectraTransformer.v1."
+            f"{', '.join(nlp.pipe_names)}: give a pipeline with spacy-electra.ElectraTransformer.v2."
         )
     for section in sections:
         check_int8(shim_in(nlp, section).shape)
@@ -122,13 +122,13 @@ def prepare(pipeline: str, data: Path, *, scores: str) -> Task:
         )
     if not read_examples(nlp, data):
         raise ValueError(f"{data} holds no documents, expected annotated ones to score on: give another file.")
-    return Task(nlp, sections, data, names)
+    return Comparison(nlp, sections, data, names)
 
 
 def check_int8(shape: EncoderShape) -> None:
     """Raise ValueError where an encoder of this shape cannot predict in int8 here, which says why."""
     cpu = torch.device("cpu")
-    if choose(INT8, cpu, shape).prediction is not Backend.NATIVE_INT8:
+    if choose_backend(INT8, cpu, shape).prediction is not Backend.NATIVE_INT8:
         missing = passed_over(INT8, cpu, shape)[0]
         raise ValueError(
             f"this pipeline cannot predict in int8 here: {'; '.join(missing.lacks)}. "

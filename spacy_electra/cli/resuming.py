@@ -11,7 +11,8 @@ from confection import Config
 from spacy.util import load_config
 from wasabi import msg
 
-from spacy_electra.cli.settings import Settings
+from spacy_electra.cli.renamed import rename_keys
+from spacy_electra.cli.settings import PretrainingConfig
 from spacy_electra.data.files import replace_file
 from spacy_electra.data.store import Store
 from spacy_electra.data.tokenizer_difference import cut_alike, difference
@@ -19,10 +20,10 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.model.precision import NAMES
 from spacy_electra.training.checkpoint import has_checkpoint
-from spacy_electra.training.loop import Task
+from spacy_electra.training.loop import RunContext
 from spacy_electra.training.schema import CORPORA
 
-CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
+RUN_CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
 HELD_OUT = "held out of train"
 # What decides which weights there are and what a place in the data means. The corpora, and the weights of a teacher,
 # are compared by their content.
@@ -32,15 +33,15 @@ FIXED = (
     "system.seed",
     "training.batch_rows",
     "training.mask_rate",
-    "training.keep_rate",
+    "training.unmasked_fraction",
     "training.discriminator_weight",
     "teacher",
 )
-FREE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing", "teacher.name")
+CHANGEABLE = ("model.tokenizer", "model.precision", "model.dropout", "model.activation_checkpointing", "teacher.name")
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StoredRun:
     """How a run began."""
 
     folder: Path
@@ -53,31 +54,44 @@ class Beginning:
         return self.resolved.get("tables")
 
 
-def read_beginning(folder: Path) -> Beginning | None:
+def read_stored_run(folder: Path) -> StoredRun | None:
     """What `write_beginning` left in `folder`; None where no checkpoint is there to go on from."""
-    if not (has_checkpoint(folder) and all((folder / name).is_file() for name in (CONFIG, RESOLVED))):
+    if not (has_checkpoint(folder) and all((folder / name).is_file() for name in (RUN_CONFIG, RESOLVED))):
         return None
-    return Beginning(folder, load_config(folder / CONFIG), load_config(folder / RESOLVED))
+    config, resolved = load_config(folder / RUN_CONFIG), load_config(folder / RESOLVED)
+    for each in (config, resolved):
+        rename_keys(each)
+    return StoredRun(folder, config, resolved)
 
 
-def write_beginning(
-    folder: Path, settings: Settings, task: Task, *, train: Store, dev: Store | None, corpora: Mapping[str, Store]
+def write_run_config(
+    folder: Path,
+    settings: PretrainingConfig,
+    context: RunContext,
+    *,
+    train: Store,
+    dev: Store | None,
+    corpora: Mapping[str, Store],
 ) -> None:
     """Write config.cfg and resolved.cfg.
 
     dev: the store of the dev set where it is one of its own. corpora: those that are mixed into train, by name.
     """
-    replace_file(folder / CONFIG, settings.config.to_str().encode())
+    replace_file(folder / RUN_CONFIG, settings.config.to_str().encode())
     resolved = settings.config.copy()
-    resolved["model"]["precision"] = NAMES[shim_of(task.model).choice.training]
-    resolved["system"]["compile"] = shim_of(task.model).training_forward is not None
-    resolved["training"]["micro_batch"] = task.portion.rows
-    resolved["machine"] = {"device": str(task.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    resolved["model"]["precision"] = NAMES[shim_of(context.model).choice.training]
+    resolved["system"]["compile"] = shim_of(context.model).training_forward is not None
+    resolved["training"]["micro_batch_size"] = context.micro_batch.rows
+    resolved["machine"] = {
+        "device": str(context.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     resolved["data"] = fingerprints(train, dev, corpora)
-    shape = network_of(task.model).shape
+    shape = network_of(context.model).shape
     resolved["tables"] = {"positions": shape.positions, "types": shape.types}
-    if task.teacher is not None:
-        resolved["teacher"]["fingerprint"] = task.teacher.fingerprint
+    if context.teacher is not None:
+        resolved["teacher"]["fingerprint"] = context.teacher.fingerprint
     replace_file(folder / RESOLVED, resolved.to_str().encode())
 
 
@@ -87,15 +101,15 @@ def fingerprints(train: Store, dev: Store | None, corpora: Mapping[str, Store]) 
     return {"train": train.fingerprint, "dev": dev.fingerprint if dev else HELD_OUT, **named}
 
 
-def go_on(
-    beginning: Beginning,
-    settings: Settings,
+def resume_config(
+    beginning: StoredRun,
+    settings: PretrainingConfig,
     *,
     tokenizer: WordPiece,
     train: Store,
     dev: Store | None,
     corpora: Mapping[str, Store],
-) -> Settings:
+) -> PretrainingConfig:
     """The settings with what `auto` chose when the run began; its number of threads is set as well.
 
     Raises ValueError for a change that the checkpoint cannot follow; tells the other changes.
@@ -124,13 +138,13 @@ def go_on(
     return settings.with_model(**changes)
 
 
-def check_teacher(beginning: Beginning, task: Task) -> None:
+def check_teacher(beginning: StoredRun, context: RunContext) -> None:
     """Raise ValueError where the run was begun with other weights of its teacher."""
-    if task.teacher is not None and task.teacher.fingerprint != beginning.resolved["teacher"]["fingerprint"]:
+    if context.teacher is not None and context.teacher.fingerprint != beginning.resolved["teacher"]["fingerprint"]:
         raise _unfit(beginning.folder, "a teacher of other weights than teacher.name has now")
 
 
-def _check_corpora(beginning: Beginning, corpora: Mapping[str, Store]) -> None:
+def _check_corpora(beginning: StoredRun, corpora: Mapping[str, Store]) -> None:
     """Raise ValueError where other corpora are mixed than when the run began, by their names."""
     before = beginning.config.get(CORPORA, {})
     for name in (*before, *corpora):
@@ -163,7 +177,7 @@ def set_threads(count: int) -> None:
 def _is_fixed(key: str) -> bool:
     inside = [f"{name}." for name in FIXED]
     is_weight = key.startswith(f"{CORPORA}.") and key.endswith(".weight")
-    return key not in FREE and (key in FIXED or key.startswith(tuple(inside)) or is_weight)
+    return key not in CHANGEABLE and (key in FIXED or key.startswith(tuple(inside)) or is_weight)
 
 
 def _refusal(folder: Path, key: str, before: Any, now: Any) -> ValueError:

@@ -15,7 +15,8 @@ from thinc.api import Optimizer
 
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.errors import check_name
-from spacy_electra.model.build import ELECTRA, Shapes, check_model
+from spacy_electra.cli.renamed import rename_keys, rename_overrides, warn_of_old_names
+from spacy_electra.model.build import ELECTRA, HalfShapes, check_model
 from spacy_electra.model.keys import check_keys, refuse_alike
 from spacy_electra.model.optimizer import Hyperparameters
 from spacy_electra.training.metrics import SCORES
@@ -40,7 +41,7 @@ ADDED_LATER = (("training", "max_unknown"),)
 
 
 @dataclass(frozen=True)
-class Settings:
+class PretrainingConfig:
     """A config whose keys and values are valid. Nothing is built yet but optimizer and logger."""
 
     config: Config  # plain values, with the defaults of the functions it names
@@ -50,19 +51,21 @@ class Settings:
     teacher: Teacher | None = None
     corpora: dict[str, Corpus] = field(default_factory=dict)  # mixed into paths.train, by name in alphabetical order
 
-    def with_model(self, **changes: Any) -> "Settings":
+    def with_model(self, **changes: Any) -> "PretrainingConfig":
         """The same with other values in [model]."""
         config = self.config.copy()
         config["model"].update(changes)
         return replace(self, config=config)
 
 
-def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
+def read_pretraining_config(path: Path, overrides: Mapping[str, Any]) -> PretrainingConfig:
     """Load and check a config.
 
     Raises FileNotFoundError where there is none, and ValueError that names the first wrong section, key or value.
     """
-    config = _load(path, overrides)
+    overrides, old_names = rename_overrides(overrides)
+    config, more = _load(path, overrides)
+    warn_of_old_names([*more, *old_names])
     _add_later_keys(config)
     check_sections(config)
     for place, kind in FUNCTION_SECTIONS.items():
@@ -72,7 +75,7 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> Settings:
     for name in ("optimizer", "logger"):
         training[name] = make(training[name], f"training.{name}")
     _check_optimizer(training["optimizer"])
-    settings = Settings(
+    settings = PretrainingConfig(
         config=config,
         paths=read_section(Paths, config["paths"]),
         system=read_section(System, config["system"]),
@@ -109,8 +112,11 @@ def _add_later_keys(config: Config) -> None:
             config[section].setdefault(key, packaged[section][key])
 
 
-def _load(path: Path, overrides: Mapping[str, Any]) -> Config:
-    """The config with its variables filled in. Raises FileNotFoundError or ValueError that names the file."""
+def _load(path: Path, overrides: Mapping[str, Any]) -> tuple[Config, list[str]]:
+    """The config with its variables filled in, and the older names of keys in it.
+
+    Raises FileNotFoundError or ValueError that names the file.
+    """
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder, expected a config such as {path / 'pretrain.cfg'}.")
     if not path.is_file():
@@ -124,10 +130,13 @@ def _load(path: Path, overrides: Mapping[str, Any]) -> Config:
             f"{path} describes a pipeline ([nlp]), expected a pretraining config: train it with "
             f"`python -m spacy train {path}`, or write one for pretraining with `python -m spacy electra init-config`."
         )
+    old_names = rename_keys(plain)
     _check_overrides(plain, overrides)
     _check_paths(plain, overrides, text=path.read_text(encoding="utf8"))
     with _readable(path):
-        return load_config(path, overrides=dict(overrides), interpolate=True)
+        config = Config(section_order=plain.section_order)
+        text = plain.to_str(interpolate=False)
+        return config.from_str(text, overrides=dict(overrides), interpolate=True), old_names
 
 
 @contextmanager
@@ -180,7 +189,7 @@ def check_types(section: dict[str, Any], place: str) -> None:
         registry.fill({place: section})
 
 
-def shapes_in(section: dict[str, Any], *, vocab_size: int) -> Shapes | None:
+def shapes_in(section: dict[str, Any], *, vocab_size: int) -> HalfShapes | None:
     """The bodies that a section [model] describes, of which nothing is built; None for an architecture of others.
 
     Raises the ValueErrors of `check_model` and `make`.

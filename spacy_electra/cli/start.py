@@ -9,7 +9,7 @@ from spacy_electra.model.saved_model import has_own_body, read_model
 
 NUMBERS = ("layers", "width", "feed_forward", "heads")
 # Peak rate of pretraining, times width. The paper's are 5e-4 at 256 and 2e-4 at 768 (Clark et al. 2020, table 6)
-RATE_TIMES_WIDTH = 0.128
+PRETRAINING_RATE_TIMES_WIDTH = 0.128
 DEEPEST = {"tiny": 4, "small": 12}  # layers up to which a model is treated as one of this size
 
 
@@ -30,7 +30,7 @@ class Start:
     @property
     def learn_rate(self) -> float:
         """Peak rate of pretraining, to one digit."""
-        return float(f"{RATE_TIMES_WIDTH / self.discriminator['width']:.0e}")
+        return float(f"{PRETRAINING_RATE_TIMES_WIDTH / self.discriminator['width']:.0e}")
 
 
 def read_start(name: str) -> Start:

@@ -32,7 +32,7 @@ MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 
 
 @clear_errors
-def tokenize(
+def tokenize_cli(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder of the store"),
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer, or a run's model-last"),
@@ -43,7 +43,8 @@ def tokenize(
     max_window_mb: int = MAX_WINDOW_MB,
     num_shards: int = typer.Option(1, "--num-shards", min=1, help="Share the files out among this many jobs"),
     shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
-    join: bool = typer.Option(False, "--join", help="Make one store of what all jobs wrote"),
+    merge: bool = typer.Option(False, "--merge", help="Make one store of what all jobs wrote"),
+    join: bool = typer.Option(False, "--join", hidden=True),
     overwrite: bool = typer.Option(
         False, "--overwrite", help="Replace the store that is there once this one is finished"
     ),
@@ -53,7 +54,7 @@ def tokenize(
     Interrupted, it goes on where it was when it is run again. A store that is finished stays as it is.
 
     Several jobs, on one machine or many with the same folders, can share the work: each is called with its own
-    --shard-index. When all have ended, the same command with --join in its place makes their store whole, with the
+    --shard-index. When all have ended, the same command with --merge in its place makes their store whole, with the
     same bytes as one job alone would write.
 
     \b
@@ -63,13 +64,16 @@ def tokenize(
     Example of two jobs:
       python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --shard-index 0
       python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --shard-index 1
-      python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --join
+      python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --merge
     """
-    _check_jobs(num_shards, shard_index, join=join)
+    if join:
+        warn("--join is called --merge now; the older name will go in the next minor version.")
+    merge = merge or join
+    _check_jobs(num_shards, shard_index, merge=merge)
     _check_folder(out_dir, is_part=shard_index is not None and not overwrite)
     pieces = WordPiece.load(tokenizer)
-    if join:
-        _join(paths, pieces, out_dir, num_shards=num_shards, overwrite=overwrite)
+    if merge:
+        _merge(paths, pieces, out_dir, num_shards=num_shards, overwrite=overwrite)
         return
     files, shares, folder = corpus_files(paths), None, out_dir
     memory = MemoryLimits(max_document_mb, max_window_mb)
@@ -116,13 +120,13 @@ def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
         msg.info(f"{name} is one document; for one text a line use .jsonl")
 
 
-def _check_jobs(num_shards: int, shard_index: int | None, *, join: bool) -> None:
+def _check_jobs(num_shards: int, shard_index: int | None, *, merge: bool) -> None:
     """Raise ValueError where the options contradict each other."""
-    if join and shard_index is not None:
-        raise ValueError("--join takes the place of --shard-index, but got both: leave one of them out.")
-    if num_shards > 1 and shard_index is None and not join:
+    if merge and shard_index is not None:
+        raise ValueError("--merge takes the place of --shard-index, but got both: leave one of them out.")
+    if num_shards > 1 and shard_index is None and not merge:
         raise ValueError(
-            f"--num-shards {num_shards} needs --shard-index, 0 to {num_shards - 1}, or --join when all jobs have ended."
+            f"--num-shards {num_shards} needs --shard-index, 0 to {num_shards - 1}, or --merge when all jobs are done."
         )
     if shard_index is not None and shard_index >= num_shards:
         raise ValueError(
@@ -137,24 +141,24 @@ def _check_folder(out_dir: Path, *, is_part: bool) -> None:
         raise ValueError(f"{out_dir} holds a finished store: give another folder, or replace it with --overwrite.")
 
 
-def _join(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
+def _merge(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: int, overwrite: bool) -> None:
     shares = share_out(corpus_files(paths), jobs=num_shards)
     finish_removal(out_dir, shares)
     is_joined = (out_dir / MANIFEST).exists() and len(missing_parts(out_dir, shares)) == num_shards
     if is_joined and not overwrite:
         _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir, [], pieces)
-        msg.info("The store is whole already: nothing to join. It was not compared with the corpus.")
+        msg.info("The store is whole already: nothing to merge. It was not compared with the corpus.")
         if left := [folder for folder in shares.parts(out_dir) if folder.exists()]:
             msg.warn(f"What is left of parts stays, {left[0]} for one: remove {left[0].parent} if no job fills it.")
         return
-    with bar(joined_pieces(out_dir, shares), what="join", unit=" pieces") as progress:
+    with bar(joined_pieces(out_dir, shares), what="merge", unit=" pieces") as progress:
         manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)
     _tell(manifest, out_dir, [], pieces)
 
 
 def _tell_part(out_dir: Path, shares: Shares, index: int | None) -> None:
     left, jobs = len(missing_parts(out_dir, shares)), len(shares.files)
-    what_next = f"{left} of {jobs} parts are to come" if left else "all parts are there, run it with --join"
+    what_next = f"{left} of {jobs} parts are to come" if left else "all parts are there, run it with --merge"
     msg.info(f"Part {index} of {jobs} is finished: {what_next}")
 
 

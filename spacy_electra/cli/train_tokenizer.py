@@ -8,7 +8,7 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
-from spacy_electra.cli.folder_kinds import TOKENIZER, check_kind
+from spacy_electra.cli.folder_kinds import TOKENIZER_KIND, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.pieces_used import pieces_used
 from spacy_electra.data.limits import MemoryLimits
@@ -22,7 +22,7 @@ VOCAB_SIZE = 8000
 
 
 @clear_errors
-def train_tokenizer(
+def train_tokenizer_cli(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder for the tokenizer's files"),
     vocab_size: int | None = typer.Option(
@@ -52,7 +52,7 @@ def train_tokenizer(
     Example:
       python -m spacy electra train-tokenizer corpus/software.jsonl corpus/tokenizer --vocab-size 8000
     """
-    check_kind(out_dir, TOKENIZER)
+    check_kind(out_dir, TOKENIZER_KIND)
     check_folder(out_dir)
     found = next((name for name in TOKENIZER_FILES if (out_dir / name).exists()), None)
     if found and not overwrite:

@@ -5,16 +5,16 @@
 - `.jsonl` and `.json`: one object a line, the text under "text".
 - `.parquet`: one document a row, the text in the column "text" (needs pyarrow).
 
-Text is UTF-8, with or without a byte order mark. Memory holds one document, a block of a `.txt`, or a batch of rows.
+Record is UTF-8, with or without a byte order mark. Memory holds one document, a block of a `.txt`, or a batch of rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from spacy_electra.data.formats import Fault, Text, read_texts
+from spacy_electra.data.formats import Fault, Record, read_records
 from spacy_electra.data.limits import DEFAULT_MEMORY, MemoryLimits
 from spacy_electra.data.skipped import EMPTY, SHORT, Skipped
-from spacy_electra.data.sources import Source, find_files, open_source
+from spacy_electra.data.sources import TextSource, find_files, open_source
 
 LONG, NUL = "too long", "NUL character"  # reasons that are faults
 
@@ -50,7 +50,7 @@ def read_documents(
     Raises FileNotFoundError or ValueError: at once for paths that cannot be read; while reading for a file that is
     damaged or not UTF-8, for too many faults, and where no document is left.
     """
-    limits = Limits(
+    limits = DocumentLimits(
         faults=skipped.faults + max_faults,
         shortest=max(min_length, 1),
         longest=max_length,
@@ -62,7 +62,7 @@ def read_documents(
 
 
 @dataclass(frozen=True)
-class Limits:
+class DocumentLimits:
     """What is put up with."""
 
     faults: int  # of all that the reader has met
@@ -71,13 +71,15 @@ class Limits:
     memory: MemoryLimits
 
 
-def _usable(files: list[str], skipped: Skipped, limits: Limits, on_bytes: Callable[[int], None]) -> Iterator[Document]:
+def _usable(
+    files: list[str], skipped: Skipped, limits: DocumentLimits, on_bytes: Callable[[int], None]
+) -> Iterator[Document]:
     """The documents with enough text; everything else into `skipped`."""
     before = skipped.faults
     for name in files:
         with open_source(name, limits.memory) as source:
             place = 0
-            for entry in read_texts(source):
+            for entry in read_records(source):
                 place = _report(source, place, on_bytes)
                 judged = entry if isinstance(entry, Fault) else _judge(entry, limits)
                 if isinstance(judged, Fault):
@@ -100,7 +102,7 @@ def _at_least_one(documents: Iterator[Document], files: list[str], skipped: Skip
         )
 
 
-def _judge(entry: Text, limits: Limits) -> Text | Fault:
+def _judge(entry: Record, limits: DocumentLimits) -> Record | Fault:
     """The text, or what is wrong with it."""
     length = len(entry.text.strip())
     if length < limits.shortest:
@@ -113,7 +115,7 @@ def _judge(entry: Text, limits: Limits) -> Text | Fault:
     return entry
 
 
-def _report(source: Source, place: int, on_bytes: Callable[[int], None]) -> int:
+def _report(source: TextSource, place: int, on_bytes: Callable[[int], None]) -> int:
     """Tell how far the file was read beyond `place`, and give the new place; Parquet is read from its end."""
     now = max(place, source.raw.tell())
     if now > place:

@@ -2,7 +2,7 @@
 
 import codecs
 
-from spacy_electra.data.sources import Source
+from spacy_electra.data.sources import TextSource
 
 _HEAD = 4096  # bytes looked at to recognise what is no UTF-8 text
 _OTHER_KINDS = {
@@ -16,7 +16,7 @@ _OTHER_KINDS = {
 }
 
 
-def check_head(source: Source) -> None:
+def check_head(source: TextSource) -> None:
     """Refuse UTF-16, UTF-32 and well-known binary files by name; drop UTF-8's byte order mark."""
     head = source.stream.peek(_HEAD)[:_HEAD]
     for magic, kind in _OTHER_KINDS.items():

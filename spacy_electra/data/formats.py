@@ -17,7 +17,7 @@ import numpy as np
 from spacy_electra.data.encodings import check_head, other_encoding
 from spacy_electra.data.limits import MANY_DOCUMENTS, MB, MemoryLimits
 from spacy_electra.data.parquet import read_column
-from spacy_electra.data.sources import Source, suffixes
+from spacy_electra.data.sources import TextSource, suffixes
 
 PART_OF_TXT = 1_000_000  # most bytes of a document that a longer .txt is cut into
 _READ_OF_TXT = 8 * PART_OF_TXT  # bytes read at once of one that is cut
@@ -33,7 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Text:
+class Record:
     """A document's text."""
 
     line: int  # its first, from 1; the row in Parquet
@@ -49,7 +49,7 @@ class Fault:
     detail: str  # this one
 
 
-def read_texts(source: Source) -> Iterator[Text | Fault]:
+def read_records(source: TextSource) -> Iterator[Record | Fault]:
     """Everything in a file, in order, by the format that its suffix names."""
     kind, _ = suffixes(source.name)
     if kind == ".parquet":
@@ -58,7 +58,7 @@ def read_texts(source: Source) -> Iterator[Text | Fault]:
     return _read_txt(source) if kind == ".txt" else _read_jsonl(source)
 
 
-def _read_txt(source: Source) -> Iterator[Text]:
+def _read_txt(source: TextSource) -> Iterator[Record]:
     line = 1
     for part in _parts(source.stream, whole=source.limits.document):
         try:
@@ -67,7 +67,7 @@ def _read_txt(source: Source) -> Iterator[Text]:
             line += part.count(b"\n", 0, error.start)
             guess = other_encoding(part, error, source.name)
             raise ValueError(f"{source.name} is not UTF-8 in line {line} ({guess})") from error
-        yield Text(line, text.replace("\r\n", "\n"))
+        yield Record(line, text.replace("\r\n", "\n"))
         line += part.count(b"\n")
 
 
@@ -102,7 +102,7 @@ def _cut(block: bytes) -> int:
     return end - 1 if end > 1 else len(block)
 
 
-def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
+def _read_jsonl(source: TextSource) -> Iterator[Record | Fault]:
     lines = misread = 0
     hint = ""
     for number, raw in _lines(source):
@@ -117,7 +117,7 @@ def _read_jsonl(source: Source) -> Iterator[Text | Fault]:
         raise ValueError(f"no line of {source.name} is UTF-8: {hint}")
 
 
-def _lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
+def _lines(source: TextSource) -> Iterator[tuple[int, bytes | None]]:
     """Lines with their numbers; None for one that is longer than a document may be."""
     longest, stream = source.limits.document, source.stream
     number = 1
@@ -131,7 +131,7 @@ def _lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
         number += 1
 
 
-def _pass_over_line(source: Source, number: int) -> None:
+def _pass_over_line(source: TextSource, number: int) -> None:
     """Read on to the line's end. Raises ValueError where there is none for very long, as in no .jsonl."""
     left = source.limits.file
     while (line := source.stream.readline(_SKIPPED_AT_ONCE)) and not line.endswith(b"\n"):
@@ -147,7 +147,7 @@ def _pass_over_line(source: Source, number: int) -> None:
 _NOT_UTF8 = "not UTF-8"
 
 
-def _parse_line(number: int, raw: bytes, source: Source) -> Text | Fault:
+def _parse_line(number: int, raw: bytes, source: TextSource) -> Record | Fault:
     """The text of one line of JSON."""
     line = raw.strip().removeprefix(codecs.BOM_UTF8)
     if _has_many_values(line, most=source.limits.document // _JSON_VALUE):
@@ -196,14 +196,14 @@ def _has_many_values(line: bytes, *, most: int) -> bool:
     return sum(int(np.count_nonzero((bare == ord(mark)) & ~is_inside)) for mark in _MARKS) > most
 
 
-def _checked_text(number: int, text: Any, limits: MemoryLimits) -> Text | Fault:
+def _checked_text(number: int, text: Any, limits: MemoryLimits) -> Record | Fault:
     if not isinstance(text, str):
         return Fault(number, '"text" is no string', f'"text" is {type(text).__name__}, expected a string')
     if not text.isascii() and _SURROGATE.search(text):
         return Fault(number, "half a surrogate pair", '"text" holds half a surrogate pair, which is no Unicode text')
     if 4 * len(text) > limits.document and len(text.encode()) > limits.document:
         return _too_large(number, limits)
-    return Text(number, text)
+    return Record(number, text)
 
 
 def _too_large(number: int, limits: MemoryLimits) -> Fault:
@@ -214,6 +214,6 @@ def _too_large(number: int, limits: MemoryLimits) -> Fault:
     )
 
 
-def _read_parquet(source: Source) -> Iterator[Text | Fault]:
+def _read_parquet(source: TextSource) -> Iterator[Record | Fault]:
     for number, text in enumerate(read_column(source), start=1):
         yield _checked_text(number, text, source.limits)

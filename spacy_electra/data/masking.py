@@ -68,14 +68,15 @@ def choose_positions(can_mask: Tensor, *, rate: float, keys: Tensor) -> Position
     return Positions(index=index, weight=weight.to(torch.float32))
 
 
-def mask_rows(rows: Rows, special: Special, *, rate: float, keep_rate: float) -> Masked:
-    """Hide the chosen positions behind [MASK], except a share `keep_rate` of them that stays as it is but counts.
+def mask_rows(rows: Rows, special: Special, *, rate: float, unmasked_fraction: float) -> Masked:
+    """Hide the chosen positions behind [MASK], but for a fraction of them that stays as it is and counts all the same.
 
-    rate: share of positions to choose (paper: 0.15; large: 0.25). keep_rate: share of the chosen that stay (0.15).
+    rate: share of positions to choose (paper: 0.15; large: 0.25).
+    unmasked_fraction: share of the chosen positions that are not hidden (paper: 0.15).
     """
     positions = choose_positions(maskable(rows, special), rate=rate, keys=rows.keys)
     original = rows.ids.gather(1, positions.index)
     chance = random_uniform(rows.keys, Purpose.KEEP, positions.index.shape[1])
-    hide = (chance >= keep_rate) & (positions.weight > 0)
+    hide = (chance >= unmasked_fraction) & (positions.weight > 0)
     shown = torch.where(hide, special.mask, original)
     return Masked(ids=rows.ids.scatter(1, positions.index, shown), positions=positions, original=original)

@@ -2,7 +2,7 @@
 
 The place in the data is one number, the global row; everything else follows from it and the seed.
 
-Legend: B rows, T slots a row, S stretches of the batch, P pieces of the batch.
+Legend: B rows, T tokens a row, S segments of the batch, P pieces of the batch.
 """
 
 import logging
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spacy_electra.data.order import order_keys, shuffled
-from spacy_electra.data.plan import SPECIAL_SLOTS, make_plan
+from spacy_electra.data.plan import SPECIAL_TOKENS, make_plan
 from spacy_electra.data.randomness import row_keys
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.shards import PLANS
@@ -26,7 +26,7 @@ _DEV_MOST, _DEV_LEAST = 500, 10  # documents
 _MOST_HELD_OUT = 0.25  # of the pieces
 _SHORT = 16  # pieces of a document that is never cut beside others
 _STRETCH = 512  # pieces
-_STRETCHES_HELD = 4096  # read before memory is given back, at 64 KiB each at most
+_SEGMENTS_HELD = 4096  # read before memory is given back, at 64 KiB each at most
 _BEFORE_THE_FIRST = -1  # the epoch whose order chooses the dev documents
 
 
@@ -42,7 +42,7 @@ def split_documents(store: Store, *, seed: int) -> Split:
     """Hold out one document in a hundred, 10 to 500 but no more than one in ten (at least one), chosen by the seed.
 
     Where those hold more than a quarter of all pieces, as one long document may, the documents of more than a hundredth
-    of the pieces are cut into stretches that count as documents, with a warning. ValueError where there is too little
+    of the pieces are cut into segments that count as documents, with a warning. ValueError where there is too little
     even for that.
     """
     ranges = np.stack([store.starts[:-1], store.starts[1:]], axis=1)
@@ -50,7 +50,7 @@ def split_documents(store: Store, *, seed: int) -> Split:
     split = _choose(ranges, seed)
     if _pieces(split.dev) > store.pieces * _MOST_HELD_OUT:
         logger.warning(
-            "%s holds %s: its dev set has stretches of %s, so dev scores flatter the model. Give the corpus as many "
+            "%s holds %s: its dev set has segments of %s, so dev scores flatter the model. Give the corpus as many "
             "documents, or name another corpus as dev.",
             store.directory,
             *(("one document", "it") if len(ranges) == 1 else ("few documents that are long", "them")),
@@ -86,7 +86,7 @@ def _cut(start: int, stop: int) -> np.ndarray:
 
 
 class Packing:
-    """Rows of `window` slots from some documents of a store, shuffled anew each epoch, without end."""
+    """Rows of `window` tokens from some documents of a store, shuffled anew each epoch, without end."""
 
     def __init__(self, store: Store, ranges: np.ndarray, *, window: int, seed: int) -> None:
         """ranges: (N, 2) int64 start and stop of each document, as in `Split`; empty ones are left out.
@@ -95,14 +95,14 @@ class Packing:
         MIN_WINDOW, ranges outside the store, or no piece in any of them.
         """
         if window < MIN_WINDOW:
-            raise ValueError(f"window must be at least {MIN_WINDOW} slots, but got {window}: no text fits into less.")
+            raise ValueError(f"window must be at least {MIN_WINDOW} tokens, but got {window}: no text fits into less.")
         _check_ranges(store, ranges)
         self._store = store
         self._plan = make_plan(ranges, window=window, fingerprint=store.fingerprint, directory=store.directory / PLANS)
         self.window = window
         self.seed = seed
         self.rows = self._plan.rows  # in an epoch
-        self._read = 0  # stretches, since memory was given back
+        self._read = 0  # segments, since memory was given back
         self._is_read_at_random = False  # until the first batch: starting weights read a store from its beginning
         self.epoch_pieces = _pieces(ranges)  # of text, [CLS] and [SEP] not counted
 
@@ -122,37 +122,37 @@ class Packing:
         return self._fill(row.numpy(), row_keys(self.seed, epoch=epoch, row=row))
 
     def _fill(self, row: np.ndarray, keys: Tensor) -> Rows:
-        """The rows (B,) of the plan as arrays over all slots B * T, filled stretch by stretch."""
+        """The rows (B,) of the plan as arrays over all tokens B * T, filled segment by segment."""
         special = self._store.manifest.special
-        first, count = self._plan.stretches(row)
+        first, count = self._plan.segments(row)
         self._give_back_after(int(count.sum()))
-        number = _counted(count)  # (S,) of the stretch in its row
-        stretch = np.repeat(first, count) + number
-        start, length = self._plan.starts[stretch], self._plan.lengths[stretch].astype(np.int64)
-        begin = _begins(np.repeat(np.arange(len(row)), count), number, length + SPECIAL_SLOTS, self.window)
+        number = _counted(count)  # (S,) of the segment in its row
+        segment = np.repeat(first, count) + number
+        start, length = self._plan.starts[segment], self._plan.lengths[segment].astype(np.int64)
+        begin = _begins(np.repeat(np.arange(len(row)), count), number, length + SPECIAL_TOKENS, self.window)
         ids = np.full(len(row) * self.window, special.pad)
         positions, segments = np.zeros_like(ids), np.zeros_like(ids)
-        piece = _counted(length)  # (P,) of the piece in its stretch
+        piece = _counted(length)  # (P,) of the piece in its segment
         ids[np.repeat(begin + 1, length) + piece] = self._store.gather(np.repeat(start, length) + piece)
         ids[begin] = special.cls
         ids[begin + length + 1] = special.sep
-        slot = _counted(length + SPECIAL_SLOTS)
-        place = np.repeat(begin, length + SPECIAL_SLOTS) + slot
-        positions[place] = slot
-        segments[place] = np.repeat(number + 1, length + SPECIAL_SLOTS)
+        place_in_segment = _counted(length + SPECIAL_TOKENS)
+        place = np.repeat(begin, length + SPECIAL_TOKENS) + place_in_segment
+        positions[place] = place_in_segment
+        segments[place] = np.repeat(number + 1, length + SPECIAL_TOKENS)
         return Rows(
             ids=self._table(ids),
             types=self._table(np.zeros_like(ids)),
             segments=self._table(segments),
             positions=self._table(positions),
             keys=keys,
-            is_one_stretch=bool((length == self.window - SPECIAL_SLOTS).all()),
+            is_one_segment=bool((length == self.window - SPECIAL_TOKENS).all()),
         )
 
-    def _give_back_after(self, stretches: int) -> None:
-        """Each stretch lies somewhere else in the files, and brings the pages around it."""
-        self._read += stretches
-        if self._read >= _STRETCHES_HELD:
+    def _give_back_after(self, segments: int) -> None:
+        """Each segment lies somewhere else in the files, and brings the pages around it."""
+        self._read += segments
+        if self._read >= _SEGMENTS_HELD:
             self._store.give_back()
             self._plan.give_back()
             self._read = 0
@@ -175,9 +175,9 @@ def _counted(lengths: np.ndarray) -> np.ndarray:
     return answer
 
 
-def _begins(row: np.ndarray, number: np.ndarray, slots: np.ndarray, window: int) -> np.ndarray:
-    """(S,) the slot, counted over all rows, of each stretch's [CLS]: stretches follow each other from the left."""
-    before: np.ndarray = np.cumsum(slots) - slots
+def _begins(row: np.ndarray, number: np.ndarray, tokens: np.ndarray, window: int) -> np.ndarray:
+    """(S,) the position, counted over all rows, of each segment's [CLS]: segments follow each other from the left."""
+    before: np.ndarray = np.cumsum(tokens) - tokens
     answer: np.ndarray = row * window + before - before[number == 0][row]
     return answer
 

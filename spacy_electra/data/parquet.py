@@ -9,7 +9,7 @@ from typing import Any
 
 from spacy_electra.data.limits import MB
 from spacy_electra.data.page_headers import read_page_sizes
-from spacy_electra.data.sources import Source
+from spacy_electra.data.sources import TextSource
 
 COLUMN = "text"
 
@@ -18,7 +18,7 @@ _PAGE = 4  # documents of the largest size that a page may hold; what rows held 
 _BUFFER = 1 << 20  # bytes of a column that are read at once
 
 
-def read_column(source: Source) -> Iterator[Any]:
+def read_column(source: TextSource) -> Iterator[Any]:
     """The values of the column "text": strings, and None or something else for what is none.
 
     Raises ValueError for a file that is damaged, has no such column, or needs too much memory; ImportError without
@@ -47,7 +47,7 @@ def read_column(source: Source) -> Iterator[Any]:
         ) from error
 
 
-def _check_column(source: Source, file: Any, arrow: Any) -> None:
+def _check_column(source: TextSource, file: Any, arrow: Any) -> None:
     schema = file.schema_arrow
     if COLUMN not in schema.names:
         names = ", ".join(schema.names[:5])
@@ -57,7 +57,7 @@ def _check_column(source: Source, file: Any, arrow: Any) -> None:
         raise ValueError(f'the column "text" of {source.name} holds {kind}, expected strings: give one text a row.')
 
 
-def _rows_at_once(source: Source, group: Any) -> int:
+def _rows_at_once(source: TextSource, group: Any) -> int:
     """How many rows of a group memory can hold. Raises ValueError where a page alone is too large."""
     columns = (group.column(number) for number in range(group.num_columns))
     (column,) = (column for column in columns if column.path_in_schema == COLUMN)

@@ -1,9 +1,9 @@
-"""Which pieces stand in which row: takes document ranges, gives stretches. Made in one pass, kept as memory maps.
+"""Which pieces stand in which row: takes document ranges, gives segments. Made in one pass, kept as memory maps.
 
-A row is filled from the left with stretches `[CLS] pieces [SEP]`, documents in order. A document that does not fit
-goes on in the next row; the next document begins in the same row while MIN_STRETCH slots are left.
+A row is filled from the left with segments `[CLS] pieces [SEP]`, documents in order. A document that does not fit
+goes on in the next row; the next document begins in the same row while MIN_SEGMENT tokens are left.
 
-Legend: N ranges, S stretches, R rows.
+Legend: N ranges, S segments, R rows.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from spacy_electra.data.maps import give_back, map_array, read_at_random
 
 logger = logging.getLogger(__name__)
 
-MIN_STRETCH = 16  # slots; in fewer a document would begin with next to no context
-SPECIAL_SLOTS = 2  # [CLS] and [SEP]
+MIN_SEGMENT = 16  # tokens; in fewer a document would begin with next to no context
+SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _RANGES_AT_ONCE = 1 << 18
 _VERSION = 1
-CHECKSUMS = "plan.sha256"
+PLAN_CHECKSUMS = "plan.sha256"
 _ABANDONED_AFTER = 24 * 3600  # seconds without a change, of what a crash left unfinished
 _COLUMNS = {"starts": "<i8", "lengths": "<i4", "first": "<i8"}
 
@@ -37,19 +37,19 @@ Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """The rows of an epoch in the order of the text."""
 
-    starts: np.ndarray  # (S,) place of a stretch's first piece in the store
+    starts: np.ndarray  # (S,) place of a segment's first piece in the store
     lengths: np.ndarray  # (S,) its pieces, special ones not counted
-    first: np.ndarray  # (R,) number of a row's first stretch
+    first: np.ndarray  # (R,) number of a row's first segment
 
     @property
     def rows(self) -> int:
         return len(self.first)
 
-    def stretches(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First stretch (B,) of each of the rows (B,) and how many it has (B,)."""
+    def segments(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First segment (B,) of each of the rows (B,) and how many it has (B,)."""
         first = self.first[rows]
         is_last = rows == self.rows - 1
         following = self.first[np.where(is_last, rows, rows + 1)]
@@ -64,8 +64,8 @@ class Plan:
         give_back([self.starts, self.lengths, self.first])
 
 
-def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: Path | None) -> Plan:
-    """Plan the rows of `window` slots for ranges (N, 2) of pieces, or map the plan that was made before.
+def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: Path | None) -> RowPlan:
+    """Plan the rows of `window` tokens for ranges (N, 2) of pieces, or map the plan that was made before.
 
     One whose bytes were changed since is made again, with a warning.
 
@@ -83,7 +83,7 @@ def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: P
             shutil.rmtree(away, ignore_errors=True)
         if not kept.exists():
             _write(chunks, kept)
-        return Plan(**{name: map_array(kept / name, dtype) for name, dtype in _COLUMNS.items()})
+        return RowPlan(**{name: map_array(kept / name, dtype) for name, dtype in _COLUMNS.items()})
     except OSError as fault:
         logger.info("The plan of the rows stays in memory: %s cannot be used (%s).", kept, fault)
         return _in_memory(_chunks(ranges, window))
@@ -91,36 +91,36 @@ def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: P
 
 def _chunks(ranges: np.ndarray, window: int) -> Iterator[Chunk]:
     """Columns of the plan for one run of ranges after another."""
-    free, stretches = 0, 0
+    free, segments = 0, 0
     for begin in range(0, len(ranges), _RANGES_AT_ONCE):
         start, stop = np.asarray(ranges[begin : begin + _RANGES_AT_ONCE], dtype=np.int64).T
         has_text = stop > start
         start, length = start[has_text], (stop - start)[has_text]
         room, free = _rooms(length, window, free)
         starts, lengths, opens_row = _stretches(start, length, room, window)
-        yield starts, lengths, np.flatnonzero(opens_row) + stretches
-        stretches += len(starts)
+        yield starts, lengths, np.flatnonzero(opens_row) + segments
+        segments += len(starts)
 
 
 def _rooms(lengths: np.ndarray, window: int, free: int) -> tuple[np.ndarray, int]:
-    """Pieces that fit into the row in which each document (N,) begins, and the slots left after the last one.
+    """Pieces that fit into the row in which each document (N,) begins, and the tokens left after the last one.
 
     The only step that goes document by document: where one begins depends on where the one before it ended.
     """
-    full, least = window - SPECIAL_SLOTS, min(MIN_STRETCH, window)
+    full, least = window - SPECIAL_TOKENS, min(MIN_SEGMENT, window)
     rooms = []
     for length in lengths.tolist():
         if free < least:
             free = window
-        room = free - SPECIAL_SLOTS
+        room = free - SPECIAL_TOKENS
         rooms.append(room)
         free = room - length if length <= room else full - 1 - (length - room - 1) % full
     return np.array(rooms, dtype=np.int64), free
 
 
 def _stretches(start: np.ndarray, length: np.ndarray, room: np.ndarray, window: int) -> Chunk:
-    """Starts, lengths and whether it opens a row (S,) of the stretches that documents (N,) are cut into."""
-    full = window - SPECIAL_SLOTS
+    """Starts, lengths and whether it opens a row (S,) of the segments that documents (N,) are cut into."""
+    full = window - SPECIAL_TOKENS
     count = 1 + -(-np.maximum(length - room, 0) // full)
     document = np.repeat(np.arange(len(count)), count)
     number = np.arange(len(document)) - np.repeat(np.cumsum(count) - count, count)
@@ -130,10 +130,10 @@ def _stretches(start: np.ndarray, length: np.ndarray, room: np.ndarray, window: 
     return start[document] + offset, lengths, (number > 0) | (room[document] == full)
 
 
-def _in_memory(chunks: Iterator[Chunk]) -> Plan:
+def _in_memory(chunks: Iterator[Chunk]) -> RowPlan:
     columns = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
     kept = zip(_COLUMNS.items(), columns, strict=True)
-    return Plan(**{name: column.astype(dtype) for (name, dtype), column in kept})
+    return RowPlan(**{name: column.astype(dtype) for (name, dtype), column in kept})
 
 
 def _write(chunks: Iterator[Chunk], kept: Path) -> None:
@@ -150,8 +150,8 @@ def _write(chunks: Iterator[Chunk], kept: Path) -> None:
             for file in files:
                 file.flush()
                 os.fsync(file.fileno())
-        write_checksums(partial / CHECKSUMS, list(_COLUMNS))
-        sync(partial / CHECKSUMS)
+        write_checksums(partial / PLAN_CHECKSUMS, list(_COLUMNS))
+        sync(partial / PLAN_CHECKSUMS)
         if not kept.exists():
             partial.rename(kept)
     except OSError:
@@ -167,7 +167,7 @@ def _partial_name(kept: Path) -> Path:
 
 def _damage_of(kept: Path) -> str | None:
     """Which file is not what was written; None where all are."""
-    expected = read_checksums(kept / CHECKSUMS)
+    expected = read_checksums(kept / PLAN_CHECKSUMS)
     for name in _COLUMNS:
         if not (kept / name).is_file() or sha256_of(kept / name) != expected.get(name):
             return f"{name} is missing or was changed"
@@ -183,6 +183,6 @@ def _remove_abandoned(directory: Path) -> None:
 
 def _key(ranges: np.ndarray, window: int, fingerprint: str) -> str:
     """A name that another store, choice of documents, window or layout does not have."""
-    answer = hashlib.sha256(f"{_VERSION} {fingerprint} {window} {MIN_STRETCH}".encode())
+    answer = hashlib.sha256(f"{_VERSION} {fingerprint} {window} {MIN_SEGMENT}".encode())
     answer.update(np.ascontiguousarray(ranges, dtype="<i8").data)
     return answer.hexdigest()[:32]

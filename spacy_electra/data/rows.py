@@ -28,14 +28,14 @@ class Special:
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch as the packing makes it. Every stretch of a document stands between its own [CLS] and [SEP]."""
+    """A batch as the packing makes it. Every segment of a document stands between its own [CLS] and [SEP]."""
 
     ids: Tensor  # (B, T) int64 pieces
     types: Tensor  # (B, T) int64 token types, all 0 for one-segment rows
-    segments: Tensor  # (B, T) int64: 0 padding, 1.. the stretch within the row
-    positions: Tensor  # (B, T) int64, counted from each stretch's [CLS]
+    segments: Tensor  # (B, T) int64: 0 padding, 1.. the segment within the row
+    positions: Tensor  # (B, T) int64, counted from each segment's [CLS]
     keys: Tensor  # (B,) int64 random keys, from seed, epoch and global row
-    is_one_stretch: bool = False  # known on the processor: every row is one full stretch, and attention needs no mask
+    is_one_segment: bool = False  # known on the processor: every row is one full segment, and attention needs no mask
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -68,4 +68,4 @@ def joined(parts: Sequence[Rows], places: Tensor) -> Rows:
     order = places.argsort()
     columns = zip(*(part._tensors().values() for part in parts), strict=True)
     tensors = {name: torch.cat(column)[order] for name, column in zip(parts[0]._tensors(), columns, strict=True)}
-    return Rows(**tensors, is_one_stretch=all(part.is_one_stretch for part in parts))
+    return Rows(**tensors, is_one_segment=all(part.is_one_segment for part in parts))

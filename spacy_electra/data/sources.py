@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 FORMATS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
-READABLE = f"{', '.join(FORMATS)}, all but the last also with {', '.join(COMPRESSIONS)}"
+READABLE_FORMATS = f"{', '.join(FORMATS)}, all but the last also with {', '.join(COMPRESSIONS)}"
 
 _FALSE_DATA = (OSError, gzip.BadGzipFile)  # their subclasses are about disk and network; bz2 raises a bare OSError
 
 
 @dataclass(frozen=True)
-class Source:
+class TextSource:
     """An open file of the corpus."""
 
     name: str
@@ -78,7 +78,7 @@ def suffixes(name: str) -> tuple[str, str]:
     compression = parts.pop() if parts and parts[-1] in COMPRESSIONS else ""
     kind = parts[-1] if parts else ""
     if kind not in FORMATS or (kind == ".parquet" and compression):
-        raise ValueError(f"cannot read {name}: its suffix is none of {READABLE}. {_what_to_do(kind, name)}")
+        raise ValueError(f"cannot read {name}: its suffix is none of {READABLE_FORMATS}. {_what_to_do(kind, name)}")
     return kind, compression
 
 
@@ -109,7 +109,7 @@ def _readable(names: list[str], other: str, complaint: str) -> list[str]:
     found = [name for name in names if (other and name.endswith(other)) or _has_known_suffix(name)]
     if not found:
         also = f"; and {other}" if other else ""
-        raise ValueError(f"{complaint} that can be read. Readable are {READABLE}{also}.")
+        raise ValueError(f"{complaint} that can be read. Readable are {READABLE_FORMATS}{also}.")
     return found
 
 
@@ -121,12 +121,12 @@ def _has_known_suffix(name: str) -> bool:
 
 
 @contextmanager
-def open_source(name: str, limits: MemoryLimits) -> Iterator[Source]:
+def open_source(name: str, limits: MemoryLimits) -> Iterator[TextSource]:
     """Open a file or URL. ValueError, naming it, where its compression is false, broken or needs too much memory."""
     _, compression = suffixes(name)
     with _open_url(name) if is_url(name) else open(name, "rb") as raw:
         try:
-            yield Source(name=name, stream=decompressed(raw, compression, limits), raw=raw, limits=limits)
+            yield TextSource(name=name, stream=decompressed(raw, compression, limits), raw=raw, limits=limits)
         except WindowTooLarge as error:
             raise ValueError(
                 f"{name} needs more than {limits.window_mb} MB to be unpacked ({error}): allow more with "

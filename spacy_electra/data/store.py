@@ -134,7 +134,7 @@ def _why(directory: Path) -> str:
         old = f" The store that it will replace is in {directory / REPLACED}." * (directory / REPLACED).exists()
         return f"Its build was interrupted; run it again, it goes on where it was.{old}"
     if (directory / PARTS).is_dir():
-        return "Its parts were not joined; run tokenize with --join when all jobs have ended."
+        return "Its parts were not joined; run tokenize with --merge when all jobs have ended."
     return "Build it with `python -m spacy electra tokenize`."
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 SIZE, TEXT, FLAG = "a whole number", "a string", "true or false"
 MOST = 2**31 - 1  # a piece's number
-LONGEST_WORD = 10_000  # characters; the time that a word takes grows with its square
+MAX_INPUT_CHARS = 10_000  # characters; the time that a word takes grows with its square
 
 _FIELDS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {  # part -> its kinds -> their fields, null where it may be
     "normalizer": {
@@ -74,8 +74,8 @@ def _check_model(model: Any, source: str) -> None:
     for key in ("unk_token", "continuing_subword_prefix"):
         _check_value(model.get(key), (TEXT,), f"{place}: {key}")
     longest = model.get("max_input_chars_per_word")
-    if type(longest) is not int or not 1 <= longest <= LONGEST_WORD:
-        raise ValueError(f"{place}: max_input_chars_per_word is {longest!r:.40}, expected 1 to {LONGEST_WORD:,}.")
+    if type(longest) is not int or not 1 <= longest <= MAX_INPUT_CHARS:
+        raise ValueError(f"{place}: max_input_chars_per_word is {longest!r:.40}, expected 1 to {MAX_INPUT_CHARS:,}.")
     vocabulary = model.get("vocab")
     numbers = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
     if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) > MOST:

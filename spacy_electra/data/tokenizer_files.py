@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from spacy_electra.data.checksums import check_checksum, write_checksums
 from spacy_electra.data.replacing import replaced_folder, settle
 from spacy_electra.data.tokenizer_checks import check_tokenizer, read_json
-from spacy_electra.data.tokenizer_settings import NORMALIZER_KEYS, TokenizerSettings, read_settings, read_text
+from spacy_electra.data.tokenizer_settings import NORMALIZER_KEYS, TokenizerSettings, read_tokenizer_settings, read_utf8
 from spacy_electra.data.vocabulary import CONTINUATION, LONGEST_WORD, SPECIAL_PIECES
 
 logger = logging.getLogger(__name__)
@@ -154,15 +154,15 @@ def read_tokenizer(directory: Path) -> NumberedTokenizer:
     whole, pieces = directory / "tokenizer.json", directory / "vocab.txt"
     if whole.is_file():
         check_checksum(whole, directory / CHECKSUMS)
-        found = parse_tokenizer(read_text(whole), source=str(whole))
-        settings = read_settings(directory, stored=added_tokens(found.tokenizer))
+        found = parse_tokenizer(read_utf8(whole), source=str(whole))
+        settings = read_tokenizer_settings(directory, stored=added_tokens(found.tokenizer))
         before = found.tokenizer.normalizer
         if settings.overrules:
             _follow(settings.normalizer, found)
             _check_matching([*settings.added, *added_tokens(found.tokenizer).values()], before, found)
     else:
         check_checksum(pieces, directory / CHECKSUMS)
-        settings = read_settings(directory, stored={})
+        settings = read_tokenizer_settings(directory, stored={})
         found = assemble(_read_vocabulary(pieces), bert_normalizer(settings.normalizer), source=str(pieces))
     return _with_added(found, settings)
 
@@ -266,7 +266,7 @@ def _follow(wanted: Mapping[str, bool | None], found: NumberedTokenizer) -> None
 def _read_vocabulary(path: Path) -> dict[str, int]:
     """Pieces of vocab.txt, numbered by line from 0. Raises ValueError where a piece stands twice."""
     vocabulary: dict[str, int] = {}
-    for number, piece in enumerate(read_text(path).rstrip("\n").split("\n")):
+    for number, piece in enumerate(read_utf8(path).rstrip("\n").split("\n")):
         if piece in vocabulary:
             raise ValueError(
                 f"{path} has the piece {piece!r} in line {vocabulary[piece] + 1} and again in line {number + 1}, "

@@ -44,7 +44,7 @@ class TokenizerSettings:
     splits_special: bool = False  # special tokens in a text are text, the added ones as well
 
 
-def read_settings(directory: Path, *, stored: Mapping[int, AddedToken]) -> TokenizerSettings:
+def read_tokenizer_settings(directory: Path, *, stored: Mapping[int, AddedToken]) -> TokenizerSettings:
     """Read tokenizer_config.json, config.json, special_tokens_map.json and added_tokens.json, as far as they are there.
 
     stored: the added tokens of tokenizer.json by number.
@@ -69,10 +69,10 @@ def read_settings(directory: Path, *, stored: Mapping[int, AddedToken]) -> Token
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, empty where there is no such file. Raises ValueError where it is something else."""
-    return read_json(read_text(path), source=str(path)) if path.is_file() else {}
+    return read_json(read_utf8(path), source=str(path)) if path.is_file() else {}
 
 
-def read_text(path: Path) -> str:
+def read_utf8(path: Path) -> str:
     """A UTF-8 file. Raises ValueError where it is none."""
     try:
         return path.read_text(encoding="utf-8")

@@ -14,12 +14,12 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.data.workers import spawned_pool, told_if_killed
 
 Progress = Callable[[int, int], None]  # called with the documents and the pieces done since the last call
-Encode = Callable[[list[str]], list[np.ndarray]]
+EncodeTexts = Callable[[list[str]], list[np.ndarray]]
 Item = TypeVar("Item")
 
 BATCH_CHARACTERS = 1 << 20  # encoded at once; the library needs about 30 bytes for each
 PART_CHARACTERS = 1 << 14  # longer texts are cut, so that one long document keeps all cores busy
-LONGEST_STRETCH = 1 << 17  # characters without white space, behind which a text is cut all the same
+LONGEST_CHUNK = 1 << 17  # characters without white space, behind which a text is cut all the same
 _BLANK = re.compile(r"[ \t\r\n]")  # what every BERT normaliser turns into a word boundary
 
 _PUNCTUATION = re.compile("[!-/:-@[-`{-~\u3001\u3002\uff01\uff0c\uff0e\uff1b\uff1f]")
@@ -56,7 +56,7 @@ def _done(
         progress(len(batch), sum(map(len, pieces)))
 
 
-def _pool(tokenizer: WordPiece, processes: int) -> tuple[Executor, Encode]:
+def _pool(tokenizer: WordPiece, processes: int) -> tuple[Executor, EncodeTexts]:
     """Where to encode and how."""
     if processes == 1:
         return ThreadPoolExecutor(1), partial(encode_texts, tokenizer)
@@ -87,14 +87,14 @@ def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]
 def cut(text: str) -> Iterator[str]:
     """Parts of a text that give the same pieces as the whole: each ends before white space.
 
-    Where there is none for LONGEST_STRETCH, a part ends behind punctuation, which is a word of its own for BERT, or
+    Where there is none for LONGEST_CHUNK, a part ends behind punctuation, which is a word of its own for BERT, or
     else anywhere: words as long are [UNK], which then stands once for each part.
     """
     start = 0
     while len(text) - start > PART_CHARACTERS:
         near = start + PART_CHARACTERS
-        blank = _BLANK.search(text, near, near + LONGEST_STRETCH)
-        if blank is None and len(text) - near <= LONGEST_STRETCH:
+        blank = _BLANK.search(text, near, near + LONGEST_CHUNK)
+        if blank is None and len(text) - near <= LONGEST_CHUNK:
             break
         end = blank.start() if blank else _end_without_blank(text, near)
         yield text[start:end]
@@ -103,8 +103,8 @@ def cut(text: str) -> Iterator[str]:
 
 
 def _end_without_blank(text: str, near: int) -> int:
-    mark = _PUNCTUATION.search(text, near, near + LONGEST_STRETCH)
-    return mark.end() if mark else near + LONGEST_STRETCH
+    mark = _PUNCTUATION.search(text, near, near + LONGEST_CHUNK)
+    return mark.end() if mark else near + LONGEST_CHUNK
 
 
 def grouped(items: Iterable[Item], *, size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:

@@ -18,9 +18,9 @@ LONGEST_WORD = 100  # characters; BERT's WordPiece makes [UNK] of longer words, 
 
 _COVERED = 0.9999  # share of the text's characters after which rarer ones become [UNK] unless a limit is given
 _ESSENTIAL = 0.99  # share of the text's characters without which a vocabulary is refused as too small
-_FOLD_AT = 200_000  # distinct raw stretches held before they are normalised
-_FOLD_CHARACTERS = 1 << 25  # of these stretches
-_NORMALISED_AT_ONCE = 1 << 17  # characters; a longer stretch is cut
+_FOLD_AT = 200_000  # distinct raw chunks held before they are normalised
+_FOLD_CHARACTERS = 1 << 25  # of these chunks
+_NORMALISED_AT_ONCE = 1 << 17  # characters; a longer chunk is cut
 _LONG = 4 * LONGEST_WORD  # characters between spaces that are parted at once, as in languages without spaces
 _MOST_WORDS = 4_000_000  # distinct words held; beyond, the rarest are forgotten
 MOST_PIECES = 10_000_000  # of a vocabulary; the trainer asks for memory for all of them before it begins
@@ -41,7 +41,7 @@ def learn_vocabulary(
     limit_alphabet: the most characters to keep; None keeps the most frequent ones up to all but 1 in 10,000 of the
     text's characters, while their pieces fill no more than half of the vocabulary (all that carry 99 % stay anyway).
     min_frequency: times that a pair of pieces must be seen together to become one. choose: looks at the normalised
-    stretches between spaces, with their counts, and may name by what they are normalised once more. Raises ValueError
+    chunks between spaces, with their counts, and may name by what they are normalised once more. Raises ValueError
     where the texts hold no word, where special pieces and alphabet alone exceed `vocab_size`, and where it exceeds
     MOST_PIECES.
     """
@@ -78,40 +78,38 @@ def _count_words(
 ) -> Counter[str]:
     """How often each word occurs, as the tokenizer will see words: normalised, apart from punctuation.
 
-    Every step works on what is distinct so far, which is several times faster than normalising the text: stretches
+    Every step works on what is distinct so far, which is several times faster than normalising the text: chunks
     between spaces, then, normalised, between spaces again (Chinese characters get spaces), then between punctuation.
     """
     spaced: Counter[str] = Counter()
-    stretches: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()
     words: Counter[str] = Counter()
     characters = 0
     for text in texts:
-        stretches.update(text.split())
+        chunks.update(text.split())
         characters += len(text)
         if characters >= _FOLD_CHARACTERS:
-            characters = sum(map(len, stretches))
-        if len(stretches) >= _FOLD_AT or characters >= _FOLD_CHARACTERS:
-            _fold(stretches, spaced, words, normalizer)
+            characters = sum(map(len, chunks))
+        if len(chunks) >= _FOLD_AT or characters >= _FOLD_CHARACTERS:
+            _fold(chunks, spaced, words, normalizer)
             characters = 0
-    _fold(stretches, spaced, words, normalizer)
+    _fold(chunks, spaced, words, normalizer)
     again = choose(spaced)
     if again is not None:
-        stretches, spaced, words = spaced + words, Counter(), Counter()
-        _fold(stretches, spaced, words, again)
+        chunks, spaced, words = spaced + words, Counter(), Counter()
+        _fold(chunks, spaced, words, again)
     _part(spaced, words)
     return words
 
 
-def _fold(
-    stretches: Counter[str], spaced: Counter[str], words: Counter[str], normalizer: normalizers.Normalizer
-) -> None:
-    """Move the counts of raw stretches over to what they are when normalised, and bound how many are held."""
+def _fold(chunks: Counter[str], spaced: Counter[str], words: Counter[str], normalizer: normalizers.Normalizer) -> None:
+    """Move the counts of raw chunks over to what they are when normalised, and bound how many are held."""
     long: Counter[str] = Counter()
-    for stretch, count in stretches.items():
-        for start in range(0, len(stretch), _NORMALISED_AT_ONCE):
-            for part in normalizer.normalize_str(stretch[start : start + _NORMALISED_AT_ONCE]).split():
+    for chunk, count in chunks.items():
+        for start in range(0, len(chunk), _NORMALISED_AT_ONCE):
+            for part in normalizer.normalize_str(chunk[start : start + _NORMALISED_AT_ONCE]).split():
                 (spaced if len(part) <= _LONG else long)[part] += count
-    stretches.clear()
+    chunks.clear()
     _part(long, words)
     _forget_rare(spaced)
     _forget_rare(words)

@@ -40,7 +40,7 @@ from spacy_electra.data.vocabulary import SPECIAL_PIECES, learn_vocabulary
 logger = logging.getLogger(__name__)
 
 _DELETED = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # white space to Python; BERT's normaliser deletes it, joining words
-_MOST_KNOWN = 1 << 18  # stretches remembered, about 60 MB
+_MOST_KNOWN = 1 << 18  # chunks remembered, about 60 MB
 _LONGEST_KNOWN = 64  # characters of one; longer ones, as in Chinese, rarely come twice
 
 
@@ -89,7 +89,7 @@ class WordPiece:
         self.keeps_accents = not loses_accents(tokenizer.normalizer)
         self.added = tuple(token.content for token in added_tokens(tokenizer).values() if not token.special)
         self.spaces_part_words = _spaces_part_words(tokenizer)
-        self._known: dict[str, bytes] = {}  # stretches between spaces -> their pieces as int32
+        self._known: dict[str, bytes] = {}  # chunks between spaces -> their pieces as int32
 
     @cached_property
     def fingerprint(self) -> str:
@@ -114,20 +114,20 @@ class WordPiece:
             return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ValueError(_why_no_text(texts))
-        stretches = [_DELETED.sub("", text).split() for text in texts]
+        chunks = [_DELETED.sub("", text).split() for text in texts]
         if len(self._known) > _MOST_KNOWN:
             self._known = {}
         known = self._known  # of this call, whatever other threads put in its place
-        new = list(set().union(*stretches).difference(known))
+        new = list(set().union(*chunks).difference(known))
         try:
             encoded = self._encode_batch(new, self._tokenizer.encode_batch_fast)
         except ValueError as error:
             raise ValueError(_why_no_text(texts)) from error
-        ids_of = {stretch: _as_bytes(item.ids) for stretch, item in zip(new, encoded, strict=True)}
-        long = {stretch: ids for stretch, ids in ids_of.items() if len(stretch) > _LONGEST_KNOWN}
-        known.update((stretch, ids) for stretch, ids in ids_of.items() if stretch not in long)
+        ids_of = {chunk: _as_bytes(item.ids) for chunk, item in zip(new, encoded, strict=True)}
+        long = {chunk: ids for chunk, ids in ids_of.items() if len(chunk) > _LONGEST_KNOWN}
+        known.update((chunk, ids) for chunk, ids in ids_of.items() if chunk not in long)
         here = ChainMap(long, known) if long else known
-        return [np.frombuffer(b"".join(map(here.__getitem__, parts)), dtype=np.int32) for parts in stretches]
+        return [np.frombuffer(b"".join(map(here.__getitem__, parts)), dtype=np.int32) for parts in chunks]
 
     def _encode_batch(self, texts: Sequence[str], encode: Callable[..., list[Encoding]]) -> list[Encoding]:
         if multiprocessing.parent_process() is not None:  # a worker among several has one core, not all
@@ -233,7 +233,7 @@ def train_wordpiece(
 
 
 def _spaces_part_words(tokenizer: Tokenizer) -> bool:
-    """True where a text has the pieces of its stretches between spaces, one after the other.
+    """True where a text has the pieces of its chunks between spaces, one after the other.
 
     A token that was added may hold a space, and eat those beside it.
     """

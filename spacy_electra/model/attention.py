@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from spacy_electra.model.dropout import NO_DROPOUT, Dropout
 
 HALF = (torch.bfloat16, torch.float16)
-SHORT = 64  # pieces of a row up to which float32 is no slower than half precision on a CPU without AMX
+MAX_SHORT_ROW = 64  # pieces of a row up to which float32 is no slower than half precision on a CPU without AMX
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +42,16 @@ class Mask:
         return bias.expand(-1, heads, -1, -1).flatten(0, 1)
 
 
-def within_segments(segments: Tensor, *, is_one_stretch: bool = False) -> Mask | None:
-    """Two pieces see each other where they stand in the same stretch; None where all rows are one full stretch.
+def within_segments(segments: Tensor, *, is_one_segment: bool = False) -> Mask | None:
+    """Two pieces see each other where they stand in the same segment; None where all rows are one full segment.
 
-    A stretch is all of one piece: its number comes nowhere else in its row.
+    A segment is all of one piece: its number comes nowhere else in its row.
 
-    segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing. is_one_stretch:
+    segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing. is_one_segment:
     known to be so; a graphics card is not asked, for that would wait for all that it has still to do, nor is a program
     that is being compiled, which must be the same for all rows.
     """
-    if is_one_stretch or (_may_be_asked(segments) and bool((segments == 1).all())):
+    if is_one_segment or (_may_be_asked(segments) and bool((segments == 1).all())):
         return None
     allowed = (segments[:, :, None] == segments[:, None, :])[:, None]
     return Mask(allowed)
@@ -114,7 +114,7 @@ def sdpa_in_float32(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = 
     Long rows take batched products, which oneDNN prepares anew for every number of rows. Their softmax is in float32,
     which is faster with both conversions (docs/log.md, "Bytes without matrix tiles").
     """
-    if qkv.shape[1] <= SHORT:
+    if qkv.shape[1] <= MAX_SHORT_ROW:
         return sdpa(qkv.float(), heads, mask).to(qkv.dtype)
     return batched(qkv, heads, mask, softmax=torch.float32)
 

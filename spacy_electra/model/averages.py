@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Averages = MutableMapping[tuple[int, str], Any]  # (id of a layer or shim, name) -> an array of thinc
-LONGEST = 0.9999  # share of the average that stays in a step, however many there were
+MAX_DECAY = 0.9999  # share of the average that stays in a step, however many there were
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def update_averages(averages: Averages, weights: Mapping[tuple[int, str], Tensor
 
     Each step counts a little more than the one before, as in thinc: the average is that of about the last tenth.
     """
-    kept = min((1 + steps) / (10 + steps), LONGEST)
+    kept = min((1 + steps) / (10 + steps), MAX_DECAY)
     for key, tensor in weights.items():
         if key not in averages:  # thinc begins at 0, which the first steps would be drawn to
             averages[key] = torch2xp(tensor.detach().clone())

@@ -121,7 +121,7 @@ def build_electra(
 
 
 @dataclass(frozen=True)
-class Shapes:
+class HalfShapes:
     """The bodies of a pretraining model."""
 
     discriminator: EncoderShape
@@ -138,7 +138,7 @@ def check_model(
     precision: str,
     dropout: float,
     vocab_size: int,
-) -> Shapes:
+) -> HalfShapes:
     """Check what `build_electra` takes without building anything; raises its ValueErrors."""
     _check_choice("objective", objective, get_args(Objective))
     _check_choice("initialization", initialization, get_args(Initialization))
@@ -161,7 +161,7 @@ def check_model(
             f"[model.discriminator] embedding must be even, but got {big.embedding}: positions start as pairs of sine "
             f'and cosine. Take {big.embedding + 1}, or set [model] initialization = "paper".'
         )
-    return Shapes(discriminator=big, generator=small)
+    return HalfShapes(discriminator=big, generator=small)
 
 
 def padded(vocab: int) -> int:
@@ -236,9 +236,9 @@ def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, C
         output = _taught(output, batch, batch.teacher, dtype=shim.choice.training)
 
     def backprop_losses(weights: LossWeights) -> None:
-        roots, gradients = [output.guesses.loss], [weights.generator]
-        if output.verdicts is not None:
-            roots.append(output.verdicts.loss)
+        roots, gradients = [output.generator.loss], [weights.generator]
+        if output.discriminator is not None:
+            roots.append(output.discriminator.loss)
             gradients.append(weights.discriminator)
         if output.teacher_loss is not None:
             assert weights.teacher is not None

@@ -22,11 +22,11 @@ from spacy_electra.model.frequency import read_evenly
 from spacy_electra.model.initialization import EMBEDDING_STD
 from spacy_electra.model.isolation import isolated
 
-COUNTED_PIECES = 10_000_000  # at most, evenly spread
+MOST_PAIRED = 10_000_000  # at most, evenly spread
 NEAR, FAR = 2, 5  # pieces away: near ones are told apart by their side, which is grammar; far ones are not, it is topic
 CONTEXTS = 4096  # pieces that count as neighbours, the most frequent ones
 MOST_NUMBERS = 2**25  # in a table of neighbours, 128 MiB; a larger vocabulary has fewer contexts
-SMOOTHING = 0.75  # exponent of the contexts' frequencies: rare ones tell less than their surprise says
+CONTEXT_EXPONENT = 0.75  # exponent of the contexts' frequencies: rare ones tell less than their surprise says
 SPARE = 16  # more singular vectors than asked for make those more exact (Halko, Martinsson and Tropp 2011)
 
 
@@ -47,8 +47,8 @@ def start_from_neighbours(
     """
     words = network.embeddings.word.weight
     contexts = most_frequent(counts, most=min(CONTEXTS, MOST_NUMBERS // len(counts)))
-    texts = [read_evenly(store, COUNTED_PIECES, without=without)]
-    texts += [read_evenly(other, COUNTED_PIECES) for other in others]
+    texts = [read_evenly(store, MOST_PAIRED, without=without)]
+    texts += [read_evenly(other, MOST_PAIRED) for other in others]
     tables = count_neighbours(chain.from_iterable(texts), contexts)
     vectors = embed(tables, width=words.shape[1], seed=seed)
     seen = torch.from_numpy(counts > 0) & (vectors.norm(dim=1) > 0)
@@ -65,16 +65,16 @@ def most_frequent(counts: np.ndarray, *, most: int) -> Tensor:
     return columns
 
 
-def count_neighbours(stretches: Iterable[np.ndarray], contexts: Tensor) -> Tensor:
+def count_neighbours(chunks: Iterable[np.ndarray], contexts: Tensor) -> Tensor:
     """(3, V, C) float32: how often each context stands shortly before a piece, shortly behind it, and about it.
 
-    stretches: running text as pieces; those of documents that follow each other count as neighbours, too. contexts:
+    chunks: running text as pieces; those of documents that follow each other count as neighbours, too. contexts:
     (V,) as `most_frequent` gives them.
     """
     width = int(contexts.max()) + 1
     before, behind, about = torch.zeros((3, len(contexts) * width), dtype=torch.float32, device="cpu")
-    for stretch in stretches:
-        pieces = torch.from_numpy(stretch.astype(np.int64))
+    for chunk in chunks:
+        pieces = torch.from_numpy(chunk.astype(np.int64))
         for distance in range(1, FAR + 1):
             left, right = pieces[:-distance], pieces[distance:]
             for pieces_here, others, side in ((right, left, before), (left, right, behind)):
@@ -89,7 +89,7 @@ def count_neighbours(stretches: Iterable[np.ndarray], contexts: Tensor) -> Tenso
 
 def associate(table: Tensor) -> Tensor:
     """(V, C) counts -> (V, C) positive pointwise mutual information."""
-    pieces, contexts = table.sum(1, keepdim=True), table.sum(0, keepdim=True) ** SMOOTHING
+    pieces, contexts = table.sum(1, keepdim=True), table.sum(0, keepdim=True) ** CONTEXT_EXPONENT
     expected = pieces * contexts / contexts.sum()
     return (table / expected.clamp_min(torch.finfo(table.dtype).tiny)).log_().clamp_min_(0.0)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from spacy_electra.data.randomness import Purpose, mix, random_uniform
 
-LEVELS = 2**16  # of chance: one draw of torch's generator is enough for four numbers
+RANDOM_LEVELS = 2**16  # of chance: one draw of torch's generator is enough for four numbers
 
 
 class Dropout(Protocol):
@@ -62,10 +62,10 @@ def _factors(x: Tensor, rate: float) -> Tensor:
     torch draws for each number by itself, which takes three times as long where MKL does not do it (it does on Intel's
     processors). The rate is rounded to a multiple of 1 / LEVELS, and what makes up for it is that of the rounded rate.
     """
-    dropped = min(round(rate * LEVELS), LEVELS - 1)
+    dropped = min(round(rate * RANDOM_LEVELS), RANDOM_LEVELS - 1)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    is_kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
-    return is_kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+    is_kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - RANDOM_LEVELS // 2
+    return is_kept.to(x.dtype).mul_(RANDOM_LEVELS / (RANDOM_LEVELS - dropped))
 
 
 @dataclass

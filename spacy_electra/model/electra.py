@@ -30,7 +30,7 @@ class Corrupted:
 
 
 @dataclass(frozen=True)
-class Guesses:
+class GeneratorOutput:
     """The generator's answers at the chosen positions."""
 
     loss: Tensor  # () float32, sum of the cross-entropies
@@ -47,7 +47,7 @@ class Guesses:
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class DiscriminatorOutput:
     """The discriminator's answers."""
 
     loss: Tensor  # () float32, sum of the binary cross-entropies over real positions
@@ -59,14 +59,14 @@ class Verdicts:
 class Output:
     """One forward pass: sums, not means, so that accumulation and ranks can divide by global counts."""
 
-    guesses: Guesses
-    verdicts: Verdicts | None  # None for the masked-language-model objective
+    generator: GeneratorOutput
+    discriminator: DiscriminatorOutput | None  # None for the masked-language-model objective
     corrupted: Corrupted | None
     qkv: Tensor | None = None  # (B, T, 3 x D) of the layer that a teacher's relations are compared with
     teacher_loss: Tensor | None = None  # () sum of the divergences from the teacher's relations, over real positions
 
 
-class MaskedHead(nn.Module):
+class MaskedLMHead(nn.Module):
     """Width -> embedding width, GELU, norm; then scores against the shared word embeddings."""
 
     def __init__(self, shape: EncoderShape):
@@ -80,7 +80,7 @@ class MaskedHead(nn.Module):
         return F.linear(self.norm(F.gelu(self.dense(x))), words, self.bias)
 
 
-class ReplacedHead(nn.Module):
+class ReplacedTokenHead(nn.Module):
     """One score a piece: above 0 means "replaced"."""
 
     def __init__(self, shape: EncoderShape):
@@ -102,7 +102,9 @@ def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
     return Corrupted(ids=corrupted, is_replaced=corrupted != ids)
 
 
-def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int) -> Guesses:
+def generator_output(
+    head: MaskedLMHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int
+) -> GeneratorOutput:
     """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head.
 
     Only the first `vocab_size` pieces can come out: what stands behind is padding.
@@ -114,7 +116,7 @@ def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys:
     losses, probabilities = CrossEntropy.apply(logits, masked.original.reshape(-1))
     chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
     samples = draw(probabilities, chance=chance, size=vocab_size)
-    return Guesses(
+    return GeneratorOutput(
         loss=(losses * weight.reshape(-1)).sum(),
         count=weight.sum(),
         samples=samples.view_as(index),
@@ -124,12 +126,12 @@ def guess(head: MaskedHead, hidden: Tensor, words: Tensor, masked: Masked, keys:
     )
 
 
-def judge(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> Verdicts:
+def discriminator_output(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> DiscriminatorOutput:
     """Binary cross-entropy of (B, T) scores over real positions, [CLS] and [SEP] included."""
     logits = at_least_float32(logits)
     weight = is_real.to(logits.dtype)
     losses = F.binary_cross_entropy_with_logits(logits, corrupted.is_replaced.to(logits.dtype), reduction="none")
-    return Verdicts(loss=(losses * weight).sum(), count=weight.sum(), logits=logits)
+    return DiscriminatorOutput(loss=(losses * weight).sum(), count=weight.sum(), logits=logits)
 
 
 def run_body(
@@ -170,9 +172,9 @@ class Electra(nn.Module):
         self.embeddings = Embeddings(discriminator)
         if not self.is_tied:
             self.generator = Body(generator)
-        self.masked_head = MaskedHead(generator)
+        self.masked_head = MaskedLMHead(generator)
         self.discriminator = Body(discriminator)
-        self.replaced_head = ReplacedHead(discriminator)
+        self.replaced_head = ReplacedTokenHead(discriminator)
 
     @property
     def generator_name(self) -> str:
@@ -195,16 +197,16 @@ class Electra(nn.Module):
         kernel: that attention runs by. qkv_layer: the block of the discriminator whose queries, keys and values are
         given as well.
         """
-        attend = RowAttention(within_segments(rows.segments, is_one_stretch=rows.is_one_stretch), kernel)
+        attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
         words = output_embeddings(self)
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
         hidden = self.get_submodule(self.generator_name)(embedded, attend, drop[0])
-        guesses = guess(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
-        corrupted = corrupt(rows.ids, masked.positions, guesses.samples if samples is None else samples)
+        generator = generator_output(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
+        corrupted = corrupt(rows.ids, masked.positions, generator.samples if samples is None else samples)
         embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])
         hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
-        verdicts = judge(self.replaced_head(hidden), corrupted, rows.is_real)
-        return Output(guesses=guesses, verdicts=verdicts, corrupted=corrupted, qkv=qkv)
+        discriminator = discriminator_output(self.replaced_head(hidden), corrupted, rows.is_real)
+        return Output(generator=generator, discriminator=discriminator, corrupted=corrupted, qkv=qkv)
 
 
 class MaskedLanguageModel(nn.Module):
@@ -216,7 +218,7 @@ class MaskedLanguageModel(nn.Module):
         self.detaches_output = False
         self.embeddings = Embeddings(shape)
         self.discriminator = Body(shape)
-        self.masked_head = MaskedHead(shape)
+        self.masked_head = MaskedLMHead(shape)
 
     def forward(
         self,
@@ -231,10 +233,10 @@ class MaskedLanguageModel(nn.Module):
     ) -> Output:
         """Run the encoder on a batch; `samples` are not used. kernel, qkv_layer: as for `Electra`."""
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
-        attend = RowAttention(within_segments(rows.segments, is_one_stretch=rows.is_one_stretch), kernel)
+        attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
         hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
-        guesses = guess(self.masked_head, hidden, output_embeddings(self), masked, rows.keys, vocab_size)
-        return Output(guesses=guesses, verdicts=None, corrupted=None, qkv=qkv)
+        generator = generator_output(self.masked_head, hidden, output_embeddings(self), masked, rows.keys, vocab_size)
+        return Output(generator=generator, discriminator=None, corrupted=None, qkv=qkv)
 
 
 def output_embeddings(model: Electra | MaskedLanguageModel) -> Tensor:

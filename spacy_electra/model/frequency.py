@@ -16,14 +16,14 @@ import torch
 from spacy_electra.data.store import Store
 from spacy_electra.model.electra import Electra, MaskedLanguageModel
 
-COUNTED_PIECES = 10_000_000  # at most: more change no bias that matters
+MOST_COUNTED = 10_000_000  # at most: more change no bias that matters
 STRETCHES = 64  # evenly spread, since a corpus may be sorted by source
-SMOOTHING = 0.5  # what a piece that was never seen counts
+UNSEEN_COUNT = 0.5  # what a piece that was never seen counts
 REPLACED_OF_CHOSEN = 0.75  # the other samples happen to be the original piece, once the generator has learned a little
 
 
 def read_evenly(store: Store, most: int, *, without: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """All pieces of the store in one stretch, or about `most` of them in many that are evenly spread.
+    """All pieces of the store in one chunk, or about `most` of them in many that are evenly spread.
 
     without: (N, 2) ranges of pieces, one behind the other, that are passed over.
     """
@@ -46,15 +46,15 @@ def _between(start: int, stop: int, without: np.ndarray | None) -> Iterator[tupl
 
 
 def piece_counts(
-    store: Store, vocab_size: int, *, most: int = COUNTED_PIECES, without: np.ndarray | None = None
+    store: Store, vocab_size: int, *, most: int = MOST_COUNTED, without: np.ndarray | None = None
 ) -> np.ndarray:
     """How often each piece occurs, (V,) int64: in the whole store, or in about `most` of its pieces.
 
     without: as for `read_evenly`.
     """
     counts = np.zeros(vocab_size, dtype=np.int64)
-    for stretch in read_evenly(store, most, without=without):
-        counts += np.bincount(stretch, minlength=vocab_size)
+    for chunk in read_evenly(store, most, without=without):
+        counts += np.bincount(chunk, minlength=vocab_size)
     return counts
 
 
@@ -70,7 +70,7 @@ def start_from_frequencies(
     counts: (V,), as `piece_counts` gives them. mask_rate: share of the pieces that the generator must guess. heads:
     those to set, by name.
     """
-    smoothed = torch.from_numpy(counts).double() + SMOOTHING
+    smoothed = torch.from_numpy(counts).double() + UNSEEN_COUNT
     bias = (smoothed / smoothed.sum()).log().float()
     replaced = mask_rate * REPLACED_OF_CHOSEN
     with torch.no_grad():

@@ -18,7 +18,7 @@ from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIG
 logger = logging.getLogger(__name__)
 
 CONFIG, ADAPTER, ONNX = "config.json", "adapter_config.json", "model.onnx"
-PACKAGES = "spacy_electra_models"  # group of entry points: packages whose folder holds a model, by their names
+ENTRY_POINTS = "spacy_electra_models"  # group of entry points: packages whose folder holds a model, by their names
 
 
 def find_model(name: str) -> Path:
@@ -55,7 +55,7 @@ def located(name: str) -> str:
     """
     if "/" in name or Path(name).exists():
         return name
-    for package in entry_points(group=PACKAGES, name=name.replace("-", "_")):
+    for package in entry_points(group=ENTRY_POINTS, name=name.replace("-", "_")):
         spec = find_spec(package.module)
         if spec is not None and spec.submodule_search_locations:
             return str(spec.submodule_search_locations[0])

@@ -19,10 +19,10 @@ from spacy_electra.model.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.hub import CONFIG, ONNX
 from spacy_electra.model.huggingface_format import (
-    Names,
+    ParameterNames,
     body_names,
-    config_of,
     embedding_names,
+    huggingface_config,
     is_encoder,
     masked_head_names,
     replaced_head_names,
@@ -99,7 +99,7 @@ def write_saved(saved: SavedModel, tokenizer: WordPiece, folder: Path) -> None:
 
 
 def _write(
-    model: nn.Module, names: Names, shape: EncoderShape, architecture: str, tokenizer: WordPiece, folder: Path
+    model: nn.Module, names: ParameterNames, shape: EncoderShape, architecture: str, tokenizer: WordPiece, folder: Path
 ) -> None:
     check_vocabulary(tokenizer, shape, "the model")
     parameters = dict(model.named_parameters())
@@ -116,7 +116,9 @@ def _write(
 def _write_files(
     weights: Mapping[str, Tensor], shape: EncoderShape, architecture: str, tokenizer: WordPiece, folder: Path
 ) -> None:
-    config = config_of(replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad)
+    config = huggingface_config(
+        replace(shape, vocab=tokenizer.size), architecture=architecture, pad=tokenizer.special.pad
+    )
     folder.mkdir(parents=True, exist_ok=True)
     plain = {
         name: tensor.to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)

@@ -13,7 +13,7 @@ from typing import Any
 from spacy_electra.model.encoder import A_SIZE, NORM_EPS, EncoderShape, is_size
 from spacy_electra.model.families import FAMILIES, family_of
 
-Names = dict[str, tuple[str, ...]]  # our parameter -> theirs, which stand below each other in ours
+ParameterNames = dict[str, tuple[str, ...]]  # our parameter -> theirs, which stand below each other in ours
 
 INT8_METHOD = "spacy-electra-int8"  # in config.json, of weights as `int8.compressed` makes them
 
@@ -60,7 +60,7 @@ def is_int8(config: Mapping[str, Any]) -> bool:
     return isinstance(quantization, Mapping) and quantization.get("quant_method") == INT8_METHOD
 
 
-def config_of(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, Any]:
+def huggingface_config(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, Any]:
     """What config.json says of an encoder. architecture: Hugging Face's class name. pad: number of [PAD].
 
     The dropout rates are those of fine-tuning (Clark et al. 2020, appendix B); they do not say how it was pretrained.
@@ -83,19 +83,21 @@ def config_of(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, 
     }
 
 
-def _parts(ours: str, *theirs: str) -> Names:
+def _parts(ours: str, *theirs: str) -> ParameterNames:
     """Weight and bias of one module."""
     return {f"{ours}.{part}": tuple(f"{name}.{part}" for name in theirs) for part in ("weight", "bias")}
 
 
-def embedding_names() -> Names:
+def embedding_names() -> ParameterNames:
     """Names of the `Embeddings` that a model knows as `embeddings`."""
     tables = {"word": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings"}
-    names: Names = {f"embeddings.{ours}.weight": (f"embeddings.{theirs}.weight",) for ours, theirs in tables.items()}
+    names: ParameterNames = {
+        f"embeddings.{ours}.weight": (f"embeddings.{theirs}.weight",) for ours, theirs in tables.items()
+    }
     return names | _parts("embeddings.norm", "embeddings.LayerNorm")
 
 
-def body_names(shape: EncoderShape, body: str) -> Names:
+def body_names(shape: EncoderShape, body: str) -> ParameterNames:
     """Names of the `Body` that a model knows as `body`."""
     names = _parts(f"{body}.project", "embeddings_project") if shape.embedding != shape.width else {}
     for number in range(shape.layers):
@@ -110,14 +112,14 @@ def body_names(shape: EncoderShape, body: str) -> Names:
     return names
 
 
-def masked_head_names() -> Names:
+def masked_head_names() -> ParameterNames:
     """Names of the `MaskedHead` that a model knows as `masked_head`."""
     names = _parts("masked_head.dense", "generator_predictions.dense")
     names |= _parts("masked_head.norm", "generator_predictions.LayerNorm")
     return names | {"masked_head.bias": ("generator_lm_head.bias",)}
 
 
-def replaced_head_names() -> Names:
+def replaced_head_names() -> ParameterNames:
     """Names of the `ReplacedHead` that a model knows as `replaced_head`."""
     names = _parts("replaced_head.dense", "discriminator_predictions.dense")
     return names | _parts("replaced_head.score", "discriminator_predictions.dense_prediction")

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.electra import MaskedHead
+from spacy_electra.model.electra import MaskedLMHead
 from spacy_electra.model.encoder import Attention, Block, Body, Embeddings
 
 WithoutCorpus = Literal["paper", "fan_in", "local"]
@@ -73,7 +73,7 @@ def _enlarge_embeddings(model: nn.Module) -> None:
     for embeddings in (m for m in model.modules() if isinstance(m, Embeddings)):
         embeddings.word.weight.mul_(EMBEDDING_STD / PAPER_STD)
         embeddings.token_type.weight.zero_()
-    for head in (m for m in model.modules() if isinstance(m, MaskedHead)):
+    for head in (m for m in model.modules() if isinstance(m, MaskedLMHead)):
         head.norm.weight.mul_(PAPER_STD / EMBEDDING_STD)
 
 

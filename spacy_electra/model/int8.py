@@ -33,7 +33,7 @@ class Quantized:
         return self.levels * self.scale[:, None]
 
 
-def quantize(weight: Tensor) -> Quantized:
+def quantize_weight(weight: Tensor) -> Quantized:
     """Round a weight (N, K) to bytes. What `restored` gives is rounded to the same bytes and scales again."""
     largest = weight.float().abs().amax(dim=1).clamp_min(TINY)
     bits = (largest / LEVELS).view(torch.int32)
@@ -72,7 +72,7 @@ def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Ten
     answer = {}
     for name, weight in weights.items():
         if name in linear:
-            quantized = quantize(weight)
+            quantized = quantize_weight(weight)
             answer[name], answer[name + SCALE] = quantized.levels, quantized.scale
         else:
             answer[name] = weight.half()

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 START = 2.0**16
-HIGHEST = 2.0**24  # and at least 1, so that neither end is a trap
-PATIENCE = 2000  # steps without an overflow before it is doubled
+MAX_SCALE = 2.0**24  # and at least 1, so that neither end is a trap
+GROWTH_INTERVAL = 2000  # steps without an overflow before it is doubled
 
 
 class LossScale:
@@ -40,12 +40,12 @@ class LossScale:
         """Follow a step. is_lost: () true where its gradients were not finite."""
         scale, steps = self.numbers.unbind()
         steps = steps + 1
-        is_long = steps >= PATIENCE
+        is_long = steps >= GROWTH_INTERVAL
         grown = torch.where(is_long, scale * 2, scale)
         self.numbers.copy_(
             torch.stack(
                 [
-                    torch.where(is_lost, scale / 2, grown).clamp(min=1.0, max=HIGHEST),
+                    torch.where(is_lost, scale / 2, grown).clamp(min=1.0, max=MAX_SCALE),
                     torch.where(is_lost | is_long, 0.0, steps),
                 ]
             )

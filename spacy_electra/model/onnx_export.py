@@ -22,7 +22,7 @@ from spacy_electra.model.encoder import Encoder
 from spacy_electra.model.hub import ONNX
 
 FILE = ONNX
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # of the values, which norms keep near 1; both compute in float32
 SHAPES = ((1, 3), (2, 1), (3, 17))  # of the inputs that are compared, beside the longest
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "last_hidden_state"
@@ -70,7 +70,7 @@ def save_onnx(encoder: Encoder, folder: Path) -> Path:
         partial.unlink(missing_ok=True)
 
 
-def check_packages(packages: Sequence[str] = PACKAGES) -> None:
+def check_packages(packages: Sequence[str] = ONNX_PACKAGES) -> None:
     """Raise ValueError where a package that the export needs is missing."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:

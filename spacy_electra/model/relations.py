@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from spacy_electra.model.attention import Mask
 from spacy_electra.model.sampling import at_least_float32
 
-PARTS = 3  # queries, keys, values
+QKV = 3  # queries, keys, values
 SCORES_AT_ONCE = {"cpu": 2**18}  # so that they stay in a processor's cache
 MOST_SCORES = 2**26  # elsewhere: 256 MB in float32
 
@@ -46,8 +46,8 @@ class RelationLoss(torch.autograd.Function):
         for first in range(0, B, rows):
             part = slice(first, first + rows)
             added = None if bias is None else bias[part]
-            pairs = zip(student[part].chunk(PARTS, dim=-1), teacher[part].chunk(PARTS, dim=-1), strict=True)
-            for slot, (ours, theirs) in zip(gradient[part].chunk(PARTS, dim=-1), pairs, strict=True):
+            pairs = zip(student[part].chunk(QKV, dim=-1), teacher[part].chunk(QKV, dim=-1), strict=True)
+            for slot, (ours, theirs) in zip(gradient[part].chunk(QKV, dim=-1), pairs, strict=True):
                 x, y = _cut(ours.to(slot.dtype), heads), _cut(theirs.to(slot.dtype), heads)
                 loss += _diverge(x, y, added, weight[part], slot)
         ctx.save_for_backward(gradient)

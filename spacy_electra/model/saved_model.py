@@ -13,7 +13,14 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.families import Family, family_of
 from spacy_electra.model.hub import CONFIG, read_config
-from spacy_electra.model.huggingface_format import Names, body_names, embedding_names, is_encoder, is_int8, shape_of
+from spacy_electra.model.huggingface_format import (
+    ParameterNames,
+    body_names,
+    embedding_names,
+    is_encoder,
+    is_int8,
+    shape_of,
+)
 from spacy_electra.model.int8 import expanded
 from spacy_electra.model.parameter_shapes import encoder_shapes
 from spacy_electra.model.weight_files import read_weights
@@ -30,7 +37,7 @@ class SavedModel:
     shape: EncoderShape
     weights: dict[str, Tensor]  # by ELECTRA's names, without prefix
 
-    def has(self, names: Names) -> bool:
+    def has(self, names: ParameterNames) -> bool:
         """Whether any of the named weights is there."""
         return any(name in self.weights for theirs in names.values() for name in theirs)
 
@@ -90,7 +97,7 @@ def check_encoder(saved: SavedModel) -> None:
             raise ValueError(_differing(saved, theirs[0]))
 
 
-def check_there(names: Names, saved: SavedModel) -> None:
+def check_there(names: ParameterNames, saved: SavedModel) -> None:
     """Raise ValueError where one of the named weights is missing, or is no plain tensor of numbers."""
     if missing := [name for theirs in names.values() for name in theirs if name not in saved.weights]:
         raise ValueError(
@@ -113,7 +120,7 @@ def _differing(saved: SavedModel, name: str) -> str:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, names: Names, saved: SavedModel) -> None:
+def fill(model: nn.Module, names: ParameterNames, saved: SavedModel) -> None:
     """Copy the named weights into `model`; a longer vocabulary keeps its own last rows."""
     check_there(names, saved)
     parameters = dict(model.named_parameters())

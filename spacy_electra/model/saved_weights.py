@@ -29,7 +29,7 @@ class SavedWeights:
     weights: dict[str, Tensor] | None  # None where the module had none yet
 
 
-def pack(saved: SavedWeights) -> bytes:
+def pack_weights(saved: SavedWeights) -> bytes:
     """One message."""
     description = srsly.json_dumps(saved.description).encode("utf8")
     parts = [len(description).to_bytes(LENGTH, "little"), description]
@@ -41,8 +41,8 @@ def pack(saved: SavedWeights) -> bytes:
     return b"".join([checksum.digest(), *parts])
 
 
-def unpack(data: bytes | memoryview) -> SavedWeights:
-    """What `pack` put into a message, weights that were made smaller in float32 again.
+def unpack_weights(data: bytes | memoryview) -> SavedWeights:
+    """What `pack_weights` put into a message, weights that were made smaller in float32 again.
 
     Raises ValueError for a message that differs from its checksum, and for one that holds something else.
     """

@@ -20,7 +20,7 @@ from thinc.util import get_torch_default_device, torch2xp, xp2torch
 from torch import Tensor, nn
 
 from spacy_electra.model.averages import replaced_weights, update_averages
-from spacy_electra.model.inference.backend import Backend, Choice, choose
+from spacy_electra.model.inference.backend import Backend, Choice, choose_backend
 from spacy_electra.model.inference.eager import cast
 from spacy_electra.model.isolation import isolated, survive_forks
 from spacy_electra.model.loss_scale import LossScale
@@ -28,7 +28,7 @@ from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
 from spacy_electra.model.parameter_groups import parameter_groups
 from spacy_electra.model.precision import PRECISIONS, check_precision
 from spacy_electra.model.rates import UNGUARDED, ZeroRateWatch
-from spacy_electra.model.saved_weights import SavedWeights, pack, unpack
+from spacy_electra.model.saved_weights import SavedWeights, pack_weights, unpack_weights
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
 Predict = Callable[[Any], Any]  # inputs -> outputs
@@ -106,7 +106,7 @@ class TorchShim(Shim):
     @property
     def choice(self) -> Choice:
         """How it predicts and trains on its device."""
-        return choose(self.precision, self.device)
+        return choose_backend(self.precision, self.device)
 
     @property
     def highest_rate(self) -> float | None:
@@ -327,13 +327,13 @@ class TorchShim(Shim):
     def to_bytes(self) -> bytes:
         """Weights with their description, in one message. Optimizer state is no part of it."""
         if self._model is None:
-            return pack(SavedWeights(description={}, weights=None))
-        return pack(SavedWeights(description=self.describe(), weights=self.stored()))
+            return pack_weights(SavedWeights(description={}, weights=None))
+        return pack_weights(SavedWeights(description=self.describe(), weights=self.stored()))
 
     @isolated()
     def from_bytes(self, data: bytes | memoryview) -> "TorchShim":
         """Take over what `to_bytes` gave. Raises ValueError for damaged weights, and those that fit no such module."""
-        saved = unpack(data)
+        saved = unpack_weights(data)
         if saved.weights is None:
             return self
         module = self.rebuild(saved)

@@ -18,7 +18,7 @@ from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.generators import warn_of_generator
 from spacy_electra.model.hub import find_discriminator, find_generator
 from spacy_electra.model.huggingface_format import (
-    Names,
+    ParameterNames,
     body_names,
     embedding_names,
     masked_head_names,
@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 
 MASKED_HEAD = "masked_head"
 MOSTLY = 0.5  # of the pieces: with fewer copied, the weights are of another language
-FREE = ("layers", "positions", "types", "vocab")  # numbers that a model may have otherwise than the weights
+ADJUSTABLE = ("layers", "positions", "types", "vocab")  # numbers that a model may have otherwise than the weights
 
-Network = TypeVar("Network", bound=Electra | MaskedLanguageModel)
+_Network = TypeVar("_Network", bound=Electra | MaskedLanguageModel)
 
 
 def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
@@ -64,7 +64,7 @@ def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
 @building()
 def load_electra(
     init: str,
-    model: Network,
+    model: _Network,
     *,
     tokenizer: WordPiece,
     generator: str | None = None,
@@ -189,7 +189,7 @@ def _begin_generator(model: Electra, discriminator: SavedModel, tokenizer: WordP
 
 
 def _differing_numbers(wanted: EncoderShape, theirs: EncoderShape) -> list[str]:
-    return [name for name in vars(wanted) if name not in FREE and vars(wanted)[name] != vars(theirs)[name]]
+    return [name for name in vars(wanted) if name not in ADJUSTABLE and vars(wanted)[name] != vars(theirs)[name]]
 
 
 def _check_shape(wanted: EncoderShape, saved: SavedModel) -> None:
@@ -231,7 +231,7 @@ def _fill_masked_head(model: nn.Module, saved: SavedModel) -> list[str]:
     return fresh
 
 
-def _fill_head(model: nn.Module, names: Names, saved: SavedModel) -> list[str]:
+def _fill_head(model: nn.Module, names: ParameterNames, saved: SavedModel) -> list[str]:
     """Fill a head where the directory has one; some have another head, or none. Its name where it has not."""
     if saved.has(names):
         fill(model, names, saved)

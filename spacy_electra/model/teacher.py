@@ -47,13 +47,13 @@ class TeacherEncoder:
         """
         with torch.no_grad():
             taught = self.qkv(ids, rows, dtype=dtype)
-        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        mask = within_segments(rows.segments, is_one_segment=rows.is_one_segment)
         with torch.enable_grad():
             return relation_loss(qkv, taught, mask, rows.is_real, heads=self.relation_heads)
 
     def qkv(self, ids: Tensor, rows: Rows, *, dtype: torch.dtype) -> Tensor:
         """(B, T) pieces -> (B, T, 3 x D) queries, keys and values of the teacher's layer."""
-        mask = within_segments(rows.segments, is_one_stretch=rows.is_one_stretch)
+        mask = within_segments(rows.segments, is_one_segment=rows.is_one_segment)
         attend = RowAttention(mask, attention_for(ids.device, dtype))
         body = self.encoder.body
         is_lower = dtype != torch.float32

@@ -11,14 +11,14 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Stretches:
+class Spans:
     """Where tokens or pieces stand in the text; starts and ends never go back."""
 
     start: np.ndarray  # (M or N,) int64 first character
     end: np.ndarray  # (M or N,) int64 character after the last
 
-    def __getitem__(self, which: np.ndarray) -> "Stretches":
-        return Stretches(start=self.start[which], end=self.end[which])
+    def __getitem__(self, which: np.ndarray) -> "Spans":
+        return Spans(start=self.start[which], end=self.end[which])
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Alignment:
         return np.repeat(self.first - before, self.count) + np.arange(int(self.count.sum()))
 
 
-def align(tokens: Stretches, pieces: Stretches, *, is_space: np.ndarray, bounds: np.ndarray) -> Alignment:
+def align(tokens: Spans, pieces: Spans, *, is_space: np.ndarray, bounds: np.ndarray) -> Alignment:
     """Give every token the pieces that overlap its characters, and a token without any the nearest of its document.
 
     is_space: (M,) bool, tokens that get no piece. bounds: (M, 2) the first piece of the token's document and the one
@@ -51,7 +51,7 @@ def align(tokens: Stretches, pieces: Stretches, *, is_space: np.ndarray, bounds:
     return Alignment(first=first, count=count)
 
 
-def _nearest(tokens: Stretches, pieces: Stretches, after: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _nearest(tokens: Spans, pieces: Spans, after: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """The piece before or after each token, whichever is nearer; the one before where both are as near."""
     before = np.clip(after - 1, bounds[:, 0], bounds[:, 1] - 1)
     after = np.clip(after, bounds[:, 0], bounds[:, 1] - 1)

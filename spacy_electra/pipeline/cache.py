@@ -11,21 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Encode = Callable[[np.ndarray, np.ndarray], Tensor]  # ids and counts of some documents -> vectors of all their pieces
-MEGABYTE = 1_000_000
+from spacy_electra.data.limits import MB
+
+EncodePacked = Callable[
+    [np.ndarray, np.ndarray], Tensor
+]  # ids and counts of some documents -> vectors of all their pieces
 
 
 class VectorCache:
     """The vectors of the documents that were last used, as many as fit. Threads may share it."""
 
     def __init__(self, megabytes: float):
-        self.room = int(megabytes * MEGABYTE)
+        self.room = int(megabytes * MB)
         self._vectors: OrderedDict[bytes, Tensor] = OrderedDict()
         self._size = 0
         self._weights: object = None
         self._lock = threading.Lock()
 
-    def look_up(self, ids: np.ndarray, counts: np.ndarray, *, weights: object, encode: Encode) -> Tensor:
+    def look_up(self, ids: np.ndarray, counts: np.ndarray, *, weights: object, encode: EncodePacked) -> Tensor:
         """(N, D) vectors of documents of `counts` pieces that stand in `ids` (N,) one after another.
 
         encode: gives those that are not there. weights: equal as long as they give the same vectors.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.dropout import Dropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.inference.backend import Backend, Choice, choose, passed_over, prepare
+from spacy_electra.model.inference.backend import Backend, Choice, choose_backend, passed_over, prepare_backend
 from spacy_electra.model.inference.eager import encode
 from spacy_electra.model.inference.packed import EncodeFn, PackedBatch
 from spacy_electra.model.int8 import check_parts, compressed, linear_weights
@@ -61,7 +61,7 @@ class EncoderShim(TorchShim):
     def __init__(
         self,
         *,
-        max_slots: int,
+        max_batch_tokens: int,
         precision: str = "auto",
         int8_excluded: Sequence[str] = (),
         fine_tuning: FineTuning = WHOLE,
@@ -69,13 +69,15 @@ class EncoderShim(TorchShim):
         cache_mb: float = 0.0,
         keep_mb: float = KEEP_MB,
     ):
-        """max_slots: most tokens, padding included, that torch computes at once. precision: as `backend.choose` takes
-        it. int8_excluded: parts that multiply integers of 16 bits in "int8", of `model.int8.parts_of`. fine_tuning:
-        what of the encoder learns. weights_on_disk: one of `ON_DISK`. cache_mb: room for vectors, 0 for no cache.
-        keep_mb: of what documents may hold together. Raises ValueError for others.
+        """max_batch_tokens: most tokens, padding included, that torch computes at once. precision: as `choose_backend`
+        takes it. int8_excluded: parts that stay out of int8, of `model.int8.parts_of`. fine_tuning: what of the
+        encoder learns. weights_on_disk: one of `ON_DISK`. cache_mb: room for vectors, 0 for no cache. keep_mb: of what
+        documents may hold together. Raises ValueError for others.
         """
-        if max_slots < 1:
-            raise ValueError(f"max_slots must be above 0, but got {max_slots}: no batch could hold a window.")
+        if max_batch_tokens < 1:
+            raise ValueError(
+                f"max_batch_tokens must be above 0, but got {max_batch_tokens}: no batch could hold a window."
+            )
         if not cache_mb >= 0:
             raise ValueError(f"cache_mb must be 0, for no cache, or more, but got {cache_mb}.")
         if not keep_mb >= 0:
@@ -84,8 +86,8 @@ class EncoderShim(TorchShim):
         self.kept = KeptVectors(keep_mb)
         if weights_on_disk not in ON_DISK:
             raise ValueError(f"weights_on_disk must be one of {', '.join(ON_DISK)}, but got {weights_on_disk!r}.")
-        super().__init__(None, forward=partial(_train, max_batch_tokens=max_slots), precision=precision)
-        self.max_slots = max_slots
+        super().__init__(None, forward=partial(_train, max_batch_tokens=max_batch_tokens), precision=precision)
+        self.max_batch_tokens = max_batch_tokens
         self.int8_excluded = tuple(int8_excluded)
         self.fine_tuning = fine_tuning
         self.weights_on_disk = weights_on_disk
@@ -108,7 +110,7 @@ class EncoderShim(TorchShim):
 
     @property
     def choice(self) -> Choice:
-        return choose(self.precision, self.device, self.shape)
+        return choose_backend(self.precision, self.device, self.shape)
 
     @property
     def encoder(self) -> Encoder:
@@ -211,7 +213,7 @@ class EncoderShim(TorchShim):
     @isolated()
     def __getstate__(self) -> dict[str, Any]:
         names = ("_tokenizer", "_names", "fine_tuning", "_steps", "_is_rounded", "_is_told_of_unknown")
-        settings = ("max_slots", "int8_excluded", "weights_on_disk", "cache_mb", "keep_mb")
+        settings = ("max_batch_tokens", "int8_excluded", "weights_on_disk", "cache_mb", "keep_mb")
         mine = {name: self.__dict__[name] for name in (*names, *settings)}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
 
@@ -221,7 +223,9 @@ class EncoderShim(TorchShim):
 
     def prepare(self, module: nn.Module, backend: Backend) -> EncodeFn:
         assert isinstance(module, Encoder)
-        return prepare(backend, module, max_batch_tokens=self.max_slots, int8_excluded=self.int8_excluded)
+        return prepare_backend(
+            backend, module, max_batch_tokens=self.max_batch_tokens, int8_excluded=self.int8_excluded
+        )
 
     def stored(self) -> dict[str, Tensor]:
         weights = super().stored()

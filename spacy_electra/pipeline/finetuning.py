@@ -16,7 +16,9 @@ class FineTuning:
     activation_checkpointing: bool = False  # keep the blocks' inputs alone, and compute what is inside again
     lora_rank: int = 0  # inner width of the adapters that learn in place of the weights; 0 for none
     lora_alpha: float = 16.0  # what an adapter adds is multiplied by alpha / rank
-    unfreeze_every: int = 0  # steps from the start of one block's learning to that of the next lower; 0: all at once
+    gradual_unfreeze_steps: int = (
+        0  # steps from the start of one block's learning to that of the next lower; 0: all at once
+    )
 
     def check(self, layers: int) -> None:
         """Raise ValueError where there are too few blocks for what shall be frozen, or no peft for adapters."""
@@ -40,7 +42,9 @@ class FineTuning:
         With adapters nothing learns before `begin` has made them.
         """
         layers = len(encoder.body.blocks)
-        stage = steps // self.unfreeze_every if self.unfreeze_every else layers + 1  # blocks that may learn by now
+        stage = (
+            steps // self.gradual_unfreeze_steps if self.gradual_unfreeze_steps else layers + 1
+        )  # blocks that may learn by now
         is_whole = self.freeze_layers == 0 and stage > layers and not self.lora_rank
         encoder.embeddings.requires_grad_(is_whole and not self.freeze_embeddings)
         encoder.body.project.requires_grad_(is_whole)
@@ -60,12 +64,12 @@ class FineTuning:
 
     def changes_after(self, steps: int) -> bool:
         """True where so many steps end a stage, so that `prepare` may let more learn."""
-        return self.unfreeze_every > 0 and steps % self.unfreeze_every == 0
+        return self.gradual_unfreeze_steps > 0 and steps % self.gradual_unfreeze_steps == 0
 
 
 def check_fine_tuning(settings: FineTuning) -> None:
     """Raise ValueError for numbers that fit no model, and for settings that exclude each other."""
-    for name in ("freeze_layers", "lora_rank", "unfreeze_every"):
+    for name in ("freeze_layers", "lora_rank", "gradual_unfreeze_steps"):
         if (value := getattr(settings, name)) < 0:
             raise ValueError(f"{name} must be at least 0, but got {value}.")
     if not 0.0 < settings.lora_alpha < math.inf:
@@ -73,8 +77,8 @@ def check_fine_tuning(settings: FineTuning) -> None:
             f"lora_alpha must be a finite number above 0, but got {settings.lora_alpha}: "
             f"adapters are multiplied by lora_alpha / lora_rank."
         )
-    if settings.lora_rank and settings.unfreeze_every:
+    if settings.lora_rank and settings.gradual_unfreeze_steps:
         raise ValueError(
-            f"lora_rank={settings.lora_rank} and unfreeze_every={settings.unfreeze_every} exclude each other: "
-            f"with adapters the weights stay frozen. Set one of them to 0."
+            f"lora_rank={settings.lora_rank} and gradual_unfreeze_steps={settings.gradual_unfreeze_steps} exclude each "
+            f"other: with adapters the weights stay frozen. Set one of them to 0."
         )

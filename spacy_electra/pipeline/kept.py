@@ -19,12 +19,12 @@ from thinc.types import Floats3d, Ragged
 from thinc.util import torch2xp
 from torch import Tensor
 
+from spacy_electra.data.limits import MB
 from spacy_electra.pipeline.spacy_transformers_api import ModelOutput, TransformerData, WordpieceBatch
 
 logger = logging.getLogger(__name__)
 
 KEEP_MB = 1000.0  # as 256 documents of 1,300 pieces have in the width of ELECTRA base
-MEGABYTE = 1_000_000
 CHANGED = (
     "the vectors of this document were dropped, since more than keep_mb = {megabytes:g} megabytes were held, and "
     "cannot be computed again: the transformer's weights or its precision have changed since. Annotate the document "
@@ -140,7 +140,7 @@ class KeptVectors:
                 size = data.held_bytes
                 self._held[id(reference)] = (reference, size)
                 self._size += size
-            while self._size > self.megabytes * MEGABYTE and len(self._held) > len(new):
+            while self._size > self.megabytes * MB and len(self._held) > len(new):
                 reference, size = self._held.pop(next(iter(self._held)))
                 self._size -= size
                 if (old := reference()) is not None:

@@ -10,7 +10,7 @@ from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.pipeline.windows import SPECIALS, cut_windows
 
 
-def pack(ids: np.ndarray, counts: np.ndarray, special: Special, *, room: int, stride: int) -> PackedBatch:
+def pack_windows(ids: np.ndarray, counts: np.ndarray, special: Special, *, room: int, stride: int) -> PackedBatch:
     """The windows of documents of `counts` pieces that stand in `ids` (N,) one after another, the longest first.
 
     Its rows of the answer are the pieces (N,).

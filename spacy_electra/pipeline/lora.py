@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spacy_electra.model.encoder import Encoder
 
 LINEAR = ("qkv", "output", "up", "down")  # all linear layers of a block, by their names in it
-ADAPTER = "default"
+ADAPTER_NAME = "default"
 
 
 def has_adapters(encoder: Encoder) -> bool:
@@ -45,7 +45,7 @@ def add_adapters(encoder: Encoder, blocks: Iterable[nn.Module], *, rank: int, al
     # peft says int, and multiplies by whatever number it is
     config = LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=list(LINEAR), lora_dropout=0.0)
     for block in blocks:
-        inject_adapter_in_model(config, block, adapter_name=ADAPTER)
+        inject_adapter_in_model(config, block, adapter_name=ADAPTER_NAME)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(".lora_" in name)
 
@@ -61,7 +61,7 @@ def merged(encoder: Encoder) -> Encoder:
     for name, layer in encoder.named_modules():
         if hasattr(layer, "get_delta_weight"):
             adapted: Any = layer
-            weights[f"{name}.weight"] = weights[f"{name}.weight"] + adapted.get_delta_weight(ADAPTER)
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] + adapted.get_delta_weight(ADAPTER_NAME)
     with torch.device("meta"):
         plain = Encoder(encoder.shape)
     plain.load_state_dict(weights, assign=True)

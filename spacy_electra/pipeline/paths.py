@@ -10,7 +10,7 @@ from spacy.language import Language
 
 OURS = "spacy-electra."
 LOADED = ("nlp", "system", "components")
-TRAINING = ("corpora", "training", "pretraining", "initialize")  # sections that spacy.load does not resolve
+TRAINING_SECTIONS = ("corpora", "training", "pretraining", "initialize")  # sections that spacy.load does not resolve
 USUAL = [f"paths.{key}" for key in ("train", "dev", "vectors", "init_tok2vec", "discriminator", "encoder")]
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
@@ -85,7 +85,7 @@ def _is_path(setting: Setting, *, is_read: bool) -> bool:
     """True for a value that belongs to this machine."""
     if not isinstance(setting.value, str) or setting.key.startswith("@"):
         return False
-    if setting.top not in (*LOADED, *TRAINING):  # variables, as in [paths]
+    if setting.top not in (*LOADED, *TRAINING_SECTIONS):  # variables, as in [paths]
         return is_read or setting.place in USUAL
     if setting.variables:
         return False

@@ -11,7 +11,7 @@ from spacy.attrs import IDX, IS_SPACE, LENGTH
 from spacy.tokens import Doc
 
 from spacy_electra.data.wordpiece import Pieces, WordPiece
-from spacy_electra.pipeline.alignment import Alignment, Stretches, align
+from spacy_electra.pipeline.alignment import Alignment, Spans, align
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def cut_pieces(docs: Sequence[Doc], tokenizer: WordPiece) -> DocPieces:
     token_start = columns[:, 0] + np.repeat(begin, tokens)
     offsets = np.concatenate([p.offsets for p in cut]) + np.repeat(begin, counts)[:, None]
     alignment = align(
-        Stretches(start=token_start, end=token_start + columns[:, 1]),
-        Stretches(start=offsets[:, 0], end=offsets[:, 1]),
+        Spans(start=token_start, end=token_start + columns[:, 1]),
+        Spans(start=offsets[:, 0], end=offsets[:, 1]),
         is_space=columns[:, 2] > 0,
         bounds=np.repeat(np.stack([last - counts, last], axis=1), tokens, axis=0),
     )

@@ -17,7 +17,7 @@ from spacy_electra.pipeline.spacy_transformers_api import (
     trfs2arrays,
 )
 
-SHARED, PRIVATE = "spacy-electra.ElectraTransformer", "spacy-electra.Tok2VecElectra.v1"
+SHARED, PRIVATE = "spacy-electra.ElectraTransformer", "spacy-electra.Tok2VecElectra"
 
 
 def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Model[list[Doc], list[TransformerData]]:
@@ -29,7 +29,7 @@ def replace_listener_cfg(transformer: dict[str, Any], listener: dict[str, Any]) 
     """The config of the private encoder: the transformer's settings with the listener's pooling and grad_factor."""
     answer = dict(transformer)
     if transformer["@architectures"].startswith(SHARED) and "TransformerListener" in listener["@architectures"]:
-        answer["@architectures"] = PRIVATE
+        answer["@architectures"] = transformer["@architectures"].replace(SHARED, PRIVATE)  # of the same version
         answer.update({key: listener[key] for key in ("pooling", "grad_factor") if key in listener})
     return answer
 

@@ -14,7 +14,7 @@ from spacy.training import Example
 from thinc.api import Model
 
 from spacy_electra.pipeline.encoder import EncoderShim
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 ARCHITECTURES = ("spacy-electra.ElectraTransformer.", "spacy-electra.Tok2VecElectra.")
 WARM_UP = 32  # documents
@@ -51,7 +51,7 @@ def encoder_in(nlp: Language, section: str) -> Model[list[Doc], Any]:
 
 
 def shim_in(nlp: Language, section: str) -> EncoderShim:
-    return encoder_of(encoder_in(nlp, section))
+    return shim_of_transformer(encoder_in(nlp, section))
 
 
 def predict_in(nlp: Language, sections: Sequence[str], precision: str) -> None:
@@ -72,7 +72,7 @@ def scored_names(config: dict[str, Any]) -> list[str]:
     return [name for name, weight in weights.items() if weight and name != SPEED]
 
 
-def evaluate(nlp: Language, examples: Sequence[Example], names: Sequence[str]) -> Scored:
+def score_pipeline(nlp: Language, examples: Sequence[Example], names: Sequence[str]) -> Scored:
     """Annotate the documents of examples, which are changed, and score them as `Language.evaluate` does.
 
     Raises ValueError for scores that the documents do not give.

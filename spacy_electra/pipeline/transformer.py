@@ -21,7 +21,7 @@ from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderShim
 from spacy_electra.pipeline.finetuning import FineTuning, check_fine_tuning
 from spacy_electra.pipeline.kept import KEEP_MB, Origin
-from spacy_electra.pipeline.layout import pack
+from spacy_electra.pipeline.layout import pack_windows
 from spacy_electra.pipeline.pieces import cut_pieces
 from spacy_electra.pipeline.private import replace_listener, replace_listener_cfg
 from spacy_electra.pipeline.spacy_transformers_api import FullTransformerBatch
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settings:
+class TransformerSettings:
     """What the config says. Not saved with the weights, so that a saved pipeline can be loaded with other settings."""
 
     name: str | None
@@ -50,9 +50,9 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
         Of thinc's message only the weights are read: names, widths and settings follow from them and from the config.
         """
         try:
-            encoder_of(self).from_bytes(_saved_shim(bytes_data))
-            if encoder_of(self).has_encoder:
-                self.set_dim("nO", encoder_of(self).shape.width)
+            shim_of_transformer(self).from_bytes(_saved_shim(bytes_data))
+            if shim_of_transformer(self).has_encoder:
+                self.set_dim("nO", shim_of_transformer(self).shape.width)
         except UnknownPartError:
             raise  # the config is wrong, not the weights
         except ValueError as error:
@@ -77,9 +77,9 @@ def _saved_shim(data: bytes) -> bytes:
 
 
 def electra_transformer(
-    settings: Settings,
+    settings: TransformerSettings,
     *,
-    max_slots: int,
+    max_batch_tokens: int,
     precision: str,
     int8_excluded: Sequence[str] = (),
     weights_on_disk: str = "fp32",
@@ -94,7 +94,7 @@ def electra_transformer(
     try:
         _check(settings)
         shim = EncoderShim(
-            max_slots=max_slots,
+            max_batch_tokens=max_batch_tokens,
             precision=precision,
             int8_excluded=int8_excluded,
             fine_tuning=settings.fine_tuning,
@@ -118,7 +118,7 @@ def electra_transformer(
     )
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: TransformerSettings) -> None:
     check_windows(settings.window, settings.stride)
     if not 0.0 <= settings.dropout < 1.0:
         raise ValueError(f"dropout must be at least 0 and below 1, but got {settings.dropout}.")
@@ -130,7 +130,7 @@ def forward(
     model: Model[list[Doc], FullTransformerBatch], docs: list[Doc], is_train: bool
 ) -> tuple[FullTransformerBatch, Callable[[FullTransformerBatch], list[Doc]]]:
     """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
-    shim, settings = encoder_of(model), settings_of(model)
+    shim, settings = shim_of_transformer(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
     shim.watch_unknown(pieces.ids)
     if is_train:
@@ -150,7 +150,7 @@ def forward(
     return ElectraBatch.of(docs, pieces, vectors.detach(), shim.piece_names, origin=origin), backprop
 
 
-def _origin(shim: EncoderShim, settings: Settings) -> Origin:
+def _origin(shim: EncoderShim, settings: TransformerSettings) -> Origin:
     """Predictions, as the weights are now."""
     version = shim.version
 
@@ -166,9 +166,9 @@ def _origin(shim: EncoderShim, settings: Settings) -> Origin:
     return Origin(encode=encode, is_current=lambda: shim.version is version, kept=shim.kept)
 
 
-def _packed(shim: EncoderShim, settings: Settings, ids: np.ndarray, counts: np.ndarray) -> PackedBatch:
+def _packed(shim: EncoderShim, settings: TransformerSettings, ids: np.ndarray, counts: np.ndarray) -> PackedBatch:
     room, stride = room_and_stride(settings.window, settings.stride, positions=shim.shape.positions)
-    return pack(ids, counts, shim.tokenizer.special, room=room, stride=stride)
+    return pack_windows(ids, counts, shim.tokenizer.special, room=room, stride=stride)
 
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
@@ -186,7 +186,7 @@ def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = 
 def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
     from spacy_electra.model.starting import load_encoder  # which a saved pipeline does not need to load
 
-    shim, settings = encoder_of(model), settings_of(model)
+    shim, settings = shim_of_transformer(model), settings_of(model)
     if not shim.has_encoder:
         if settings.name is None:
             raise ValueError(
@@ -200,13 +200,13 @@ def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
     model.set_dim("nO", shim.shape.width)
 
 
-def encoder_of(model: Model[Any, Any]) -> EncoderShim:
+def shim_of_transformer(model: Model[Any, Any]) -> EncoderShim:
     """The encoder with its tokenizer."""
     shim = model.shims[0]
     assert isinstance(shim, EncoderShim)
     return shim
 
 
-def settings_of(model: Model[Any, Any]) -> Settings:
-    settings: Settings = model.attrs["settings"]
+def settings_of(model: Model[Any, Any]) -> TransformerSettings:
+    settings: TransformerSettings = model.attrs["settings"]
     return settings

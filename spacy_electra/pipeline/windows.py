@@ -26,7 +26,7 @@ def check_windows(window: int | None, stride: int | None) -> None:
     """Raise ValueError for settings that no model could follow."""
     if window is not None and window <= SPECIALS:
         raise ValueError(
-            f"window must be above {SPECIALS}, but got window={window}: [CLS] and [SEP] take {SPECIALS} of its slots."
+            f"window must be above {SPECIALS}, but got window={window}: [CLS] and [SEP] take {SPECIALS} of its tokens."
         )
     if stride is not None and stride < 1:
         raise ValueError(f"stride must be at least 1 piece, but got stride={stride}: windows would not move on.")
@@ -40,7 +40,7 @@ def check_windows(window: int | None, stride: int | None) -> None:
 def room_and_stride(window: int | None, stride: int | None, *, positions: int) -> tuple[int, int]:
     """Pieces that fit a window, and the most pieces from the start of one window to that of the next.
 
-    window: slots of a window, None for all `positions` of the model. stride: None for eight ninths of the room.
+    window: tokens of a window, None for all `positions` of the model. stride: None for eight ninths of the room.
     Raises ValueError for windows beyond the positions that the model has.
     """
     if window is not None and window > positions:

@@ -1,6 +1,6 @@
-"""Signs on the dev set that a run has collapsed: told once, with what to try. Takes facts, gives sentences."""
+"""Signs on the dev set that a run has collapsed: told once, with what to try. Takes result, gives sentences."""
 
-from spacy_electra.training.loop import Facts
+from spacy_electra.training.loop import StepResult
 
 AFTER = 0.25  # of the budget: the plateau that every run begins with is over by then
 IN_A_ROW = 3  # evaluations that must agree
@@ -33,17 +33,17 @@ class Alarms:
         self.signs: dict[str, int] = dict.fromkeys(ADVICE, 0)  # evaluations in a row that show them
         self.told: set[str] = set()
 
-    def __call__(self, facts: Facts) -> list[str]:
-        """The sentences, mostly none, for the facts of one step."""
-        if facts.evaluation is None:
+    def __call__(self, result: StepResult) -> list[str]:
+        """The sentences, mostly none, for the result of one step."""
+        if result.evaluation is None:
             return []
-        scores = facts.evaluation.scores
+        scores = result.evaluation.scores
         loss = scores["generator_loss"]
         self.first = self.first if self.first is not None else loss
         values = {"discriminator": scores.get("auc", 1.0), "generator": loss}
         shows = {"discriminator": values["discriminator"] < BLIND, "generator": loss > FLAT * self.first}
         for name, is_shown in shows.items():
-            counts = is_shown and facts.progress >= AFTER
+            counts = is_shown and result.progress >= AFTER
             self.signs[name] = self.signs[name] + 1 if counts else 0
         new = [name for name, count in self.signs.items() if count >= IN_A_ROW and name not in self.told]
         self.told.update(new)

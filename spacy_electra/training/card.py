@@ -22,7 +22,7 @@ BODY = """
 [components.transformer]
 factory = "transformer"
 [components.transformer.model]
-@architectures = "spacy-electra.ElectraTransformer.v1"
+@architectures = "spacy-electra.ElectraTransformer.v2"
 name = "path/to/discriminator"
 ```
 

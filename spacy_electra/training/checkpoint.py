@@ -28,9 +28,14 @@ from spacy_electra.training.state import State, Sums
 logger = logging.getLogger("spacy_electra")
 
 LATEST = "latest"
-FOLDER = "checkpoints"
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+CHECKPOINTS = "checkpoints"
+CHECKPOINT_WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 SUMS = "sha256"  # of the other two files, in the state's
+OLD_STATE_NAMES = {  # in states of version 0.1
+    "rows_at_once": "micro_batch_size",
+    "asked_at_once": "asked_micro_batch_size",
+    "rate_share": "lr_scale",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +51,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     The caller holds the folder. Raises OSError where it cannot be written; those before it stay.
     """
     name = f"step-{checkpoint.state.step:08d}"
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
     with replaced_folder(folder / name, last=STATE, is_held=True) as partial:
@@ -57,7 +62,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
-    files = [folder / WEIGHTS, folder / OPTIMIZER]
+    files = [folder / CHECKPOINT_WEIGHTS, folder / OPTIMIZER]
     for path, tensors in zip(files, (checkpoint.weights, checkpoint.optimizer), strict=True):
         write_tensors(_on_cpu(tensors), path, is_summed=False)
     (folder / STATE).write_text(json.dumps(_to_json(checkpoint.state, files), indent=1), encoding="utf8")
@@ -79,22 +84,22 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
     if not has_checkpoint(run):
         return None
     pointer = run / LATEST
-    names = sorted((path.name for path in (run / FOLDER).glob("step-*")), reverse=True)
+    names = sorted((path.name for path in (run / CHECKPOINTS).glob("step-*")), reverse=True)
     newest = pointer.read_text(encoding="utf8").strip() if pointer.is_file() else names[0]
     # Later ones were not yet pointed at, or belong to a run that went on from an earlier one: the last resort
     before, after = [name for name in names if name <= newest], [name for name in names if name > newest]
     for name in [*dict.fromkeys([newest, *before]), *after]:
-        if (checkpoint := _read_whole(run / FOLDER / name)) is not None:
+        if (checkpoint := _read_whole(run / CHECKPOINTS / name)) is not None:
             return checkpoint
     raise ValueError(
-        f"no checkpoint in {run / FOLDER} can be read, the newest is {newest}: copy a whole one back from a backup and "
-        f"write its name into {pointer}, or start again in another folder."
+        f"no checkpoint in {run / CHECKPOINTS} can be read, the newest is {newest}: copy a whole one back from a "
+        f"backup and write its name into {pointer}, or start again in another folder."
     )
 
 
 def has_checkpoint(run: Path) -> bool:
     """Whether the folder `run` holds a checkpoint, be it whole or not."""
-    return (run / LATEST).is_file() or any((run / FOLDER).glob("step-*"))
+    return (run / LATEST).is_file() or any((run / CHECKPOINTS).glob("step-*"))
 
 
 def _read_whole(folder: Path) -> Checkpoint | None:
@@ -111,13 +116,13 @@ def _read(folder: Path) -> Checkpoint:
     settle(folder)
     record = read_json((folder / STATE).read_text(encoding="utf8"), source=STATE)
     expected_sums = record.pop(SUMS, None)
-    if not isinstance(expected_sums, dict) or sorted(expected_sums) != sorted((WEIGHTS, OPTIMIZER)):
-        raise ValueError(f"{STATE} must hold the checksums of {WEIGHTS} and {OPTIMIZER}")
+    if not isinstance(expected_sums, dict) or sorted(expected_sums) != sorted((CHECKPOINT_WEIGHTS, OPTIMIZER)):
+        raise ValueError(f"{STATE} must hold the checksums of {CHECKPOINT_WEIGHTS} and {OPTIMIZER}")
     for name, expected in expected_sums.items():
         if (found := sha256_of(folder / name)) != expected:
             raise ValueError(f"{name} was changed after it was written (sha256 {found[:12]}, not {expected!s:.12})")
     return Checkpoint(
-        weights=read_tensors(folder / WEIGHTS),
+        weights=read_tensors(folder / CHECKPOINT_WEIGHTS),
         optimizer=read_tensors(folder / OPTIMIZER),
         state=_state(record),
     )
@@ -125,6 +130,7 @@ def _read(folder: Path) -> Checkpoint:
 
 def _state(record: dict[str, Any]) -> State:
     """Raises ValueError for what is no state, field by field."""
+    record = {OLD_STATE_NAMES.get(name, name): value for name, value in record.items()}
     sums = record.get("sums")
     if not isinstance(sums, dict):
         raise ValueError(f"{STATE}: sums must be an object, but is {sums!r:.40}")
@@ -133,7 +139,7 @@ def _state(record: dict[str, Any]) -> State:
         for name, value in given.items():
             is_whole = type(usual.get(name)) is int
             is_number = type(value) is int or (isinstance(value, float) and not is_whole and math.isfinite(value))
-            is_fit = is_number and (value >= 0 or name == "asked_at_once" or kind is Sums)
+            is_fit = is_number and (value >= 0 or name == "asked_micro_batch_size" or kind is Sums)
             if name not in usual or not (is_fit or (value is None and usual[name] is None)):
                 raise ValueError(f"{STATE}: {name} is {value!r:.40}, expected a number of a run")
     return State(**{**record, "sums": Sums(**sums)})

@@ -20,9 +20,9 @@ from spacy_electra.training.memory import is_out_of_memory
 logger = logging.getLogger("spacy_electra")
 
 CAPABILITY = (7, 0)  # NVIDIA Volta, the first that Triton writes programs for
-MOST_SHAPES = 4  # whole and last portion of a step, each with and without stretches to keep apart
+MOST_SHAPES = 4  # whole and last micro-batch of a step, each with and without segments to keep apart
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 Shape = tuple[int, int, int, bool]
 Pass = Callable[[nn.Module, Inputs], Output]  # the shim's `Forward` over batches
 
@@ -55,7 +55,7 @@ class CompiledForward:
 
 def _shape_of(batch: Batch) -> Shape:
     rows, chosen = batch.rows, batch.masked.original.shape[1]
-    return (*rows.ids.shape, chosen, rows.is_one_stretch)
+    return (*rows.ids.shape, chosen, rows.is_one_segment)
 
 
 def is_wanted(setting: bool | Literal["auto"], device: torch.device) -> bool:
@@ -86,7 +86,7 @@ def plain_passes(shim: TorchShim) -> Iterator[None]:
         shim.training_forward = compiled
 
 
-def compiled_or_plain(shim: TorchShim, work: Callable[[], Result]) -> Result:
+def compiled_or_plain(shim: TorchShim, work: Callable[[], _Result]) -> _Result:
     """What `work` returns. Where its compiled passes fail it is done again without compiling, as is all that follows.
 
     Failing for lack of memory is left to the caller. Whatever else fails is no matter of compiling if the plain

@@ -13,7 +13,7 @@ NO_LIMIT = 2**62  # more than any machine has
 
 
 @dataclass(frozen=True)
-class Names:
+class CgroupFiles:
     """What a version calls the files of a group, and in its statistics the cached files that nobody reads."""
 
     limit: str
@@ -21,8 +21,8 @@ class Names:
     cached: str
 
 
-VERSION_1 = Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-VERSION_2 = Names("memory.max", "memory.current", "inactive_file")
+VERSION_1 = CgroupFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+VERSION_2 = CgroupFiles("memory.max", "memory.current", "inactive_file")
 
 
 def memory_left(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
@@ -33,7 +33,7 @@ def memory_left(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
     return min((_left(folder, names) for folder, names in _groups(root, membership)), default=NO_LIMIT)
 
 
-def _groups(root: Path, membership: Path) -> Iterator[tuple[Path, Names]]:
+def _groups(root: Path, membership: Path) -> Iterator[tuple[Path, CgroupFiles]]:
     """The groups of this process, from its own up to the first; in a container that may be the first alone."""
     try:
         lines = membership.read_text(encoding="utf8").splitlines()
@@ -53,7 +53,7 @@ def _groups(root: Path, membership: Path) -> Iterator[tuple[Path, Names]]:
             yield above, names
 
 
-def _left(folder: Path, names: Names) -> int:
+def _left(folder: Path, names: CgroupFiles) -> int:
     try:
         limit, used = (int((folder / name).read_text(encoding="utf8")) for name in (names.limit, names.used))
         lines = (folder / "memory.stat").read_text(encoding="utf8").splitlines()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spacy_electra.training.state import State, Sums
 
 BACKENDS = "cpu:gloo,cuda:nccl"
-PATIENCE = timedelta(minutes=30)  # that ranks wait for each other: the first may be writing
+TIMEOUT = timedelta(minutes=30)  # that ranks wait for each other: the first may be writing
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def join() -> Ranks:
         return Ranks()
     if not dist.is_initialized():
         try:
-            dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+            dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
         except RuntimeError as error:
             place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
             raise ConnectionError(
@@ -156,23 +156,23 @@ def _to_numbers(state: State) -> list[float]:
         state.row,
         state.seconds,
         best,
-        state.rate_share,
-        state.rows_at_once,
-        state.asked_at_once,
+        state.lr_scale,
+        state.micro_batch_size,
+        state.asked_micro_batch_size,
         *state.sums.read().values(),
     ]
 
 
 def _from_numbers(numbers: list[float]) -> State:
-    step, row, seconds, best, rate_share, rows_at_once, asked_at_once, *sums = numbers
+    step, row, seconds, best, lr_scale, micro_batch_size, asked_micro_batch_size, *sums = numbers
     names = [f.name for f in fields(Sums)]
     return State(
         step=int(step),
         row=int(row),
         seconds=seconds,
         best_loss=None if math.isnan(best) else best,
-        rate_share=rate_share,
-        rows_at_once=int(rows_at_once),
-        asked_at_once=int(asked_at_once),
+        lr_scale=lr_scale,
+        micro_batch_size=int(micro_batch_size),
+        asked_micro_batch_size=int(asked_micro_batch_size),
         sums=Sums(**dict(zip(names, sums, strict=True))),
     )

@@ -6,34 +6,34 @@ too large, which `memory` finds out.
 
 import torch
 
-from spacy_electra.model.build import Shapes
+from spacy_electra.model.build import HalfShapes
 from spacy_electra.model.parameter_shapes import count_parameters
 from spacy_electra.training.memory import NoRoom, free_memory
 
 COPIES = 4 * 4  # bytes of a weight, its gradient and its two moments
-HALF = 2  # bytes of a number in half precision
+HALF_BYTES = 2  # bytes of a number in half precision
 GB = 1e9
 
 
-def weight_bytes(shapes: Shapes) -> int:
+def weight_bytes(shapes: HalfShapes) -> int:
     """Weights, gradients and moments of embeddings and bodies; heads are little beside them."""
     small = shapes.generator
     numbers = count_parameters(shapes.discriminator)
     return COPIES * (numbers + (count_parameters(small, with_embeddings=False) if small else 0))
 
 
-def row_bytes(shapes: Shapes) -> int:
+def row_bytes(shapes: HalfShapes) -> int:
     """What one row keeps: what each block reads, and which pieces see each other.
 
     That is a byte for each two of them, and a number beside it, which attention adds to the scores.
     """
     bodies = [shape for shape in (shapes.discriminator, shapes.generator) if shape]
     window = shapes.discriminator.positions
-    read = sum(HALF * window * shape.layers * shape.width for shape in bodies)
-    return read + window * window * (1 + HALF)
+    read = sum(HALF_BYTES * window * shape.layers * shape.width for shape in bodies)
+    return read + window * window * (1 + HALF_BYTES)
 
 
-def check_room(shapes: Shapes, device: torch.device) -> None:
+def check_room(shapes: HalfShapes, device: torch.device) -> None:
     """Raise NoRoom, a ValueError, where the memory that is free cannot hold one row and the weights."""
     weights, row, free = weight_bytes(shapes), row_bytes(shapes), free_memory(device)
     if weights + row > free:

@@ -1,4 +1,4 @@
-"""The pretraining loop: yields facts, a record after each step. Whoever calls it saves, prints and stops."""
+"""The pretraining loop: yields result, a record after each step. Whoever calls it saves, prints and stops."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +23,9 @@ from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.feeding import feeding
 from spacy_electra.training.memory import (
     AUTO,
-    Portion,
+    MicroBatchSize,
     asked,
-    even_portion,
+    even_micro_batch,
     free_memory,
     kept_bytes,
     rows_that_fit,
@@ -37,11 +37,11 @@ from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
 from spacy_electra.training.state import State, Sums, check_finite, check_skipped
 
-DEV_ROWS_AT_ONCE = 32  # where no run says what fits
+DEV_MICRO_BATCH_SIZE = 32  # where no run says what fits
 LOOK_AT_SKIPS = 16  # steps; looking waits for the device
 BEST_COUNTS_FROM = 0.5  # of the budget: earlier models are not worth keeping
 # Seconds that a budget of minutes counts. Who wants those of the processor sets `time.process_time` before a run.
-clock: Callable[[], float] = time.monotonic
+budget_clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StepResult:
     """What there is to know after a step."""
 
     state: State
@@ -67,7 +67,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learner:
+class TrainContext:
     """What a step needs beside its rows."""
 
     model: Pretrainer
@@ -75,7 +75,8 @@ class Learner:
     special: Special
     settings: Training
     ranks: Ranks = ALONE
-    portion: Portion = field(default_factory=lambda: Portion(0))  # rows of a forward pass; 0 until `settle_portion`
+    # Rows of a forward pass; 0 until `settle_micro_batch`
+    micro_batch: MicroBatchSize = field(default_factory=lambda: MicroBatchSize(0))
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ class Learner:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Learner):
+class RunContext(TrainContext):
     """All that stays the same through a run."""
 
     train: Packing | Mixture
@@ -105,177 +106,177 @@ class Task(Learner):
         return self.budget.progress(step=state.step, row=state.row, seconds=state.seconds)
 
 
-def pretrain(task: Task, state: State) -> Iterator[Facts]:
+def pretrain(context: RunContext, state: State) -> Iterator[StepResult]:
     """Train from `state` until the budget is spent. An evaluation comes every `eval_frequency` steps and at the end.
 
     A step whose gradients are not finite is not taken. Raises Diverged, a ValueError, after more than
-    `settings.most_skips` of them in a row, and where a loss is not finite.
+    `settings.max_skipped_steps` of them in a row, and where a loss is not finite.
     """
-    peak = float(task.optimizer.learn_rate)
-    settle_portion(task, state)
-    begun = clock() - state.seconds
-    progress = task.progress(state)
+    peak = float(context.optimizer.learn_rate)
+    settle_micro_batch(context, state)
+    begun = budget_clock() - state.seconds
+    progress = context.progress(state)
     if progress < BEST_COUNTS_FROM:  # the budget was raised since
         state = state.moved(best_loss=None)
-    first, count = task.ranks.share(task.settings.batch_rows)
-    with feeding(task.train, task.device, step=task.settings.batch_rows) as feed, kept_rate(task.optimizer):
+    first, count = context.ranks.share(context.settings.batch_rows)
+    with feeding(context.train, context.device, step=context.settings.batch_rows) as feed, kept_rate(context.optimizer):
         while progress < 1.0:
             rate = (
-                peak * state.rate_share * rate_factor(progress=progress, step=state.step, warmup=task.settings.warmup)
+                peak * state.lr_scale * rate_factor(progress=progress, step=state.step, warmup=context.settings.warmup)
             )
-            task.optimizer.learn_rate = rate
+            context.optimizer.learn_rate = rate
             with isolated():
-                sums = train_step(task, feed.batch(state.row + first, count), progress=progress)
+                sums = train_step(context, feed.batch(state.row + first, count), progress=progress)
             state = state.moved(
                 step=state.step + 1,
-                row=state.row + task.settings.batch_rows,
-                seconds=task.ranks.spread_number(clock() - begun),
+                row=state.row + context.settings.batch_rows,
+                seconds=context.ranks.spread_number(budget_clock() - begun),
                 sums=state.sums + sums,
-                rows_at_once=task.portion.rows,
-                asked_at_once=asked(task.settings.micro_batch),
+                micro_batch_size=context.micro_batch.rows,
+                asked_micro_batch_size=asked(context.settings.micro_batch_size),
             )
-            progress = task.progress(state)
-            facts = Facts(state, progress, epoch=state.row // task.train.rows, learn_rate=rate)
+            progress = context.progress(state)
+            result = StepResult(state, progress, epoch=state.row // context.train.rows, learn_rate=rate)
             if state.step % LOOK_AT_SKIPS == 0:
-                check_skipped(skipped_steps(task)[0], state, most=task.settings.most_skips)
-            if state.step % task.settings.eval_frequency == 0 or progress >= 1.0:
-                facts = _evaluated(task, facts, begun=begun)
-                state, progress = facts.state, facts.progress
-            yield facts
+                check_skipped(skipped_steps(context)[0], state, most=context.settings.max_skipped_steps)
+            if state.step % context.settings.eval_frequency == 0 or progress >= 1.0:
+                result = _evaluated(context, result, begun=begun)
+                state, progress = result.state, result.progress
+            yield result
 
 
 @isolated()
-def _evaluated(task: Task, facts: Facts, *, begun: float) -> Facts:
-    """The facts with an evaluation, whose time counts as well. begun: when the clock of the budget stood at 0."""
-    state = facts.state
-    in_a_row, skipped = skipped_steps(task)
-    check_skipped(in_a_row, state, most=task.settings.most_skips)
+def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> StepResult:
+    """The result with an evaluation, whose time counts as well. begun: when the clock of the budget stood at 0."""
+    state = result.state
+    in_a_row, skipped = skipped_steps(context)
+    check_skipped(in_a_row, state, most=context.settings.max_skipped_steps)
     losses = state.sums.means()
-    shim = shim_of(task.model)
-    scores = within_memory(task.portion, lambda: evaluate_dev(task), forget=lambda: forget_passes(shim))
+    shim = shim_of(context.model)
+    scores = within_memory(context.micro_batch, lambda: evaluate_dev(context), forget=lambda: forget_passes(shim))
     check_finite({**losses, "the dev set": scores["loss"]}, state)
-    counts = facts.progress >= BEST_COUNTS_FROM
+    counts = result.progress >= BEST_COUNTS_FROM
     is_best = counts and (state.best_loss is None or scores["loss"] < state.best_loss)
     state = state.moved(
         sums=Sums(),
-        seconds=task.ranks.spread_number(clock() - begun),
+        seconds=context.ranks.spread_number(budget_clock() - begun),
         best_loss=scores["loss"] if is_best else state.best_loss,
     )
     norm = shim.gradient_norm
     assert norm is not None  # a step was taken
     evaluation = Evaluation(losses=losses, scores=scores, gradient_norm=float(norm), is_best=is_best, skipped=skipped)
-    return replace(facts, state=state, progress=task.progress(state), evaluation=evaluation)
+    return replace(result, state=state, progress=context.progress(state), evaluation=evaluation)
 
 
-def train_step(learner: Learner, rows: Rows, *, progress: float = 0.0) -> Sums:
+def train_step(context: TrainContext, rows: Rows, *, progress: float = 0.0) -> Sums:
     """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
 
     The losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
     progress: share of the budget that is spent, which a teacher's weight follows.
     Out of memory, the same rows with the same masks are taken again in smaller ones; plainly, where compiling fails.
     """
-    shim = shim_of(learner.model)
-    masked = _masked(learner, rows)
+    shim = shim_of(context.model)
+    masked = _masked(context, rows)
     chosen = masked.positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
-    chosen, real = learner.ranks.add(torch.stack([chosen, real])).unbind()
-    teacher_weight = learner.distillation.weight_at(progress) if learner.distillation else 0.0
+    chosen, real = context.ranks.add(torch.stack([chosen, real])).unbind()
+    teacher_weight = context.distillation.weight_at(progress) if context.distillation else 0.0
     weights = LossWeights(
         generator=1.0 / chosen.clamp(min=1.0),
-        discriminator=learner.settings.discriminator_weight / real.clamp(min=1.0),
+        discriminator=context.settings.discriminator_weight / real.clamp(min=1.0),
         teacher=teacher_weight / real.clamp(min=1.0),
     )
-    batch = Batch(rows=rows, masked=masked, teacher=learner.teacher if teacher_weight else None)
+    batch = Batch(rows=rows, masked=masked, teacher=context.teacher if teacher_weight else None)
     losses = within_memory(
-        learner.portion,
-        lambda: compiled_or_plain(shim, lambda: _gather_gradients(learner, batch, weights)),
+        context.micro_batch,
+        lambda: compiled_or_plain(shim, lambda: _gather_gradients(context, batch, weights)),
         forget=lambda: forget_passes(shim),
     )
-    learner.model.finish_update(learner.optimizer)
-    counted = torch.cat([learner.ranks.add(losses), torch.stack([chosen, real])])
+    context.model.finish_update(context.optimizer)
+    counted = torch.cat([context.ranks.add(losses), torch.stack([chosen, real])])
     counted = torch.where(counted.isfinite().all(), counted, 0.0)  # a lost step is none
     guessed, judged, compared, chosen, real = counted.unbind()
     sums = Sums(generator=guessed, chosen=chosen)
-    if isinstance(network_of(learner.model), Electra):
+    if isinstance(network_of(context.model), Electra):
         sums = replace(sums, discriminator=judged, judged=real)
     return replace(sums, teacher=compared, compared=real) if teacher_weight else sums
 
 
-def skipped_steps(task: Task) -> tuple[int, int]:
+def skipped_steps(context: RunContext) -> tuple[int, int]:
     """Steps that were not taken: since the last one that was, and in all. Waits for the device."""
-    in_a_row, in_all = shim_of(task.model).adamw_for(task.optimizer).skipped.tolist()
+    in_a_row, in_all = shim_of(context.model).adamw_for(context.optimizer).skipped.tolist()
     return int(in_a_row), int(in_all)
 
 
-def _gather_gradients(learner: Learner, batch: Batch, weights: LossWeights) -> Tensor:
-    """Add up the gradients of the rows, a portion at a time; (3,) the sums of the losses as `_losses` has them."""
+def _gather_gradients(context: TrainContext, batch: Batch, weights: LossWeights) -> Tensor:
+    """Add up the gradients of the rows, a micro-batch at a time; (3,) the sums of the losses as `_losses` has them."""
     losses = torch.zeros(3, dtype=torch.float32, device=batch.rows.ids.device)
-    size = learner.portion.rows or len(batch.rows)
+    size = context.micro_batch.rows or len(batch.rows)
     parts = list(zip(batch.rows.split(size), batch.masked.split(size), strict=True))
     for number, (rows, masked) in enumerate(parts):
-        output, backprop = learner.model.begin_update(replace(batch, rows=rows, masked=masked))
+        output, backprop = context.model.begin_update(replace(batch, rows=rows, masked=masked))
         backprop(weights)
         losses += _losses(output)
         if number == 0 and len(parts) > 1:
-            keep_gradients(shim_of(learner.model))
+            keep_gradients(shim_of(context.model))
     return losses
 
 
 @isolated()
-def settle_portion(task: Task, state: State) -> None:
-    """Decide, once for a task, how many rows go through the model at once: as before, as set, or as many as fit.
+def settle_micro_batch(context: RunContext, state: State) -> None:
+    """Decide, once for a context, how many rows go through the model at once: as before, as set, or as many as fit.
 
     As before where `state` has run with the same setting. All ranks decide alike.
     """
-    if task.portion.rows:
+    if context.micro_batch.rows:
         return
-    most, setting = task.ranks.largest_share(task.settings.batch_rows), asked(task.settings.micro_batch)
-    if state.rows_at_once and state.asked_at_once == setting:
-        rows = state.rows_at_once
+    most, setting = context.ranks.largest_share(context.settings.batch_rows), asked(context.settings.micro_batch_size)
+    if state.micro_batch_size and state.asked_micro_batch_size == setting:
+        rows = state.micro_batch_size
     elif setting != AUTO:
         rows = setting or most
     else:
-        free = free_memory(task.device) - step_bytes(network_of(task.model))
-        fit = rows_that_fit(lambda count: _kept(task, count), free=free, most=most)
-        rows = even_portion(most, most=fit)
-    task.portion.rows = task.ranks.least(min(most, rows))
-    shim_of(task.model).adamw_for(task.optimizer)  # its moments before the first pass, which may be done again
+        free = free_memory(context.device) - step_bytes(network_of(context.model))
+        fit = rows_that_fit(lambda count: _kept(context, count), free=free, most=most)
+        rows = even_micro_batch(most, most=fit)
+    context.micro_batch.rows = context.ranks.least(min(most, rows))
+    shim_of(context.model).adamw_for(context.optimizer)  # its moments before the first pass, which may be done again
 
 
-def _kept(task: Task, count: int) -> int:
+def _kept(context: RunContext, count: int) -> int:
     """Bytes that the forward pass of `count` rows keeps. Nothing random is used up by it."""
-    rows = task.train.batch(0, count).to(task.device)
-    batch = Batch(rows=rows, masked=_masked(task, rows), teacher=task.teacher)
-    with plain_passes(shim_of(task.model)):
-        return kept_bytes(lambda: task.model.begin_update(batch), network_of(task.model))
+    rows = context.train.batch(0, count).to(context.device)
+    batch = Batch(rows=rows, masked=_masked(context, rows), teacher=context.teacher)
+    with plain_passes(shim_of(context.model)):
+        return kept_bytes(lambda: context.model.begin_update(batch), network_of(context.model))
 
 
 def _losses(output: Output) -> Tensor:
     """(3,) the sums of the generator's, the discriminator's and the teacher's losses, without gradient."""
-    guessed = output.guesses.loss.detach()
-    judged = torch.zeros_like(guessed) if output.verdicts is None else output.verdicts.loss.detach()
+    guessed = output.generator.loss.detach()
+    judged = torch.zeros_like(guessed) if output.discriminator is None else output.discriminator.loss.detach()
     compared = torch.zeros_like(guessed) if output.teacher_loss is None else output.teacher_loss.detach()
     return torch.stack([guessed, judged, compared])
 
 
-def _masked(learner: Learner, rows: Rows) -> Masked:
-    settings = learner.settings
-    return mask_rows(rows, learner.special, rate=settings.mask_rate, keep_rate=settings.keep_rate)
+def _masked(context: TrainContext, rows: Rows) -> Masked:
+    settings = context.settings
+    return mask_rows(rows, context.special, rate=settings.mask_rate, unmasked_fraction=settings.unmasked_fraction)
 
 
 @isolated()
-def evaluate_dev(task: Task, *, on_rows: Callable[[int], object] = lambda count: None) -> dict[str, float]:
+def evaluate_dev(context: RunContext, *, on_rows: Callable[[int], object] = lambda count: None) -> dict[str, float]:
     """Scores on the held-out rows: always the same rows, masks and samples, since the keys are those of epoch 0.
 
     on_rows: called with the rows scored since the last call.
     """
-    return evaluate(_dev_outputs(task, on_rows), discriminator_weight=task.settings.discriminator_weight)
+    return evaluate(_dev_outputs(context, on_rows), discriminator_weight=context.settings.discriminator_weight)
 
 
-def _dev_outputs(task: Task, on_rows: Callable[[int], object]) -> Iterator[tuple[Output, Tensor]]:
-    most = min(task.settings.dev_rows, task.dev.rows)
-    size = task.portion.rows or min(task.settings.batch_rows, DEV_ROWS_AT_ONCE)
+def _dev_outputs(context: RunContext, on_rows: Callable[[int], object]) -> Iterator[tuple[Output, Tensor]]:
+    most = min(context.settings.dev_rows, context.dev.rows)
+    size = context.micro_batch.rows or min(context.settings.batch_rows, DEV_MICRO_BATCH_SIZE)
     for first in range(0, most, size):
-        rows = task.dev.batch(first, min(size, most - first)).to(task.device)
-        yield task.model.predict(Batch(rows=rows, masked=_masked(task, rows))), rows.is_real
+        rows = context.dev.batch(first, min(size, most - first)).to(context.device)
+        yield context.model.predict(Batch(rows=rows, masked=_masked(context, rows))), rows.is_real
         on_rows(len(rows))

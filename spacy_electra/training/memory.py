@@ -20,8 +20,12 @@ logger = logging.getLogger("spacy_electra")
 SHARE = 0.4  # of the free memory, for what a forward pass keeps: the backward pass needs more than as much beside it
 AUTO = -1
 
-Result = TypeVar("Result")
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # the last by cuBLAS and cuDNN
+_Result = TypeVar("_Result")
+OUT_OF_MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",
+)  # the last by cuBLAS and cuDNN
 
 
 class NoRoom(ValueError):
@@ -29,7 +33,7 @@ class NoRoom(ValueError):
 
 
 @dataclass
-class Portion:
+class MicroBatchSize:
     """The rows of one forward pass. One object a run: out of memory makes it smaller for all that comes."""
 
     rows: int
@@ -38,11 +42,11 @@ class Portion:
         self.rows = (self.rows + 1) // 2
 
 
-def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Callable[[], object]) -> Result:
+def within_memory(micro_batch: MicroBatchSize, work: Callable[[], _Result], *, forget: Callable[[], object]) -> _Result:
     """What `work` returns. Where it runs out of memory it is done again with half as many rows at once.
 
     forget: called before that, to drop what the failed attempt left. Raises NoRoom, a ValueError, where a single row is
-    too much, or where the portion is not settled, so that nothing can be halved.
+    too much, or where the micro-batch is not settled, so that nothing can be halved.
     """
     while True:
         failure = ""
@@ -54,19 +58,19 @@ def within_memory(portion: Portion, work: Callable[[], Result], *, forget: Calla
             failure = str(error).splitlines()[0] if str(error) else type(error).__name__
         forget()
         free_unused()
-        if portion.rows <= 1:
-            what = "a single row does" if portion.rows else "the rows of a pass do"
+        if micro_batch.rows <= 1:
+            what = "a single row does" if micro_batch.rows else "the rows of a pass do"
             raise NoRoom(
                 f"{what} not fit into memory ({failure}): set model.activation_checkpointing to true, "
                 f"or choose a shorter model.window or a smaller model."
             )
-        portion.shrink()
-        logger.warning("out of memory: going on with %d rows at a time (%s)", portion.rows, failure)
+        micro_batch.shrink()
+        logger.warning("out of memory: going on with %d rows at a time (%s)", micro_batch.rows, failure)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """torch has a class of its own for what its allocator for CUDA lacks; all else says so only in words."""
-    is_told = any(words in str(error) for words in OUT_OF_MEMORY)
+    is_told = any(words in str(error) for words in OUT_OF_MEMORY_MESSAGES)
     return is_told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
@@ -98,11 +102,11 @@ def step_bytes(module: nn.Module) -> int:
 
 
 def asked(setting: int | str) -> int:
-    """The setting `training.micro_batch` as a number: rows, 0 for all of them, -1 for "auto"."""
+    """The setting `training.micro_batch_size` as a number: rows, 0 for all of them, -1 for "auto"."""
     return AUTO if setting == "auto" else int(setting)
 
 
-def even_portion(rows: int, *, most: int) -> int:
+def even_micro_batch(rows: int, *, most: int) -> int:
     """The size that cuts `rows` into as few parts as parts of `most` would, all about alike."""
     parts = -(-rows // most)
     return -(-rows // parts)

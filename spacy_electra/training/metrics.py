@@ -34,12 +34,12 @@ def evaluate(outputs: Iterable[tuple[Output, Tensor]], *, discriminator_weight: 
     guess_loss = correct = chosen = verdict_loss = 0.0
     logits, is_replaced = [], []
     for output, is_real in outputs:
-        guess_loss += float(output.guesses.loss)
-        correct += float(output.guesses.correct)
-        chosen += float(output.guesses.count)
-        if output.verdicts is not None and output.corrupted is not None:
-            verdict_loss += float(output.verdicts.loss)
-            logits.append(output.verdicts.logits[is_real].cpu())  # ranks need float64, which not every device has
+        guess_loss += float(output.generator.loss)
+        correct += float(output.generator.correct)
+        chosen += float(output.generator.count)
+        if output.discriminator is not None and output.corrupted is not None:
+            verdict_loss += float(output.discriminator.loss)
+            logits.append(output.discriminator.logits[is_real].cpu())  # ranks need float64, which not every device has
             is_replaced.append(output.corrupted.is_replaced[is_real].cpu())
     if not chosen:
         raise ValueError("there is nothing to evaluate: the held-out rows have no piece to guess.")

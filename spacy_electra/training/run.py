@@ -1,6 +1,6 @@
 """A run on disk: what is written when, and how it goes on where it was.
 
-config.cfg        as given             metrics.jsonl  facts of each evaluation, the same for the same seed
+config.cfg        as given             metrics.jsonl  result of each evaluation, the same for the same seed
 resolved.cfg      what `auto` chose    timings.jsonl  clocks of each evaluation
 tokenizer/        the vocabulary       checkpoints/, latest
 model-best/, model-last/               each with discriminator/ and generator/ as Hugging Face directories, the step
@@ -26,27 +26,27 @@ from spacy_electra.model.electra import Electra
 from spacy_electra.model.huggingface import write_discriminator, write_generator
 from spacy_electra.training.card import write_card
 from spacy_electra.training.checkpoint import (
-    FOLDER,
+    CHECKPOINTS,
     LATEST,
     Checkpoint,
     has_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
-from spacy_electra.training.loop import Evaluation, Facts, Task, evaluate_dev, pretrain
+from spacy_electra.training.loop import Evaluation, RunContext, StepResult, evaluate_dev, pretrain
 from spacy_electra.training.state import Diverged, State, check_finite
 
 logger = logging.getLogger("spacy_electra")
 
 LOCK = ".lock"
-LEAST_RATE_SHARE = 1 / 8  # of the learning rate, for a run that diverges again and again
+MIN_LR_SCALE = 1 / 8  # of the learning rate, for a run that diverges again and again
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 BEST, LAST = "model-best", "model-last"
 SUMMARY = "summary.json"  # in both, of the run when it was saved
 
 
 @dataclass
-class Saved:
+class LastCheckpoint:
     """The state that the newest checkpoint of this process holds."""
 
     state: State | None = None
@@ -59,10 +59,10 @@ class Run:
     folder: Path
     tokenizer: WordPiece
     description: dict[str, Any]  # what the model card states: data, shape, recipe
-    saved: Saved = field(default_factory=Saved)
+    saved: LastCheckpoint = field(default_factory=LastCheckpoint)
 
 
-def check_folder(folder: Path, *, resume: bool) -> None:
+def check_run_folder(folder: Path, *, resume: bool) -> None:
     """Raise ValueError where `folder` cannot take a run, or holds one that must not be overwritten."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"the output {folder} is a file: give a folder to --output.")
@@ -97,34 +97,34 @@ def held(folder: Path) -> Iterator[None]:
 def _tidy(folder: Path) -> None:
     for name in (METRICS, TIMINGS, LATEST):
         partial_name(folder / name).unlink(missing_ok=True)
-    for place in (folder, folder / FOLDER):
+    for place in (folder, folder / CHECKPOINTS):
         remove_partial(place)
     for name in (BEST, LAST):
         settle(folder / name)
 
 
-def restore(task: Task, folder: Path) -> State:
+def restore(context: RunContext, folder: Path) -> State:
     """Put the newest checkpoint's tensors into every rank's model and optimizer; the state to go on from.
 
     Records that are newer than the checkpoint are dropped: the steps they tell of are taken again. Raises ValueError
     where the checkpoint is damaged or belongs to a model of another shape.
     """
-    state = _read_back(task, folder) if task.ranks.is_first else State()
-    if task.ranks.size > 1:
-        adamw = shim_of(task.model).adamw_for(task.optimizer)
-        task.ranks.spread([*network_of(task.model).state_dict().values(), *adamw.named_state().values()])
-    return task.ranks.spread_state(state)
+    state = _read_back(context, folder) if context.ranks.is_first else State()
+    if context.ranks.size > 1:
+        adamw = shim_of(context.model).adamw_for(context.optimizer)
+        context.ranks.spread([*network_of(context.model).state_dict().values(), *adamw.named_state().values()])
+    return context.ranks.spread_state(state)
 
 
-def _read_back(task: Task, folder: Path) -> State:
+def _read_back(context: RunContext, folder: Path) -> State:
     checkpoint = read_checkpoint(folder)
     state = State() if checkpoint is None else checkpoint.state
     if checkpoint is not None:
         try:
-            network_of(task.model).load_state_dict(checkpoint.weights)
+            network_of(context.model).load_state_dict(checkpoint.weights)
         except RuntimeError as error:
             raise ValueError(f"the checkpoint in {folder} belongs to a model of another shape: {error}") from None
-        shim_of(task.model).adamw_for(task.optimizer).load_named_state(checkpoint.optimizer)
+        shim_of(context.model).adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
         logger.info("going on with %s at step %d", folder, state.step)
     _cut_records(folder, state.step)
     return state
@@ -145,51 +145,51 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-def train_on_disk(run: Run, task: Task, state: State) -> Iterator[Facts]:
-    """Pretrain from `state` and write checkpoints, records and models as it goes; yields the loop's facts.
+def train_on_disk(run: Run, context: RunContext, state: State) -> Iterator[StepResult]:
+    """Pretrain from `state` and write checkpoints, records and models as it goes; yields the loop's result.
 
     Where training diverges it goes back to the last checkpoint with half the learning rate, if the settings say so.
     Raises Diverged, a ValueError, where they do not, where there is no checkpoint yet and after a few times.
     """
     try:
-        yield from _train(run, task, state)
+        yield from _train(run, context, state)
     except Diverged as error:
-        state = _go_back(run, task, error)
+        state = _go_back(run, context, error)
     else:
         return
-    yield from train_on_disk(run, task, state)
+    yield from train_on_disk(run, context, state)
 
 
-def _go_back(run: Run, task: Task, error: Diverged) -> State:
+def _go_back(run: Run, context: RunContext, error: Diverged) -> State:
     """The last checkpoint's state with half the rate that led to `error`."""
-    share = error.rate_share / 2
-    if task.settings.when_diverged == "stop" or share < LEAST_RATE_SHARE:
+    share = error.lr_scale / 2
+    if context.settings.on_divergence == "stop" or share < MIN_LR_SCALE:
         raise error
-    if not task.ranks.spread_number(float(has_checkpoint(run.folder))):
+    if not context.ranks.spread_number(float(has_checkpoint(run.folder))):
         raise error  # and what was recorded stays
-    state = restore(task, run.folder)
+    state = restore(context, run.folder)
     logger.warning("%s Going back to step %d with the share %g of the learning rate.", error, state.step, share)
-    return state.moved(rate_share=share)
+    return state.moved(lr_scale=share)
 
 
-def _train(run: Run, task: Task, state: State) -> Iterator[Facts]:
-    """One stretch of a run, as `train_on_disk` describes it.
+def _train(run: Run, context: RunContext, state: State) -> Iterator[StepResult]:
+    """One attempt of a run, as `train_on_disk` describes it.
 
     The last checkpoint comes after model-last: where it is there, nothing is left to do. Only the first rank writes.
     """
     saved_at = state.seconds
-    for facts in pretrain(task, state):
-        is_last = facts.progress >= 1.0
-        if facts.evaluation is not None and task.ranks.is_first:
-            _record(run.folder, facts, facts.evaluation)
-            if facts.evaluation.is_best:
-                save_model(run, task, BEST, facts.state, facts.evaluation.scores)
+    for result in pretrain(context, state):
+        is_last = result.progress >= 1.0
+        if result.evaluation is not None and context.ranks.is_first:
+            _record(run.folder, result, result.evaluation)
+            if result.evaluation.is_best:
+                save_model(run, context, BEST, result.state, result.evaluation.scores)
             if is_last:
-                save_model(run, task, LAST, facts.state, facts.evaluation.scores)
-        if is_last or facts.state.seconds - saved_at >= task.settings.checkpoint_minutes * 60:
-            save_state(run, task, facts.state)
-            saved_at = facts.state.seconds
-        yield facts
+                save_model(run, context, LAST, result.state, result.evaluation.scores)
+        if is_last or result.state.seconds - saved_at >= context.settings.checkpoint_minutes * 60:
+            save_state(run, context, result.state)
+            saved_at = result.state.seconds
+        yield result
 
 
 def first_loss(folder: Path) -> float | None:
@@ -199,10 +199,10 @@ def first_loss(folder: Path) -> float | None:
     return None if line is None else float(json.loads(line)["scores"]["generator_loss"])
 
 
-def finish(run: Run, task: Task, state: State) -> None:
+def finish(run: Run, context: RunContext, state: State) -> None:
     """Make sure that a run whose budget is spent has its model-last, and not that of a smaller budget."""
-    if task.ranks.is_first and _step_of_model(run.folder / LAST) != state.step:
-        save_model(run, task, LAST, state, evaluate_dev(task))
+    if context.ranks.is_first and _step_of_model(run.folder / LAST) != state.step:
+        save_model(run, context, LAST, state, evaluate_dev(context))
 
 
 def _step_of_model(folder: Path) -> int | None:
@@ -213,8 +213,8 @@ def _step_of_model(folder: Path) -> int | None:
         return None
 
 
-def save_state(run: Run, task: Task, state: State) -> None:
-    """Write a checkpoint of the task as it stands after a step. Raises ValueError where training has diverged.
+def save_state(run: Run, context: RunContext, state: State) -> None:
+    """Write a checkpoint of the context as it stands after a step. Raises ValueError where training has diverged.
 
     All ranks call it, the first one writes. From then on they take as many rows at once as the one that can take
     least, as a run that goes on from here would.
@@ -223,41 +223,43 @@ def save_state(run: Run, task: Task, state: State) -> None:
         return
     run.saved.state = state
     check_finite(state.sums.means(), state)
-    lost = [name for name, tensor in network_of(task.model).state_dict().items() if not bool(tensor.isfinite().all())]
+    lost = [
+        name for name, tensor in network_of(context.model).state_dict().items() if not bool(tensor.isfinite().all())
+    ]
     if lost:
-        raise Diverged(f"{lost[0]} holds numbers that are not finite", step=state.step, rate_share=state.rate_share)
-    task.portion.rows = task.ranks.least(task.portion.rows)
-    if not task.ranks.is_first:
+        raise Diverged(f"{lost[0]} holds numbers that are not finite", step=state.step, lr_scale=state.lr_scale)
+    context.micro_batch.rows = context.ranks.least(context.micro_batch.rows)
+    if not context.ranks.is_first:
         return
     checkpoint = Checkpoint(
-        weights=network_of(task.model).state_dict(),
-        optimizer=shim_of(task.model).adamw_for(task.optimizer).named_state(),
-        state=state.moved(rows_at_once=task.portion.rows),
+        weights=network_of(context.model).state_dict(),
+        optimizer=shim_of(context.model).adamw_for(context.optimizer).named_state(),
+        state=state.moved(micro_batch_size=context.micro_batch.rows),
     )
-    write_checkpoint(run.folder, checkpoint, keep=task.settings.keep_checkpoints)
+    write_checkpoint(run.folder, checkpoint, keep=context.settings.keep_checkpoints)
 
 
-def _record(folder: Path, facts: Facts, evaluation: Evaluation) -> None:
-    state = facts.state
+def _record(folder: Path, result: StepResult, evaluation: Evaluation) -> None:
+    state = result.state
     metrics = {
         "step": state.step,
         "row": state.row,
-        "epoch": facts.epoch,
-        "learn_rate": facts.learn_rate,
+        "epoch": result.epoch,
+        "learn_rate": result.learn_rate,
         "gradient_norm": evaluation.gradient_norm if math.isfinite(evaluation.gradient_norm) else None,
         "skipped_steps": evaluation.skipped,
         "losses": evaluation.losses,
         "scores": evaluation.scores,
     }
-    timings = {"step": state.step, "seconds": state.seconds, "progress": facts.progress}
+    timings = {"step": state.step, "seconds": state.seconds, "progress": result.progress}
     for name, record in ((METRICS, metrics), (TIMINGS, timings)):
         with (folder / name).open("a", encoding="utf8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
-def save_model(run: Run, task: Task, name: str, state: State, scores: dict[str, float]) -> None:
+def save_model(run: Run, context: RunContext, name: str, state: State, scores: dict[str, float]) -> None:
     """Write `discriminator/`, `generator/`, summary and card into the folder `name`, whole or not at all."""
-    network = network_of(task.model)
+    network = network_of(context.model)
     summary = {"step": state.step, "row": state.row, "scores": scores}
     with replaced_folder(run.folder / name, last=SUMMARY) as folder:
         write_discriminator(network, run.tokenizer, folder / "discriminator")

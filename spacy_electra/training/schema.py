@@ -61,9 +61,9 @@ class Training(Section):
     max_epochs: float = Field(ge=0, allow_inf_nan=False)
     max_minutes: float = Field(ge=0, allow_inf_nan=False)
     batch_rows: int = Field(ge=1)  # rows of an optimizer step
-    micro_batch: Annotated[int, Field(ge=0)] | Literal["auto"]  # rows of a forward pass; 0: all, auto: what fits
+    micro_batch_size: Annotated[int, Field(ge=0)] | Literal["auto"]  # rows of a forward pass; 0: all, auto: what fits
     mask_rate: float = Field(gt=0, lt=1)
-    keep_rate: float = Field(ge=0, lt=1)  # of the chosen pieces, those that are not hidden
+    unmasked_fraction: float = Field(ge=0, lt=1)  # of the chosen pieces, those that are not hidden
     max_unknown: float = Field(ge=0, le=1)  # share of a store's pieces that may be [UNK]
     discriminator_weight: float = Field(gt=0, allow_inf_nan=False)
     warmup: float = Field(ge=0, lt=1)  # share of the budget
@@ -71,8 +71,8 @@ class Training(Section):
     dev_rows: int = Field(ge=1)  # most rows an evaluation reads
     checkpoint_minutes: float = Field(gt=0)
     keep_checkpoints: int = Field(ge=1)
-    most_skips: int = Field(ge=0)  # steps in a row without finite gradients that are put up with; each is not taken
-    when_diverged: Literal["go back", "stop"]  # to the last checkpoint, with half the rate, a few times at most
+    max_skipped_steps: int = Field(ge=0)  # in a row, of steps without finite gradients, which are not taken
+    on_divergence: Literal["rollback", "stop"]  # to the last checkpoint, with half the rate, a few times at most
     score_weights: dict[str, float | None]
     optimizer: Any  # a thinc optimizer
     logger: Any  # what a function of the registry `loggers` gives

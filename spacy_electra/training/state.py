@@ -46,9 +46,9 @@ class State:
     row: int = 0  # the next global row
     seconds: float = 0.0  # of the budget, spent
     best_loss: float | None = None  # lowest dev loss among those that count
-    rate_share: float = 1.0  # of the learning rate; halved each time that training diverged and went back
-    rows_at_once: int = 0  # of a forward pass; the sums round as they are cut. 0 where none has run
-    asked_at_once: int = 0  # what the settings said of that, as `memory.asked` has it
+    lr_scale: float = 1.0  # of the learning rate; halved each time that training diverged and went back
+    micro_batch_size: int = 0  # of a forward pass; the sums round as they are cut. 0 where none has run
+    asked_micro_batch_size: int = 0  # what the settings said of that, as `memory.asked` has it
     sums: Sums = field(default_factory=Sums)
 
     def moved(self, **changes: object) -> "State":
@@ -58,24 +58,24 @@ class State:
 class Diverged(ValueError):
     """Nothing that comes after can be mended by going on."""
 
-    def __init__(self, what: str, *, step: int, rate_share: float):
+    def __init__(self, what: str, *, step: int, lr_scale: float):
         super().__init__(
             f"training diverged: at step {step} {what}. Start again with a lower training.optimizer.learn_rate or a "
             f"longer training.warmup; checkpoints are from before."
         )
-        self.rate_share = rate_share
+        self.lr_scale = lr_scale
 
 
 def check_finite(numbers: dict[str, float], state: State) -> None:
     """Raise Diverged for the first loss that is no finite number."""
     for name, number in numbers.items():
         if not math.isfinite(number):
-            raise Diverged(f"the loss of {name} is {number}", step=state.step, rate_share=state.rate_share)
+            raise Diverged(f"the loss of {name} is {number}", step=state.step, lr_scale=state.lr_scale)
 
 
 def check_skipped(in_a_row: int, state: State, *, most: int) -> None:
     """Raise Diverged after more than `most` steps in a row whose gradients were not finite."""
     if in_a_row > most:
         raise Diverged(
-            f"{in_a_row} steps in a row had gradients that are not finite", step=state.step, rate_share=state.rate_share
+            f"{in_a_row} steps in a row had gradients that are not finite", step=state.step, lr_scale=state.lr_scale
         )

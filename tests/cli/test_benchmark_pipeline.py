@@ -16,7 +16,7 @@ from transformers import RobertaConfig
 
 from spacy_electra.benchmark.measure import highest_memory
 from spacy_electra.cli.benchmark.pipeline import Sources, Texts, rows_for
-from spacy_electra.cli.benchmark.programs import Source, certain, component_step
+from spacy_electra.cli.benchmark.programs import PipelineSource, certain, component_step
 from spacy_electra.cli.benchmark.stock import (
     blank_with,
     counted_slots,
@@ -25,10 +25,10 @@ from spacy_electra.cli.benchmark.stock import (
     with_stock,
 )
 from spacy_electra.model.inference.buckets import SMALLEST
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator"
-OURS = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(WEIGHTS), "precision": "fp32"}
+OURS = {"@architectures": "spacy-electra.ElectraTransformer.v2", "name": str(WEIGHTS), "precision": "fp32"}
 TEXT = "The parser raises an error when the file is empty."
 
 
@@ -92,14 +92,16 @@ def test_a_model_with_many_positions_gets_the_default_spans(tmp_path: Path) -> N
 
 def test_a_row_tells_of_programs_in_processes_of_their_own() -> None:
     ballast = torch.ones(150_000_000)  # 0.6 GB of this process
-    sources = Sources(ours=Source(str(WEIGHTS)), theirs=Source(str(WEIGHTS), stock=WEIGHTS), roberta=None)
+    sources = Sources(
+        ours=PipelineSource(str(WEIGHTS)), theirs=PipelineSource(str(WEIGHTS), stock=WEIGHTS), roberta=None
+    )
     row = next(rows_for(Texts("some", [TEXT]), sources, rounds=1, threads=1))
     here = highest_memory(torch.device("cpu"))
     assert here is not None
     assert row.ours_gb is not None
     assert row.theirs_gb is not None
     assert max(row.ours_gb, row.theirs_gb) < here - 0.4
-    shim = encoder_of(transformer_of(blank_with(OURS | {"precision": "auto"})).model)
+    shim = shim_of_transformer(transformer_of(blank_with(OURS | {"precision": "auto"})).model)
     assert row.ours_ran == {"backend": shim.choice.prediction.value}
     assert row.theirs_ran["precision"] == "fp32"
     assert row.theirs_ran["attention"] in {"eager", "sdpa"}  # up to version 4 of transformers and from 5 on
@@ -178,7 +180,7 @@ def test_a_pipeline_without_our_transformer_is_refused(complaint: Callable[..., 
     nlp.to_disk(tmp_path / "other")
     (tmp_path / "texts.txt").write_text(TEXT, encoding="utf8")
     message = complaint("benchmark", "pipeline", tmp_path / "other", tmp_path / "texts.txt")
-    assert "has no component 'transformer' with spacy-electra.ElectraTransformer.v1" in message
+    assert "has no component 'transformer' with spacy-electra.ElectraTransformer.v2" in message
 
 
 @pytest.mark.parametrize("name", ["nowhere/at/all", "empty"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch._dynamo import register_backend
 
-from spacy_electra.benchmark.ours import make_learner
-from spacy_electra.benchmark.reference import Reference, ReferenceStep, choose, draw, loss_where
+from spacy_electra.benchmark.ours import make_train_context
+from spacy_electra.benchmark.reference import Reference, ReferenceStep, draw_pieces, loss_where, reference_positions
 from spacy_electra.benchmark.shapes import MASK_RATE, PAIRS, SPECIAL, full_rows, padded_rows, short_documents
 from spacy_electra.data.masking import choose_positions, maskable
 from spacy_electra.data.rows import Rows
@@ -29,7 +29,7 @@ def test_the_reference_trains_one_embedding_and_ties_its_scores() -> None:
 
 def make_networks() -> tuple[int, int]:
     """Parameters of our network of the same shape: beyond the discriminator, and of the discriminator."""
-    network = network_of(make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model)
+    network = network_of(make_train_context(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model)
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
     return counts["generator"] + counts["masked_head"], sum(counts.values()) - counts["generator"] - counts[
         "masked_head"
@@ -46,7 +46,7 @@ def test_the_reference_is_one_graph(kind: str) -> None:
     """A choice whose size is known from values alone would break it, and make the device wait for the processor."""
     rows, model = make_rows(kind), Reference(PAIRS["tiny"], dropout=0.0)
     compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
-    loss = compiled(rows.ids, None if rows.is_one_stretch else rows.is_real)
+    loss = compiled(rows.ids, None if rows.is_one_segment else rows.is_real)
     assert loss.item() == pytest.approx(math.log(8000) + 50 * math.log(2), rel=0.03)  # of a model that knows nothing
     torch.compiler.reset()
 
@@ -54,7 +54,7 @@ def test_the_reference_is_one_graph(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["full", "padded"])
 def test_the_reference_hides_as_many_positions_as_ours(kind: str) -> None:
     rows = make_rows(kind)
-    found = choose(rows.ids, None if rows.is_one_stretch else rows.is_real)
+    found = reference_positions(rows.ids, None if rows.is_one_segment else rows.is_real)
     can_mask = maskable(rows, SPECIAL)
     ours = choose_positions(can_mask, rate=MASK_RATE, keys=rows.keys)
     assert torch.equal(found.weight.sum(dim=1), ours.weight.sum(dim=1))
@@ -82,7 +82,7 @@ def test_padded_rows_have_the_loss_of_the_module_itself() -> None:
 def test_pieces_are_drawn_by_their_probabilities() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.2, 0.3]]).log().expand(1, 2, 3)
     torch.manual_seed(0)
-    drawn = draw(logits, torch.ones(1, 20_000, dtype=torch.int64))
+    drawn = draw_pieces(logits, torch.ones(1, 20_000, dtype=torch.int64))
     shares = torch.bincount(drawn.flatten(), minlength=3) / drawn.numel()
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.2, 0.3]), rtol=0, atol=0.02)
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from spacy.util import load_config
 
 from spacy_electra.cli.corpora import mixed_counts
-from spacy_electra.cli.pretraining import make_task, open_data
-from spacy_electra.cli.settings import read_settings
+from spacy_electra.cli.pretraining import make_context, open_data
+from spacy_electra.cli.settings import read_pretraining_config
 from spacy_electra.data.mixture import Mixture
 from spacy_electra.data.packing import Packing, split_documents
 from spacy_electra.data.store import Store
@@ -90,22 +90,22 @@ def test_an_empty_section_changes_no_bit(
 
 
 def test_rows_are_mixed_and_the_dev_set_stays_that_of_train(mixed_cfg: Path, store_dir: Path) -> None:
-    settings = read_settings(mixed_cfg, {"model.window": 16})
-    task = make_task(settings, open_data(settings), torch.device("cpu"), is_new=False)
-    assert isinstance(task.train, Mixture)
-    assert task.train.shares == pytest.approx([2 / 3, 1 / 3])
+    settings = read_pretraining_config(mixed_cfg, {"model.window": 16})
+    context = make_context(settings, open_data(settings), torch.device("cpu"), is_new=False)
+    assert isinstance(context.train, Mixture)
+    assert context.train.shares == pytest.approx([2 / 3, 1 / 3])
     store = Store.open(store_dir)
     split = split_documents(store, seed=0)
     own, dev = (Packing(store, ranges, window=16, seed=0) for ranges in (split.train, split.dev))
-    assert task.train.rows == -(-own.rows * 3 // 2)
-    assert torch.equal(task.train.batch(0, 6).ids[[0, 1, 3, 4]], own.batch(0, 4).ids)
-    assert torch.equal(task.dev.batch(0, dev.rows).ids, dev.batch(0, dev.rows).ids)
+    assert context.train.rows == -(-own.rows * 3 // 2)
+    assert torch.equal(context.train.batch(0, 6).ids[[0, 1, 3, 4]], own.batch(0, 4).ids)
+    assert torch.equal(context.dev.batch(0, dev.rows).ids, dev.batch(0, dev.rows).ids)
 
 
 def test_epochs_are_those_of_train(mixed_cfg: Path) -> None:
-    settings = read_settings(mixed_cfg, {"training.max_epochs": 2.0})
-    task = make_task(settings, open_data(settings), torch.device("cpu"), is_new=False)
-    assert task.budget.rows == 2 * task.train.rows
+    settings = read_pretraining_config(mixed_cfg, {"training.max_epochs": 2.0})
+    context = make_context(settings, open_data(settings), torch.device("cpu"), is_new=False)
+    assert context.budget.rows == 2 * context.train.rows
 
 
 def test_pieces_of_all_stores_count_by_weight(general_dirs: list[Path]) -> None:

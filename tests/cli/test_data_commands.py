@@ -188,22 +188,22 @@ def test_two_jobs_and_a_join_write_the_store_of_one(
     assert "holds a finished store" in complaint(*command, "--num-shards", 2, "--shard-index", 1)
     shutil.rmtree(tmp_path / "store")
     assert "1 of 2 parts are to come" in electra(*command, "--num-shards", 2, "--shard-index", 1)
-    assert "parts are not finished" in complaint(*command, "--num-shards", 2, "--join")
-    assert "run it with --join" in electra(*command, "--num-shards", 2, "--shard-index", 0)
-    assert "31 documents" in electra(*command, "--num-shards", 2, "--join")
+    assert "parts are not finished" in complaint(*command, "--num-shards", 2, "--merge")
+    assert "run it with --merge" in electra(*command, "--num-shards", 2, "--shard-index", 0)
+    assert "31 documents" in electra(*command, "--num-shards", 2, "--merge")
     assert {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.*")} == alone
     assert not (tmp_path / "store" / "parts").exists()
-    assert "whole already" in electra(*command, "--num-shards", 2, "--join")
+    assert "whole already" in electra(*command, "--num-shards", 2, "--merge")
     share_out(corpus_files([str(texts)]), jobs=2).part(tmp_path / "store", 1).mkdir(parents=True)
-    assert "What is left of parts stays" in electra(*command, "--num-shards", 2, "--join")
+    assert "What is left of parts stays" in electra(*command, "--num-shards", 2, "--merge")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--num-shards", 2), "--num-shards 2 needs --shard-index, 0 to 1, or --join"),
+        (("--num-shards", 2), "--num-shards 2 needs --shard-index, 0 to 1, or --merge"),
         (("--num-shards", 2, "--shard-index", 2), "--shard-index 2 is out of range: --num-shards 2 has 0 to 1"),
-        (("--num-shards", 2, "--shard-index", 0, "--join"), "--join takes the place of --shard-index"),
+        (("--num-shards", 2, "--shard-index", 0, "--merge"), "--merge takes the place of --shard-index"),
         (("--num-shards", 2, "--shard-index", 0), "the corpus has only 1"),
     ],
 )
@@ -314,7 +314,7 @@ def test_joining_parts_of_another_corpus_is_not_taken_for_done(
         (tmp_path / "other" / f"{name}.txt").write_text("The file is found.")
     jobs = ["tokenize", tmp_path / "other", *options, "--num-shards", 2]
     electra(*jobs, "--shard-index", 0, "--overwrite")
-    assert "1 of 2 parts are not finished" in complaint(*jobs, "--join")
+    assert "1 of 2 parts are not finished" in complaint(*jobs, "--merge")
 
 
 def test_every_command_takes_a_runs_model_folder_as_tokenizer(

@@ -24,7 +24,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> On:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nlp = spacy.blank("en")
-    model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(WEIGHTS), "precision": "bf16"}
+    model = {"@architectures": "spacy-electra.ElectraTransformer.v2", "name": str(WEIGHTS), "precision": "bf16"}
     transformer: Any = nlp.add_pipe("transformer", config={"model": model})
     transformer.model.initialize()
     path = tmp_path_factory.mktemp("backend") / "pipeline"

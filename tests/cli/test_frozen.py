@@ -11,7 +11,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 
 from spacy_electra.cli.configs import pipeline_config
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 POOLING = {"@layers": "reduce_mean.v1"}
 
@@ -34,10 +34,10 @@ def config(run_dir: Path, tmp_path: Path):
 def trained(config, folder: Path):
     folder.mkdir()
     nlp = init_nlp(config)
-    before = encoder_of(nlp.get_pipe("transformer").model).to_bytes()
+    before = shim_of_transformer(nlp.get_pipe("transformer").model).to_bytes()
     train(nlp, folder)
     nlp = spacy.load(folder / "model-last")
-    assert encoder_of(nlp.get_pipe("transformer").model).to_bytes() == before
+    assert shim_of_transformer(nlp.get_pipe("transformer").model).to_bytes() == before
     return nlp
 
 
@@ -58,7 +58,7 @@ def test_a_frozen_transformer_that_does_not_annotate_is_one_clear_error(config):
 @pytest.mark.parametrize("annotating", [[], ["transformer"]])
 def test_a_component_with_an_encoder_of_its_own_learns_beside_a_frozen_transformer(config, tmp_path, annotating):
     config["components"]["tagger"]["model"]["tok2vec"] = {
-        "@architectures": "spacy-electra.Tok2VecElectra.v1",
+        "@architectures": "spacy-electra.Tok2VecElectra.v2",
         "name": "${paths.discriminator}",
         "pooling": POOLING,
     }

@@ -110,9 +110,9 @@ def test_the_runs_own_config_repeats_the_run(electra: Invoke, run_dir: Path, tmp
 
 def test_the_config_is_kept_as_given_and_beside_it_what_auto_chose(run_dir: Path) -> None:
     given, resolved = load_config(run_dir / "config.cfg"), load_config(run_dir / "resolved.cfg")
-    assert (given["model"]["precision"], given["training"]["micro_batch"]) == ("auto", 0)
+    assert (given["model"]["precision"], given["training"]["micro_batch_size"]) == ("auto", 0)
     assert resolved["model"]["precision"] in ("fp32", "bf16")
-    assert resolved["training"]["micro_batch"] == 4
+    assert resolved["training"]["micro_batch_size"] == 4
     assert resolved["machine"]["threads"] == torch.get_num_threads()
 
 
@@ -245,8 +245,8 @@ def test_harmless_changes_are_told_and_accepted(train: Train, tmp_path: Path) ->
 
 def test_another_portion_is_taken_from_where_the_run_goes_on(train: Train, tmp_path: Path) -> None:
     train(tmp_path)
-    train(tmp_path, "--resume", "--training.max_steps", 7, "--training.micro_batch", 2)
-    assert load_config(tmp_path / "resolved.cfg")["training"]["micro_batch"] == 2
+    train(tmp_path, "--resume", "--training.max_steps", 7, "--training.micro_batch_size", 2)
+    assert load_config(tmp_path / "resolved.cfg")["training"]["micro_batch_size"] == 2
 
 
 def test_the_start_from_the_corpus_sets_the_words(train: Train, tmp_path: Path) -> None:
@@ -386,3 +386,62 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(
     assert {name: weight.shape for name, weight in one.items()} == {name: weight.shape for name, weight in two.items()}
     positions = "electra.embeddings.position_embeddings.weight"
     assert len(two[positions]) == 16
+
+
+def test_older_names_of_keys_stand_for_todays_with_one_warning_each(
+    electra: Invoke, pretrain_cfg: Path, tiny: list[str], run_dir: Path, tmp_path: Path
+) -> None:
+    old_cfg = tmp_path / "old.cfg"
+    old_cfg.write_text(pretrain_cfg.read_text(encoding="utf8"), encoding="utf8")
+    old_keys = {"micro_batch_size = ": "micro_batch = ", "unmasked_fraction = ": "keep_rate = "}
+    rewrite(old_cfg, {**old_keys, 'on_divergence = "rollback"': 'when_diverged = "go back"'})
+    options = [*tiny, "--training.most_skips", 7]
+    told = electra("pretrain", old_cfg, "--output", tmp_path / "run", *options)
+    for old, new in (
+        ("micro_batch", "micro_batch_size"),
+        ("keep_rate", "unmasked_fraction"),
+        ("when_diverged", "on_divergence"),
+        ("most_skips", "max_skipped_steps"),
+    ):
+        assert " ".join(told.split()).count(f"training.{old} is called training.{new} now") == 1
+    given = load_config(tmp_path / "run" / "config.cfg")["training"]
+    assert (given["on_divergence"], given["max_skipped_steps"]) == ("rollback", 7)
+    assert "keep_rate" not in given
+    assert_same_run(run_dir, tmp_path / "run")
+
+
+def test_a_run_of_an_older_version_goes_on_to_the_last_bit(
+    run_command: Invoke,
+    train: Train,
+    file_logger: Callable[..., list[str]],
+    pretrain_cfg: Path,
+    tiny: list[str],
+    tmp_path: Path,
+) -> None:
+    old = tmp_path / "old"
+    arguments = [*tiny, *LONGER, *file_logger(interrupt_at=INTERRUPTED_AT)]
+    command = shlex.split(run_command("pretrain", pretrain_cfg, "--output", old, *arguments).stdout.splitlines()[-1])
+    old_keys = {"micro_batch_size = ": "micro_batch = ", "unmasked_fraction = ": "keep_rate = "}
+    for name in ("config.cfg", "resolved.cfg"):
+        rewrite(old / name, old_keys)
+    (state,) = old.glob("checkpoints/*/state.json")
+    rewrite(
+        state,
+        {
+            '"asked_micro_batch_size"': '"asked_at_once"',
+            '"micro_batch_size"': '"rows_at_once"',
+            '"lr_scale"': '"rate_share"',
+        },
+    )
+    resumed = run_command(*command[4:], "--training.logger.interrupt_at", 0)
+    assert resumed.exit_code == 0, resumed.stderr
+    train(tmp_path / "whole", *LONGER)
+    assert_same_run(old, tmp_path / "whole")
+
+
+def rewrite(path: Path, replaced: dict[str, str]) -> None:
+    text = path.read_text(encoding="utf8")
+    for new, old in replaced.items():
+        assert new in text
+        text = text.replace(new, old)
+    path.write_text(text, encoding="utf8")

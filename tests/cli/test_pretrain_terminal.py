@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from spacy_electra.cli.interrupts import Interrupts
-from spacy_electra.cli.progress import RunProgress, clock
+from spacy_electra.cli.progress import RunProgress, clock_time
 from spacy_electra.cli.resuming import set_threads
-from spacy_electra.training.loop import Evaluation, Facts
+from spacy_electra.training.loop import Evaluation, StepResult
 from spacy_electra.training.state import State
 
 
@@ -76,7 +76,7 @@ def test_the_environment_and_the_number_of_cores_go_first(
 
 @pytest.mark.parametrize(("seconds", "expected"), [(5.4, "0:05"), (65, "1:05"), (3723, "1:02:03")])
 def test_time_left_is_told_as_a_clock(seconds: float, expected: str) -> None:
-    assert clock(seconds) == expected
+    assert clock_time(seconds) == expected
 
 
 class Terminal(io.StringIO):
@@ -84,16 +84,16 @@ class Terminal(io.StringIO):
         return True
 
 
-def facts(step: int, *, seconds: float, progress: float, evaluation: Evaluation | None = None) -> Facts:
-    return Facts(State(step=step, row=4 * step, seconds=seconds), progress, 0, 1e-3, evaluation)
+def result(step: int, *, seconds: float, progress: float, evaluation: Evaluation | None = None) -> StepResult:
+    return StepResult(State(step=step, row=4 * step, seconds=seconds), progress, 0, 1e-3, evaluation)
 
 
 def test_the_line_tells_step_speed_losses_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     evaluation = Evaluation({"generator": 5.25}, {}, 1.0, is_best=False)
     with RunProgress(pieces_per_row=100.0) as progress:
-        progress(facts(10, seconds=1.0, progress=0.1))
-        progress(facts(30, seconds=3.0, progress=0.3, evaluation=evaluation))
+        progress(result(10, seconds=1.0, progress=0.1))
+        progress(result(30, seconds=3.0, progress=0.3, evaluation=evaluation))
         progress.bar.refresh()
         told = sys.stderr.getvalue()  # type: ignore[attr-defined]
     # 80 rows of 100 pieces in 2 s; a fifth of the budget in 2 s leaves 7 s for the other 70 %
@@ -103,6 +103,6 @@ def test_the_line_tells_step_speed_losses_and_time_left(monkeypatch: pytest.Monk
 
 def test_where_there_is_no_terminal_there_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     with RunProgress(pieces_per_row=100.0) as progress:
-        progress(facts(10, seconds=1.0, progress=0.1))
-        progress(facts(30, seconds=3.0, progress=0.3))
+        progress(result(10, seconds=1.0, progress=0.1))
+        progress(result(30, seconds=3.0, progress=0.3))
     assert capsys.readouterr() == ("", "")

@@ -17,7 +17,7 @@ from spacy_electra.cli import quantize as command
 from spacy_electra.cli.quantize import read_examples
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference import backend
-from spacy_electra.model.inference.backend import Backend, Machine, choose
+from spacy_electra.model.inference.backend import Backend, Machine, choose_backend
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import Scored, shim_in
 
@@ -29,7 +29,7 @@ TEXTS = ["The parser raises an error.", "A file of the library is empty.", "It r
 
 SHAPE = EncoderShape(layers=1, width=64, feed_forward=64, heads=1, embedding=64, vocab=9, positions=9)
 needs_kernels = pytest.mark.skipif(
-    choose("int8", torch.device("cpu"), SHAPE).prediction is not Backend.NATIVE_INT8,
+    choose_backend("int8", torch.device("cpu"), SHAPE).prediction is not Backend.NATIVE_INT8,
     reason="no AVX512-VNNI or no compiled kernels",
 )
 
@@ -38,7 +38,7 @@ needs_kernels = pytest.mark.skipif(
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Transformer and tagger, whose training weighs the tags."""
     nlp = spacy.blank("en")
-    model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(WEIGHTS), "precision": "fp32"}
+    model = {"@architectures": "spacy-electra.ElectraTransformer.v2", "name": str(WEIGHTS), "precision": "fp32"}
     nlp.add_pipe("transformer", config={"model": model})
     listener = {"@architectures": "spacy-transformers.TransformerListener.v1", "grad_factor": 1.0}
     pooled = {**listener, "pooling": {"@layers": "reduce_mean.v1"}}
@@ -108,7 +108,7 @@ def test_the_table_says_how_far_scores_move(
     def score(nlp: Language, examples: Sequence[Example], names: Sequence[str]) -> Scored:
         return Scored(dict.fromkeys(names, scores[shim_in(nlp, SECTION).precision]), 1000.0)
 
-    monkeypatch.setattr(command, "evaluate", score)
+    monkeypatch.setattr(command, "score_pipeline", score)
     lines = lines_of(run_command("quantize", pipeline, data).stdout)
     assert lines["fp32"] == ["90.00", "1,000"]
     assert lines["auto"] == ["+0.05", "100.00%", "1,000"]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from spacy.util import load_config
 
-from spacy_electra.cli.resuming import read_beginning
+from spacy_electra.cli.resuming import read_stored_run
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.huggingface import save_encoder
@@ -88,7 +88,7 @@ def test_the_defaults_of_the_section_are_written_out_and_a_run_goes_on_with_them
     assert {key: value for key, value in written.items() if key != "name"} == numbers
     electra("pretrain", run / "config.cfg", "--output", run, "--resume", "--training.max_steps", 6)
     assert [record["step"] for record in metrics(run)] == [2, 4, 6]
-    assert read_beginning(run) is not None
+    assert read_stored_run(run) is not None
 
 
 @pytest.mark.parametrize("change", [("--teacher.weight", 2.0), ("--teacher.layer", 1)])

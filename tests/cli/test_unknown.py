@@ -71,7 +71,7 @@ def test_parts_and_their_join_count_and_tell_as_one_job(electra: Invoke, tokeniz
     jobs = ["tokenize", tmp_path / "corpus", tmp_path / "joined", *options, "--num-shards", 2]
     for index in range(2):
         assert "are unknown" in electra(*jobs, "--shard-index", index)
-    assert "are unknown" in electra(*jobs, "--join")
+    assert "are unknown" in electra(*jobs, "--merge")
     assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "joined" / "manifest.json").read_bytes()
     assert Manifest.read(tmp_path / "one" / "manifest.json").unknown == 20
 
@@ -109,7 +109,7 @@ def test_a_config_without_the_key_has_the_packaged_value(electra: Invoke, pretra
 
 def test_a_pipeline_tells_once_that_most_of_a_text_is_unknown(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     nlp = spacy.blank("xx")
-    model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(run_dir / "model-last")}
+    model = {"@architectures": "spacy-electra.ElectraTransformer.v2", "name": str(run_dir / "model-last")}
     nlp.add_pipe("transformer", config={"model": model})
     nlp.initialize()
     caplog.clear()

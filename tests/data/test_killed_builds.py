@@ -149,7 +149,7 @@ def build_parts(folder: Path, shares: Shares, tokenizer: WordPiece) -> None:
 
 
 def join(folder: Path, shares: Shares, tokenizer: WordPiece) -> None:
-    """What `tokenize --join` does."""
+    """What `tokenize --merge` does."""
     finish_removal(folder, shares)
     if not ((folder / MANIFEST).exists() and len(missing_parts(folder, shares)) == 2):
         join_parts(tokenizer, folder, shares, shard_pieces=4)

@@ -30,8 +30,8 @@ def make_rows(count: int, width: int, *, candidates: int, epoch: int = 0, first:
     )
 
 
-def hide(rows: Rows, *, rate: float = RATE, keep_rate: float = KEEP_RATE) -> Masked:
-    return mask_rows(rows, SPECIAL, rate=rate, keep_rate=keep_rate)
+def hide(rows: Rows, *, rate: float = RATE, unmasked_fraction: float = KEEP_RATE) -> Masked:
+    return mask_rows(rows, SPECIAL, rate=rate, unmasked_fraction=unmasked_fraction)
 
 
 def chosen(masked: Masked) -> list[list[int]]:
@@ -115,9 +115,9 @@ def test_every_position_is_chosen_equally_often() -> None:
     assert 60 < chi_square < 180  # about 125 * (1 - 19/126) = 106, standard deviation 13
 
 
-@pytest.mark.parametrize(("keep_rate", "hidden"), [(0.0, 19), (1.0, 0)])
-def test_the_keep_rate_decides_how_many_stay(keep_rate: float, hidden: int) -> None:
-    masked = hide(make_rows(1, 128, candidates=126), keep_rate=keep_rate)
+@pytest.mark.parametrize(("unmasked_fraction", "hidden"), [(0.0, 19), (1.0, 0)])
+def test_the_keep_rate_decides_how_many_stay(unmasked_fraction: float, hidden: int) -> None:
+    masked = hide(make_rows(1, 128, candidates=126), unmasked_fraction=unmasked_fraction)
     assert int((masked.ids == SPECIAL.mask).sum()) == hidden
 
 

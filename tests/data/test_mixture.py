@@ -127,10 +127,10 @@ def test_its_rows_are_those_in_which_the_main_store_is_read_once(packings: list[
 
 def test_a_row_is_one_stretch_where_those_of_all_stores_are(packings: list[Packing]) -> None:
     short = Packing(packings[1]._store, np.array([[0, 20]]), window=WINDOW, seed=0)  # 14 pieces, and 6
-    assert Mixture(packings, weights=[1.0, 1.0, 1.0]).batch(0, 6).is_one_stretch
+    assert Mixture(packings, weights=[1.0, 1.0, 1.0]).batch(0, 6).is_one_segment
     mixture = Mixture([packings[0], short], weights=[1.0, 1.0])
-    assert not mixture.batch(0, 8).is_one_stretch
-    assert mixture.batch(0, 1).is_one_stretch
+    assert not mixture.batch(0, 8).is_one_segment
+    assert mixture.batch(0, 1).is_one_segment
 
 
 @pytest.mark.parametrize(("first_row", "count"), [(-1, 4), (0, 0)])

@@ -16,7 +16,7 @@ from spacy_electra.data.checksums import write_checksums
 from spacy_electra.data.corpus import Document
 from spacy_electra.data.order import order_keys, shuffled
 from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.plan import Plan, make_plan
+from spacy_electra.data.plan import RowPlan, make_plan
 from spacy_electra.data.randomness import row_keys
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
@@ -59,7 +59,7 @@ def test_rows_are_the_same_when_memory_is_given_back_after_each(
 ) -> None:
     store = make_store(tmp_path, [10, 40, 5, 7, 15])
     whole = Packing(store, ranges_of([10, 40, 5, 7, 15]), window=32, seed=0).batch(0, 4)
-    monkeypatch.setattr(packing, "_STRETCHES_HELD", 1)
+    monkeypatch.setattr(packing, "_SEGMENTS_HELD", 1)
     again = Packing(store, ranges_of([10, 40, 5, 7, 15]), window=32, seed=0)
     for number in range(4):
         assert torch.equal(again.batch(number, 1).ids[0], whole.ids[number])
@@ -81,8 +81,8 @@ def test_rows_are_laid_out_as_worked_by_hand(packed: Packing) -> None:
         rows.ids.tolist()
         == [
             [CLS, *text[:10], SEP, CLS, *text[10:28], SEP],
-            [CLS, *text[28:50], SEP, *[PAD] * 8],  # 8 slots are too few to begin a document
-            [CLS, *text[50:55], SEP, CLS, *text[55:62], SEP, CLS, *text[62:76], SEP],  # exactly 16 slots are enough
+            [CLS, *text[28:50], SEP, *[PAD] * 8],  # 8 tokens are too few to begin a document
+            [CLS, *text[50:55], SEP, CLS, *text[55:62], SEP, CLS, *text[62:76], SEP],  # exactly 16 tokens are enough
             [CLS, text[76], SEP, *[PAD] * 29],
         ]
     )
@@ -122,12 +122,12 @@ def test_only_the_given_ranges_are_packed(tmp_path: Path) -> None:
 
 
 def reference_rows(lengths: Sequence[int], window: int) -> list[list[tuple[int, int]]]:
-    """Piece by piece: (start, length) of the stretches of each row."""
+    """Piece by piece: (start, length) of the segments of each row."""
     rows: list[list[tuple[int, int]]] = []
     free = place = 0
     for length in lengths:
         for number in range(length):
-            if (number == 0 and free < min(plan.MIN_STRETCH, window)) or free == 0:
+            if (number == 0 and free < min(plan.MIN_SEGMENT, window)) or free == 0:
                 rows.append([])
                 free = window
             if number == 0 or not rows[-1]:
@@ -140,10 +140,10 @@ def reference_rows(lengths: Sequence[int], window: int) -> list[list[tuple[int, 
     return rows
 
 
-def rows_of(made: Plan) -> list[list[tuple[int, int]]]:
-    first, count = made.stretches(np.arange(made.rows))
-    stretches = list(zip(made.starts.tolist(), made.lengths.tolist(), strict=True))
-    return [stretches[begin : begin + n] for begin, n in zip(first.tolist(), count.tolist(), strict=True)]
+def rows_of(made: RowPlan) -> list[list[tuple[int, int]]]:
+    first, count = made.segments(np.arange(made.rows))
+    segments = list(zip(made.starts.tolist(), made.lengths.tolist(), strict=True))
+    return [segments[begin : begin + n] for begin, n in zip(first.tolist(), count.tolist(), strict=True)]
 
 
 @settings(max_examples=200, deadline=None)
@@ -175,12 +175,12 @@ def test_a_plan_is_read_from_disk_the_second_time(tmp_path: Path) -> None:
     make_plan(ranges_of((5, 6)), window=32, fingerprint="a", directory=tmp_path)
     (kept,) = tmp_path.iterdir()
     np.array([7, 6], dtype="<i4").tofile(kept / "lengths")
-    write_checksums(kept / plan.CHECKSUMS, ["starts", "lengths", "first"])
+    write_checksums(kept / plan.PLAN_CHECKSUMS, ["starts", "lengths", "first"])
     again = make_plan(ranges_of((5, 6)), window=32, fingerprint="a", directory=tmp_path)
     assert again.lengths.tolist() == [7, 6]
 
 
-@pytest.mark.parametrize("name", ["starts", "lengths", "first", plan.CHECKSUMS])
+@pytest.mark.parametrize("name", ["starts", "lengths", "first", plan.PLAN_CHECKSUMS])
 def test_a_plan_with_a_flipped_bit_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     make_plan(ranges_of((5, 40)), window=32, fingerprint="a", directory=tmp_path)
     (kept,) = tmp_path.iterdir()

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from spacy_electra.model.attention import SHORT, AttentionKernel, batched, sdpa, sdpa_in_float32, trainable, up_to
+from spacy_electra.model.attention import (
+    MAX_SHORT_ROW,
+    AttentionKernel,
+    batched,
+    sdpa,
+    sdpa_in_float32,
+    trainable,
+    up_to,
+)
 from spacy_electra.model.dropout import NO_DROPOUT, TorchDropout
 
 HEADS, WIDTH = 2, 32
@@ -14,7 +22,7 @@ def qkv_of(rows: int, length: int, dtype: torch.dtype = torch.float32) -> torch.
 
 
 @pytest.mark.parametrize("kernel", [sdpa, batched, trainable, sdpa_in_float32])
-@pytest.mark.parametrize("length", [SHORT, SHORT + 1])
+@pytest.mark.parametrize("length", [MAX_SHORT_ROW, MAX_SHORT_ROW + 1])
 def test_all_kernels_compute_attention(kernel: AttentionKernel, length: int) -> None:
     """The last row is the first 5 pieces alone."""
     qkv, mask = qkv_of(2, length), up_to(torch.tensor([length, 5]), length)
@@ -26,7 +34,7 @@ def test_all_kernels_compute_attention(kernel: AttentionKernel, length: int) -> 
 
 @pytest.mark.parametrize("kernel", [sdpa, batched, trainable, sdpa_in_float32])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("length", [SHORT, SHORT + 1])
+@pytest.mark.parametrize("length", [MAX_SHORT_ROW, MAX_SHORT_ROW + 1])
 def test_half_precision_stays_what_it_is(kernel: AttentionKernel, dtype: torch.dtype, length: int) -> None:
     answer = kernel(qkv_of(2, length, dtype), HEADS, None, NO_DROPOUT)
     assert answer.dtype == dtype

@@ -49,7 +49,7 @@ def build(tokenizer_dir: Path) -> Build:
 
 
 def batch(*, seed: int = 0) -> Batch:
-    """Three rows of one stretch each, the last one half empty."""
+    """Three rows of one segment each, the last one half empty."""
     ids = torch.randint(5, 25, (3, WINDOW), generator=torch.Generator().manual_seed(1))
     ids[:, 0], ids[:, -1] = SPECIAL.cls, SPECIAL.sep
     segments = torch.ones_like(ids)
@@ -57,7 +57,7 @@ def batch(*, seed: int = 0) -> Batch:
     row = torch.arange(3)
     keys = row_keys(seed, epoch=torch.zeros_like(row), row=row)
     rows = Rows(ids, torch.zeros_like(ids), segments, torch.arange(WINDOW).expand_as(ids), keys)
-    return Batch(rows=rows, masked=mask_rows(rows, SPECIAL, rate=0.3, keep_rate=0.15))
+    return Batch(rows=rows, masked=mask_rows(rows, SPECIAL, rate=0.3, unmasked_fraction=0.15))
 
 
 def weights(model: Pretrainer) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def count(model: Pretrainer) -> int:
 
 def losses(model: Pretrainer) -> list[float]:
     output, _ = model.begin_update(batch())
-    return [output.guesses.loss.item(), output.verdicts.loss.item()]
+    return [output.generator.loss.item(), output.discriminator.loss.item()]
 
 
 def test_the_padding_of_the_vocabulary_changes_no_loss_and_no_gradient(
@@ -194,9 +194,9 @@ def test_dropout_belongs_to_training_and_to_the_row(build: Build) -> None:
     model, plain = build(dropout=0.5), build()
     assert losses(model) == losses(model)
     assert losses(model) != losses(plain)
-    assert torch.equal(model.predict(batch()).verdicts.logits, plain.predict(batch()).verdicts.logits)
+    assert torch.equal(model.predict(batch()).discriminator.logits, plain.predict(batch()).discriminator.logits)
     other, _ = model.begin_update(Batch(rows=batch(seed=9).rows, masked=batch().masked))
-    assert other.guesses.loss.item() != losses(model)[0]
+    assert other.generator.loss.item() != losses(model)[0]
 
 
 def test_a_prediction_cannot_be_trained_on(build: Build) -> None:
@@ -233,7 +233,7 @@ def test_a_run_goes_on_from_the_weights_of_another(
     model = build(objective=objective, seed=1)
     optimizer = adamw_v1(0.01)
     output, backprop = model.begin_update(batch())
-    backprop(LossWeights(1 / output.guesses.count, torch.tensor(0.1)))
+    backprop(LossWeights(1 / output.generator.count, torch.tensor(0.1)))
     model.finish_update(optimizer)
     trained = weights(model)
     fresh, loaded = build(objective=objective, seed=2), build(objective=objective, seed=2, init=saved(model))
@@ -245,10 +245,10 @@ def test_a_run_goes_on_from_the_weights_of_another(
 
 def test_a_guess_never_falls_on_padding(build: Build) -> None:
     output, _ = build().begin_update(batch())
-    chances = output.guesses.logits.softmax(dim=-1)
+    chances = output.generator.logits.softmax(dim=-1)
     assert chances.shape[-1] == 64
     assert not chances[..., 25:].any()
-    assert output.guesses.samples.max() < 25
+    assert output.generator.samples.max() < 25
 
 
 def test_weights_of_another_shape_are_refused_by_the_numbers_that_differ(

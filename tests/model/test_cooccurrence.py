@@ -65,8 +65,8 @@ def test_pieces_more_than_five_places_away_are_no_neighbours() -> None:
 
 
 def test_stretches_add_up_and_do_not_touch() -> None:
-    contexts, stretch = torch.tensor([0, 1]), np.array([0, 1])
-    once, twice = count_neighbours([stretch], contexts), count_neighbours([stretch, stretch], contexts)
+    contexts, chunk = torch.tensor([0, 1]), np.array([0, 1])
+    once, twice = count_neighbours([chunk], contexts), count_neighbours([chunk, chunk], contexts)
     assert torch.equal(twice, 2 * once)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spacy_electra.model.dropout import LEVELS, TorchDropout
+from spacy_electra.model.dropout import RANDOM_LEVELS, TorchDropout
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.9])
@@ -12,13 +12,13 @@ def test_every_number_is_dropped_as_often_as_the_rate_says(rate: float, lane: in
     """Four numbers share a draw of the generator; five standard deviations of a million."""
     torch.manual_seed(0)
     dropped = (TorchDropout(rate)(torch.ones(4_000_000))[lane::4] == 0).double().mean().item()
-    assert abs(dropped - rate) < 1 / LEVELS + 5 * (rate * (1 - rate) / 1e6) ** 0.5
+    assert abs(dropped - rate) < 1 / RANDOM_LEVELS + 5 * (rate * (1 - rate) / 1e6) ** 0.5
 
 
 def test_what_is_kept_makes_up_for_what_is_dropped() -> None:
     torch.manual_seed(0)
     mixed = TorchDropout(0.1)(torch.full((3_000_001,), 2.0))
-    rounded = round(0.1 * LEVELS) / LEVELS
+    rounded = round(0.1 * RANDOM_LEVELS) / RANDOM_LEVELS
     assert mixed.unique().tolist() == pytest.approx([0.0, 2.0 / (1 - rounded)], rel=1e-6)
     assert mixed.double().mean().item() == pytest.approx(2.0, abs=2e-3)
 

@@ -14,7 +14,15 @@ from torch.nn import functional as F
 from spacy_electra.data.masking import Masked, Positions, mask_rows
 from spacy_electra.data.randomness import Purpose, random_uniform, row_keys
 from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.electra import Corrupted, Electra, MaskedHead, MaskedLanguageModel, corrupt, guess, judge
+from spacy_electra.model.electra import (
+    Corrupted,
+    Electra,
+    MaskedLanguageModel,
+    MaskedLMHead,
+    corrupt,
+    discriminator_output,
+    generator_output,
+)
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.initialization import initialize
 from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1
@@ -45,7 +53,7 @@ def two_rows() -> Rows:
 
 
 def masked_rows() -> Masked:
-    return mask_rows(two_rows(), SPECIAL, rate=0.4, keep_rate=0.15)
+    return mask_rows(two_rows(), SPECIAL, rate=0.4, unmasked_fraction=0.15)
 
 
 def electra() -> Electra:
@@ -95,7 +103,7 @@ def test_the_discriminators_loss_gives_the_generator_no_gradient():
     model = electra()
     output = model(two_rows(), masked_rows(), vocab_size=SIZE)
     assert output.corrupted.is_replaced.any()
-    output.verdicts.loss.backward()
+    output.discriminator.loss.backward()
     touched = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert not any(name.startswith(("generator.", "masked_head.")) for name in touched)
     assert {"embeddings.word.weight", "discriminator.project.weight", "replaced_head.score.weight"} <= touched
@@ -103,7 +111,7 @@ def test_the_discriminators_loss_gives_the_generator_no_gradient():
 
 def test_the_generators_loss_gives_the_discriminator_no_gradient():
     model = electra()
-    model(two_rows(), masked_rows(), vocab_size=SIZE).guesses.loss.backward()
+    model(two_rows(), masked_rows(), vocab_size=SIZE).generator.loss.backward()
     touched = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert not any(name.startswith(("discriminator.", "replaced_head.")) for name in touched)
     assert {"embeddings.word.weight", "generator.project.weight", "masked_head.bias"} <= touched
@@ -117,7 +125,7 @@ def test_no_piece_that_the_tokenizer_lacks_is_sampled_even_if_likelier_than_all_
     model = electra()
     with torch.no_grad():
         model.masked_head.bias[SIZE:] = 1e4
-    assert model(two_rows(), masked_rows(), vocab_size=SIZE).guesses.samples.max() < SIZE
+    assert model(two_rows(), masked_rows(), vocab_size=SIZE).generator.samples.max() < SIZE
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])
@@ -177,10 +185,12 @@ def test_the_discriminators_mean_counts_cls_and_sep_and_no_padding():
     logits = torch.zeros(2, 10)
     logits[0, 0], logits[1, 6] = 2.0, -1.0  # [CLS] of the first row, [SEP] of the second
     logits[1, 7:] = 50.0  # padding
-    verdicts = judge(logits, Corrupted(ids=IDS, is_replaced=torch.zeros(2, 10, dtype=torch.bool)), IDS > 0)
-    assert verdicts.count == 17
+    discriminator = discriminator_output(
+        logits, Corrupted(ids=IDS, is_replaced=torch.zeros(2, 10, dtype=torch.bool)), IDS > 0
+    )
+    assert discriminator.count == 17
     expected = 15 * math.log(2) + math.log(1 + math.exp(2.0)) + math.log(1 + math.exp(-1.0))
-    assert verdicts.loss.item() == pytest.approx(expected, rel=1e-6)
+    assert discriminator.loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_replaced_piece_costs_what_its_score_misses():
@@ -188,31 +198,31 @@ def test_a_replaced_piece_costs_what_its_score_misses():
     is_replaced[0, 3] = True
     logits = torch.full((2, 10), -20.0)
     logits[0, 3] = 1.0
-    verdicts = judge(logits, Corrupted(ids=IDS, is_replaced=is_replaced), IDS > 0)
-    assert verdicts.loss.item() == pytest.approx(math.log(1 + math.exp(-1.0)), rel=1e-6)
+    discriminator = discriminator_output(logits, Corrupted(ids=IDS, is_replaced=is_replaced), IDS > 0)
+    assert discriminator.loss.item() == pytest.approx(math.log(1 + math.exp(-1.0)), rel=1e-6)
 
 
-def guesses_at(hidden: Tensor, head: MaskedHead, words: Tensor, positions: Positions):
+def guesses_at(hidden: Tensor, head: MaskedLMHead, words: Tensor, positions: Positions):
     original = IDS.gather(1, positions.index)
-    return guess(head, hidden, words, Masked(IDS, positions, original), two_rows().keys, SIZE)
+    return generator_output(head, hidden, words, Masked(IDS, positions, original), two_rows().keys, SIZE)
 
 
 def test_the_generator_answers_for_the_chosen_positions_alone():
     torch.manual_seed(0)
-    head, words = MaskedHead(GENERATOR), torch.randn(PADDED, 6)
+    head, words = MaskedLMHead(GENERATOR), torch.randn(PADDED, 6)
     hidden = torch.randn(2, 10, 4, requires_grad=True)
     positions = Positions(index=torch.tensor([[1, 4], [5, 2]]), weight=torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
-    guesses = guesses_at(hidden, head, words, positions)
-    guesses.loss.backward()
+    generator = guesses_at(hidden, head, words, positions)
+    generator.loss.backward()
     assert hidden.grad.abs().sum(dim=-1).nonzero().tolist() == [[0, 1], [0, 4], [1, 5]]
     scores = head(hidden.detach(), words)
     expected = sum(F.cross_entropy(scores[r, t], IDS[r, t]) for r, t in ((0, 1), (0, 4), (1, 5)))
-    torch.testing.assert_close(guesses.loss, expected)
-    assert guesses.count == 3
+    torch.testing.assert_close(generator.loss, expected)
+    assert generator.count == 3
 
 
 def test_a_correct_guess_is_counted_where_the_position_counts():
-    head = MaskedHead(GENERATOR)
+    head = MaskedLMHead(GENERATOR)
     with torch.no_grad():
         head.bias[16] = 1e3  # always says 16, which stands at row 1, place 4
     positions = Positions(index=torch.tensor([[1, 4], [4, 4]]), weight=torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
@@ -222,17 +232,17 @@ def test_a_correct_guess_is_counted_where_the_position_counts():
 def test_samples_differ_between_rows_and_repeat_with_the_key():
     rows, model = two_rows(), electra()
     same = Rows(rows.ids[[0, 0]], rows.types, rows.segments[[0, 0]], rows.positions, rows.keys)
-    masked = mask_rows(same, SPECIAL, rate=0.9, keep_rate=0.0)
-    first = model(same, masked, vocab_size=SIZE).guesses.samples
-    assert torch.equal(first, model(same, masked, vocab_size=SIZE).guesses.samples)
+    masked = mask_rows(same, SPECIAL, rate=0.9, unmasked_fraction=0.0)
+    first = model(same, masked, vocab_size=SIZE).generator.samples
+    assert torch.equal(first, model(same, masked, vocab_size=SIZE).generator.samples)
     assert not torch.equal(first[0], first[1])
 
 
 def test_samples_do_not_depend_on_the_batch_that_a_row_is_in():
     rows, model = two_rows(), electra()
-    together = model(rows, masked_rows(), vocab_size=SIZE).guesses.samples
-    masked = [(row, mask_rows(row, SPECIAL, rate=0.4, keep_rate=0.15)) for row in rows.split(1)]
-    apart = [model(row, hidden, vocab_size=SIZE).guesses.samples for row, hidden in masked]
+    together = model(rows, masked_rows(), vocab_size=SIZE).generator.samples
+    masked = [(row, mask_rows(row, SPECIAL, rate=0.4, unmasked_fraction=0.15)) for row in rows.split(1)]
+    apart = [model(row, hidden, vocab_size=SIZE).generator.samples for row, hidden in masked]
     assert torch.equal(torch.cat(apart), together)
     assert not torch.equal(apart[0], apart[1])
 
@@ -247,7 +257,7 @@ def test_shapes_that_cannot_share_embeddings_are_refused_by_name():
 
 
 def stepped(model: Electra, _: Path) -> Electra:
-    model(two_rows(), masked_rows(), vocab_size=SIZE).guesses.loss.backward()
+    model(two_rows(), masked_rows(), vocab_size=SIZE).generator.loss.backward()
     AdamW(parameter_groups(model)).step(Hyperparameters.of(adamw_v1(0.1)))
     return model
 
@@ -271,7 +281,7 @@ def scores_of_both_halves(model: Electra) -> tuple[Tensor, Tensor]:
     masked = masked_rows()
     with torch.no_grad():
         output = model(two_rows(), masked, vocab_size=SIZE, samples=masked.original)
-    return output.guesses.loss, output.verdicts.logits
+    return output.generator.loss, output.discriminator.logits
 
 
 @pytest.mark.parametrize(
@@ -306,7 +316,7 @@ def test_both_halves_and_the_output_read_one_word_embedding(
 
 def test_the_output_matrix_of_the_generator_is_the_word_embedding():
     model = electra()
-    model(two_rows(), masked_rows(), vocab_size=SIZE).guesses.loss.backward()
+    model(two_rows(), masked_rows(), vocab_size=SIZE).generator.loss.backward()
     unseen = sorted(set(range(5, PADDED)) - set(IDS.flatten().tolist()))
     assert model.embeddings.word.weight.grad[unseen].abs().sum(dim=1).min() > 0, (
         "only an output matrix scores all pieces"
@@ -321,7 +331,7 @@ def test_detached_output_embeddings_move_only_the_pieces_that_are_read(
     model, masked = make(), masked_rows()
     model.detaches_output = detaches
     output = model(two_rows(), masked, vocab_size=SIZE)
-    output.guesses.loss.backward()
+    output.generator.loss.backward()
     moved = set(model.embeddings.word.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist())
     read = set(masked.ids.flatten().tolist())
     assert (moved <= read) is detaches

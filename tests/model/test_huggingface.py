@@ -36,7 +36,7 @@ from spacy_electra.model.huggingface import (
     save_encoder,
     save_generator,
 )
-from spacy_electra.model.huggingface_format import config_of, shape_of
+from spacy_electra.model.huggingface_format import huggingface_config, shape_of
 from spacy_electra.model.starting import load_electra, load_encoder
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
@@ -181,7 +181,7 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(tokenizer: WordP
 
 
 def theirs_saved(kind: type, folder: Path, tokenizer: WordPiece, *, safe: bool, **changes: int):
-    config = ElectraConfig(**{**config_of(SHAPE, architecture="", pad=0), "vocab_size": SIZE, **changes})
+    config = ElectraConfig(**{**huggingface_config(SHAPE, architecture="", pad=0), "vocab_size": SIZE, **changes})
     model = randomized(kind(config).eval(), seed=8)
     if hasattr(model, "generator_lm_head"):
         model.tie_weights()
@@ -240,7 +240,7 @@ def test_an_encoder_comes_back_as_it_was_saved(tokenizer: WordPiece, tmp_path: P
 
 @pytest.mark.parametrize("shape", [SHAPE, GENERATOR])
 def test_a_shape_survives_its_config(shape: EncoderShape):
-    config = json.loads(json.dumps(config_of(shape, architecture="ElectraModel", pad=0)))
+    config = json.loads(json.dumps(huggingface_config(shape, architecture="ElectraModel", pad=0)))
     assert shape_of(config) == shape
 
 
@@ -499,7 +499,7 @@ def test_a_missing_file_is_named(missing: str, told: str, tokenizer: WordPiece, 
     ],
 )
 def test_a_config_that_asks_for_other_arithmetic_is_refused(key: str, value: object):
-    config = config_of(SHAPE, architecture="ElectraModel", pad=0)
+    config = huggingface_config(SHAPE, architecture="ElectraModel", pad=0)
     with pytest.raises(ValueError, match=f"{key}.*{value}"):
         shape_of({**config, key: value})
 

@@ -9,7 +9,7 @@ from spacy_electra.model.int8 import (
     compressed,
     expanded,
     linear_weights,
-    quantize,
+    quantize_weight,
 )
 
 
@@ -20,7 +20,7 @@ def made(seed=0, inputs=48, outputs=32):
 
 def test_a_weight_is_at_most_half_a_level_off():
     weight = torch.randn(8, 100, generator=torch.Generator().manual_seed(0))
-    quantized = quantize(weight)
+    quantized = quantize_weight(weight)
     off = (quantized.restored() - weight).abs()
     assert (off <= quantized.scale[:, None] / 2 * (1 + 1e-5)).all()
     assert quantized.levels.abs().max() <= LEVELS
@@ -28,7 +28,7 @@ def test_a_weight_is_at_most_half_a_level_off():
 
 def test_the_scale_of_a_row_comes_from_its_largest_weight():
     """Row [1, -2] has levels of a little over 2/127; a row of zeros stays zeros."""
-    quantized = quantize(torch.tensor([[1.0, -2.0], [0.0, 0.0]]))
+    quantized = quantize_weight(torch.tensor([[1.0, -2.0], [0.0, 0.0]]))
     assert quantized.levels.tolist() == [[63, -127], [0, 0]]
     assert quantized.scale[0].item() == pytest.approx(2 / 127, rel=1e-3)
     assert quantized.restored()[1].tolist() == [0.0, 0.0]
@@ -36,8 +36,8 @@ def test_the_scale_of_a_row_comes_from_its_largest_weight():
 
 def test_what_was_rounded_is_rounded_to_itself():
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(3))
-    once = quantize(weight)
-    again = quantize(once.restored())
+    once = quantize_weight(weight)
+    again = quantize_weight(once.restored())
     assert torch.equal(once.levels, again.levels)
     assert torch.equal(once.scale, again.scale)
 
@@ -49,7 +49,7 @@ def test_weights_on_disk_come_back_as_they_are_rounded():
     back = expanded(stored)
     assert back.keys() == weights.keys()
     assert {t.dtype for t in back.values()} == {torch.float32}
-    assert torch.equal(back["0.weight"], quantize(weights["0.weight"]).restored())
+    assert torch.equal(back["0.weight"], quantize_weight(weights["0.weight"]).restored())
     assert torch.equal(back["2.weight"], weights["2.weight"].half().float())
     assert stored["0.weight"].dtype == torch.int8
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.loss_scale import HIGHEST, PATIENCE, START, LossScale
+from spacy_electra.model.loss_scale import GROWTH_INTERVAL, MAX_SCALE, START, LossScale
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.model.shim import TorchShim
 
@@ -20,14 +20,14 @@ def test_an_overflow_halves_the_scale_and_long_peace_doubles_it() -> None:
     assert follow().scale == START
     assert follow(True).scale == START / 2
     assert follow(True, True, False).scale == START / 4
-    assert follow(*[False] * (PATIENCE - 1)).scale == START
-    assert follow(*[False] * PATIENCE).scale == START * 2
-    assert follow(*[False] * (PATIENCE - 1), True, *[False] * (PATIENCE - 1)).scale == START / 2
+    assert follow(*[False] * (GROWTH_INTERVAL - 1)).scale == START
+    assert follow(*[False] * GROWTH_INTERVAL).scale == START * 2
+    assert follow(*[False] * (GROWTH_INTERVAL - 1), True, *[False] * (GROWTH_INTERVAL - 1)).scale == START / 2
 
 
 def test_the_scale_stays_within_bounds() -> None:
     assert follow(*[True] * 200).scale == 1
-    assert follow(*[False] * (PATIENCE * 12)).scale == HIGHEST
+    assert follow(*[False] * (GROWTH_INTERVAL * 12)).scale == MAX_SCALE
 
 
 def test_the_scale_goes_as_it_came() -> None:

@@ -352,8 +352,11 @@ def test_the_same_seed_gives_the_same_losses_to_the_last_bit():
             ids = torch.tensor([[2, 5, 6, 7, 8, 9, 10, 3], [2, 11, 12, 13, 14, 3, 0, 0]])
             positions = torch.arange(8).expand_as(ids)
             rows = Rows(ids, torch.zeros_like(ids), (ids > 0).long(), positions, keys)
-            output = model(rows, mask_rows(rows, SPECIAL, rate=0.3, keep_rate=0.15), vocab_size=20)
-            loss = output.guesses.loss / output.guesses.count + 50 * output.verdicts.loss / output.verdicts.count
+            output = model(rows, mask_rows(rows, SPECIAL, rate=0.3, unmasked_fraction=0.15), vocab_size=20)
+            loss = (
+                output.generator.loss / output.generator.count
+                + 50 * output.discriminator.loss / output.discriminator.count
+            )
             loss.backward()
             clip_gradients(adamw.parameters, 1.0)
             adamw.step(PLAIN)

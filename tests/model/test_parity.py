@@ -12,7 +12,7 @@ from spacy_electra.data.masking import mask_rows
 from spacy_electra.data.randomness import row_keys
 from spacy_electra.data.rows import Rows, Special
 from spacy_electra.model.attention import within_lengths, within_segments
-from spacy_electra.model.electra import Electra, MaskedHead, ReplacedHead
+from spacy_electra.model.electra import Electra, MaskedLMHead, ReplacedTokenHead
 from spacy_electra.model.encoder import Body, Embeddings, Encoder, EncoderShape
 
 VOCAB, POSITIONS = 500, 40
@@ -76,13 +76,13 @@ def body_pairs(ours: Body, theirs: ElectraModel) -> Iterator[Pair]:
         yield from module_pairs(f"{number}.norm2", block.norm2, layer.output.LayerNorm)
 
 
-def masked_head_pairs(ours: MaskedHead, theirs: ElectraForMaskedLM) -> Iterator[Pair]:
+def masked_head_pairs(ours: MaskedLMHead, theirs: ElectraForMaskedLM) -> Iterator[Pair]:
     yield from module_pairs("masked.dense", ours.dense, theirs.generator_predictions.dense)
     yield from module_pairs("masked.norm", ours.norm, theirs.generator_predictions.LayerNorm)
     yield "masked.bias", ours.bias, [theirs.generator_lm_head.bias]
 
 
-def replaced_head_pairs(ours: ReplacedHead, theirs: ElectraForPreTraining) -> Iterator[Pair]:
+def replaced_head_pairs(ours: ReplacedTokenHead, theirs: ElectraForPreTraining) -> Iterator[Pair]:
     yield from module_pairs("replaced.dense", ours.dense, theirs.discriminator_predictions.dense)
     yield from module_pairs("replaced.score", ours.score, theirs.discriminator_predictions.dense_prediction)
 
@@ -143,7 +143,7 @@ def test_generator_logits_equal_electra_for_masked_lm(size: str, lengths: list[i
     shape = GENERATORS[size]
     theirs = ElectraForMaskedLM(theirs_of(shape)).eval()
     randomize(theirs, seed=2)
-    encoder, head = encoder_like(theirs.electra, shape), MaskedHead(shape)
+    encoder, head = encoder_like(theirs.electra, shape), MaskedLMHead(shape)
     copy(masked_head_pairs(head, theirs))
     ids, real = pieces(lengths)
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_discriminator_logits_equal_electra_for_pretraining(size: str, lengths: 
     shape = DISCRIMINATORS[size]
     theirs = ElectraForPreTraining(theirs_of(shape)).eval()
     randomize(theirs, seed=4)
-    encoder, head = encoder_like(theirs.electra, shape), ReplacedHead(shape)
+    encoder, head = encoder_like(theirs.electra, shape), ReplacedTokenHead(shape)
     copy(replaced_head_pairs(head, theirs))
     ids, real = pieces(lengths)
     with torch.no_grad():
@@ -217,12 +217,12 @@ def test_joint_loss_and_every_gradient_equal_a_hugging_face_step(size: str, dtyp
     ours = Electra(generator=GENERATORS[size], discriminator=DISCRIMINATORS[size]).to(dtype)
     copy(electra_pairs(ours, generator, discriminator))
     rows = padded_rows()
-    masked = mask_rows(rows, SPECIAL, rate=0.3, keep_rate=0.15)
+    masked = mask_rows(rows, SPECIAL, rate=0.3, unmasked_fraction=0.15)
     assert masked.positions.weight.min() == 0, "some row must have fewer positions than there is room for"
 
     output = ours(rows, masked, vocab_size=VOCAB)
-    guesses, verdicts = output.guesses, output.verdicts
-    loss = guesses.loss / guesses.count + 50 * verdicts.loss / verdicts.count
+    generator, discriminator = output.generator, output.discriminator
+    loss = generator.loss / generator.count + 50 * discriminator.loss / discriminator.count
     loss.backward()
 
     real = rows.segments.bool()
@@ -230,7 +230,7 @@ def test_joint_loss_and_every_gradient_equal_a_hugging_face_step(size: str, dtyp
         (row, int(column), int(sample))
         for row in range(len(rows))
         for column, sample, weight in zip(
-            masked.positions.index[row], guesses.samples[row], masked.positions.weight[row], strict=True
+            masked.positions.index[row], generator.samples[row], masked.positions.weight[row], strict=True
         )
         if weight
     ]

@@ -79,7 +79,7 @@ def rows() -> Rows:
 
 
 def batch(teacher: TeacherEncoder | None) -> Batch:
-    masked = mask_rows(rows(), SPECIAL, rate=0.3, keep_rate=0.15)
+    masked = mask_rows(rows(), SPECIAL, rate=0.3, unmasked_fraction=0.15)
     return Batch(rows=rows(), masked=masked, teacher=teacher)
 
 
@@ -117,7 +117,7 @@ def test_the_other_losses_are_those_without_a_teacher(
     build: Callable[..., Pretrainer], load: Callable[..., TeacherEncoder]
 ) -> None:
     outputs = [build().begin_update(batch(teacher))[0] for teacher in (None, load())]
-    alone, taught = ([o.guesses.loss.item(), o.verdicts.loss.item()] for o in outputs)
+    alone, taught = ([o.generator.loss.item(), o.discriminator.loss.item()] for o in outputs)
     assert alone == taught
     assert outputs[0].teacher_loss is None
 

@@ -16,8 +16,8 @@ from spacy_electra.data.wordpiece import train_wordpiece
 from spacy_electra.model.inference import backend
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 
-spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v1", func=build_electra_transformer)
-spacy.registry.architectures.register("spacy-electra.Tok2VecElectra.v1", func=build_tok2vec_electra)
+spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v2", func=build_electra_transformer)
+spacy.registry.architectures.register("spacy-electra.Tok2VecElectra.v2", func=build_tok2vec_electra)
 torch.set_num_threads(1)
 
 POSITIONS = 40
@@ -73,7 +73,7 @@ def make_nlp(model_dir: Path) -> Callable[..., Language]:
     def make(**settings: Any) -> Language:
         spacy.util.fix_random_seed(0)
         nlp = spacy.blank("xx")
-        model = {"@architectures": "spacy-electra.ElectraTransformer.v1", **fixed, **settings}
+        model = {"@architectures": "spacy-electra.ElectraTransformer.v2", **fixed, **settings}
         nlp.add_pipe("transformer", config={"model": model})
         tagger = {"@architectures": "spacy.Tagger.v2", "tok2vec": LISTENER}
         nlp.add_pipe("tagger", config={"model": tagger})

@@ -6,7 +6,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.pipeline.alignment import Stretches, align
+from spacy_electra.pipeline.alignment import Spans, align
 from spacy_electra.pipeline.pieces import cut_pieces
 
 
@@ -18,8 +18,8 @@ def tokenizer(model_dir) -> WordPiece:
 def ranges(tokens, pieces, is_space=None, bounds=None):
     bounds = [[0, len(pieces)]] * len(tokens) if bounds is None else bounds
     alignment = align(
-        Stretches(*np.array(tokens).T),
-        Stretches(*np.array(pieces).T),
+        Spans(*np.array(tokens).T),
+        Spans(*np.array(pieces).T),
         is_space=np.array([False] * len(tokens) if is_space is None else is_space),
         bounds=np.array(bounds),
     )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spacy_electra.model.inference.backend import Backend
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 TEXTS = [" ".join(["the cat reads pieces, not words"] * n) + LETTERS[:n] for n in range(1, 25)]
@@ -21,7 +21,7 @@ def vectors(nlp, texts, **batches) -> list[np.ndarray]:
 @pytest.mark.parametrize("window", [None, 24])
 def test_vectors_are_within_a_bound_in_any_batch_and_equal_where_that_was_measured(make_nlp, precision, bound, window):
     nlp = make_nlp(precision=precision, window=window)
-    assert encoder_of(nlp.get_pipe("transformer").model).choice.prediction not in NATIVE
+    assert shim_of_transformer(nlp.get_pipe("transformer").model).choice.prediction not in NATIVE
     alone = [array for text in TEXTS for array in vectors(nlp, [text])]
     for answer in (vectors(nlp, TEXTS, batch_size=64), vectors(nlp, TEXTS[::-1], batch_size=5)[::-1]):
         for a, b in zip(answer, alone, strict=True):

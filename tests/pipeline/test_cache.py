@@ -6,7 +6,7 @@ import torch
 
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.cache import VectorCache
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 A, B, C = [1, 2, 3], [4], [5, 6]
 FOUR_PIECES = 4 * (8 + 2 * 4) / 1e6  # MB: an id and two float32 a piece
@@ -94,8 +94,8 @@ def test_a_copy_has_a_cache_of_its_own(make_nlp):
     nlp = make_nlp(cache_mb=1)
     vectors(nlp, TEXTS)
     model = nlp.get_pipe("transformer").model
-    assert encoder_of(model.copy()).cache is not encoder_of(model).cache
-    assert encoder_of(model.copy()).cache.room == 1_000_000
+    assert shim_of_transformer(model.copy()).cache is not shim_of_transformer(model).cache
+    assert shim_of_transformer(model.copy()).cache.room == 1_000_000
 
 
 def test_a_negative_cache_is_refused(make_nlp):

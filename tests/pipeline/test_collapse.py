@@ -5,11 +5,11 @@ from thinc.api import Adam
 
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.collapse import EVERY, LOOKS, STEPS, CollapseWatch, spread_of
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 
 def weights_of(nlp):
-    return [p.detach().clone() for p in encoder_of(nlp.get_pipe("transformer").model).encoder.parameters()]
+    return [p.detach().clone() for p in shim_of_transformer(nlp.get_pipe("transformer").model).encoder.parameters()]
 
 
 def is_moved(before, after):
@@ -79,9 +79,9 @@ def test_spacys_own_adam_leaves_the_encoder_alone_until_the_heads_have_begun(nlp
 
 
 def test_the_rate_of_auto_falls_with_the_width_and_is_free_for_adapters(make_nlp):
-    shim = encoder_of(make_nlp().get_pipe("transformer").model)
+    shim = shim_of_transformer(make_nlp().get_pipe("transformer").model)
     assert shim.highest_rate == pytest.approx(0.08 / 32)  # 3.1e-4 at width 256, 1e-4 at 768
-    assert encoder_of(make_nlp(lora_rank=2).get_pipe("transformer").model).highest_rate is None
+    assert shim_of_transformer(make_nlp(lora_rank=2).get_pipe("transformer").model).highest_rate is None
 
 
 def test_spacy_scores_and_saves_averaged_weights(nlp, examples_of, tmp_path):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import ElectraModel, ElectraTokenizerFast
 
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 RATE, L2, CLIP, B1, B2, EPS = 2e-3, 0.1, 0.5, 0.9, 0.99, 1e-6
 
@@ -200,13 +200,13 @@ def test_long_documents_train_through_every_window(make_nlp):
     data = batch.doc_data[0]
     random = np.random.default_rng(0).normal(size=data.tensors[0].shape).astype("f")
     backprop(batch.unsplit_by_doc([[random]]))
-    gradient = encoder_of(model).module.embeddings.word.weight.grad
+    gradient = shim_of_transformer(model).module.embeddings.word.weight.grad
     assert set(np.unique(data.wordpieces.input_ids)) <= set(gradient.abs().sum(1).nonzero().flatten().tolist())
 
 
 def test_learning_lowers_the_loss_and_moves_the_encoder(make_nlp, examples_of):
     nlp = make_nlp(dropout=0.1)
-    shim = encoder_of(nlp.get_pipe("transformer").model)
+    shim = shim_of_transformer(nlp.get_pipe("transformer").model)
     before = {name: p.clone() for name, p in shim.module.named_parameters()}
     examples, optimizer = examples_of(nlp), adamw_v1(1e-3)
     losses = [nlp.update(examples, sgd=optimizer)["tagger"] for _ in range(60)]

@@ -10,14 +10,14 @@ from spacy.training import Example
 from torch import Tensor
 
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 ExamplesOf = Callable[[Language], list[Example]]
 STEPS = 3
 
 
 def weights(nlp: Language) -> dict[str, Tensor]:
-    module = encoder_of(nlp.get_pipe("transformer").model).module
+    module = shim_of_transformer(nlp.get_pipe("transformer").model).module
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 
 
@@ -78,7 +78,7 @@ def test_activation_checkpointing_changes_no_step(make_nlp: Callable[..., Langua
     ends = []
     for is_used in (False, True):
         nlp = make_nlp(activation_checkpointing=is_used, dropout=0.1)
-        assert encoder_of(nlp.get_pipe("transformer").model).module.body.is_recomputed is is_used
+        assert shim_of_transformer(nlp.get_pipe("transformer").model).module.body.is_recomputed is is_used
         torch.manual_seed(0)
         moved(nlp, examples_of(nlp))
         ends.append(weights(nlp))

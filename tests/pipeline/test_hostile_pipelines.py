@@ -16,7 +16,7 @@ from thinc.api import Model
 from torch import Tensor
 
 from spacy_electra.model.encoder import LARGEST
-from spacy_electra.model.saved_weights import CHECKSUM, LENGTH, unpack
+from spacy_electra.model.saved_weights import CHECKSUM, LENGTH, unpack_weights
 from tests.model.test_hostile_folders import mutated
 
 Description = dict[str, Any]
@@ -227,8 +227,8 @@ def test_names_and_settings_in_the_message_change_nothing(model, saved):
 
 def test_what_is_changed_here_has_the_right_checksum(saved):
     shim = srsly.msgpack_loads(saved)["shims"][0][0]
-    again = unpack(changed(shim, lambda description: None, lambda weights: None))
-    assert again.description == unpack(shim).description
+    again = unpack_weights(changed(shim, lambda description: None, lambda weights: None))
+    assert again.description == unpack_weights(shim).description
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])

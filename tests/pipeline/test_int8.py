@@ -8,14 +8,14 @@ import spacy
 import torch
 
 from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.inference.backend import Backend, choose
+from spacy_electra.model.inference.backend import Backend, choose_backend
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "He paid $3.50 for (two) apples."]
 WIDE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
 needs_kernels = pytest.mark.skipif(
-    choose("int8", torch.device("cpu"), WIDE).prediction is not Backend.NATIVE_INT8,
+    choose_backend("int8", torch.device("cpu"), WIDE).prediction is not Backend.NATIVE_INT8,
     reason="no AVX512-VNNI or no compiled kernels",
 )
 
@@ -38,7 +38,7 @@ def test_int8_predictions_are_close_to_float32(make_nlp, wide_dir):
 
 @needs_kernels
 def test_int8_predictions_do_not_depend_on_the_batch(make_nlp, wide_dir):
-    nlp = make_nlp(name=str(wide_dir), precision="int8", max_slots=48)
+    nlp = make_nlp(name=str(wide_dir), precision="int8", max_batch_tokens=48)
     alone = [nlp.get_pipe("transformer").predict([nlp.make_doc(text)]).vectors for text in TEXTS]
     np.testing.assert_allclose(np.concatenate(alone), vectors(nlp), atol=1e-5)
 
@@ -48,7 +48,9 @@ def test_int8_is_as_auto_for_an_encoder_that_no_kernel_takes(make_nlp, caplog):
         nlp = make_nlp(precision="int8")
     assert 'precision = "int8" predicts as "auto" here: ' in caplog.text
     assert "the C kernels do not take width 32, feed-forward width 48" in caplog.text
-    int8, auto = (encoder_of(each.get_pipe("transformer").model).choice for each in (nlp, make_nlp(precision="auto")))
+    int8, auto = (
+        shim_of_transformer(each.get_pipe("transformer").model).choice for each in (nlp, make_nlp(precision="auto"))
+    )
     assert int8 == auto
     np.testing.assert_array_equal(vectors(nlp), vectors(make_nlp(precision="auto")))
 

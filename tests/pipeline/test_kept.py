@@ -14,14 +14,14 @@ from spacy_transformers.data_classes import TransformerData
 from spacy_electra.model.inference.backend import Backend
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.kept import KeptData
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 TEXTS = [f"Text {n}: the cat reads {'words ' * (n % 7)}" for n in range(120)]
 KEEP_MB = 0.01  # about 10 documents
 
 
 def kept_in(nlp):
-    return encoder_of(nlp.get_pipe("transformer").model).kept
+    return shim_of_transformer(nlp.get_pipe("transformer").model).kept
 
 
 def held(docs):
@@ -61,7 +61,7 @@ def test_all_vectors_are_right_though_most_were_dropped(make_nlp):
 @pytest.mark.usefixtures("without_amx")
 def test_vectors_that_are_computed_again_are_the_same_to_the_bit_in_kernels(make_nlp, wide_dir):
     nlp = make_nlp(keep_mb=0, precision="bf16", name=str(wide_dir))
-    shim = encoder_of(nlp.get_pipe("transformer").model)
+    shim = shim_of_transformer(nlp.get_pipe("transformer").model)
     docs = list(nlp.pipe(TEXTS[:20], batch_size=20))
     before = [data_of(doc) for doc in docs]
     nlp("Another one.")
@@ -207,8 +207,8 @@ def test_a_private_encoder_annotates_as_the_shared_one(make_nlp, examples_of):
 def test_a_copy_counts_for_itself(make_nlp):
     nlp = make_nlp(keep_mb=KEEP_MB)
     other = nlp.get_pipe("transformer").model.copy()
-    assert encoder_of(other).kept is not kept_in(nlp)
-    assert encoder_of(other).kept.megabytes == KEEP_MB
+    assert shim_of_transformer(other).kept is not kept_in(nlp)
+    assert shim_of_transformer(other).kept.megabytes == KEEP_MB
 
 
 def test_no_room_below_nothing(make_nlp):

@@ -10,15 +10,16 @@ from spacy.tokens import Doc
 
 from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference import backend
-from spacy_electra.model.inference.backend import Backend, choose, machine_of
+from spacy_electra.model.inference.backend import Backend, choose_backend, machine_of
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
 TEXTS = ["The cat reads words.", "", "Unbelievably, apples sat on the encoder!", "mat", "the cat sat on the mat " * 20]
 needs_kernels = pytest.mark.skipif(
-    choose("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8, reason="no AVX512-VNNI or no compiled kernels"
+    choose_backend("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
+    reason="no AVX512-VNNI or no compiled kernels",
 )
 pytestmark = pytest.mark.usefixtures("without_amx")
 
@@ -34,7 +35,7 @@ def arrays(nlp, texts, **batches):
 
 
 def backend_of(nlp):
-    return encoder_of(nlp.get_pipe("transformer").model).choice.prediction
+    return shim_of_transformer(nlp.get_pipe("transformer").model).choice.prediction
 
 
 @needs_kernels
@@ -55,9 +56,9 @@ def test_vectors_are_those_of_float32_within_rounding(make_wide, precision, expe
 
 @needs_kernels
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("max_slots", [40, 4096])
-def test_no_bit_depends_on_batch_or_order(make_wide, precision, max_slots):
-    nlp = make_wide(precision=precision, max_slots=max_slots)
+@pytest.mark.parametrize("max_batch_tokens", [40, 4096])
+def test_no_bit_depends_on_batch_or_order(make_wide, precision, max_batch_tokens):
+    nlp = make_wide(precision=precision, max_batch_tokens=max_batch_tokens)
     alone = [array for text in TEXTS for array in arrays(nlp, [text])]
     for answer in (arrays(nlp, TEXTS, batch_size=50), arrays(nlp, TEXTS[::-1], batch_size=2)[::-1]):
         for a, b in zip(answer, alone, strict=True):
@@ -72,7 +73,7 @@ def test_a_step_of_training_changes_what_the_kernels_answer(make_wide, examples_
     nlp.update(examples_of(nlp), sgd=adamw_v1(1e-3))
     (after,) = arrays(nlp, TEXTS[:1])
     assert (before != after).any()
-    encoder_of(nlp.get_pipe("transformer").model).precision = "fp32"
+    shim_of_transformer(nlp.get_pipe("transformer").model).precision = "fp32"
     np.testing.assert_allclose(arrays(nlp, TEXTS[:1])[0], after, atol=0.05)
 
 
@@ -105,7 +106,7 @@ def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch):
     machine = replace(machine_of(CPU), amx=False, avx512_bf16=False)
     monkeypatch.setattr(backend, "machine_of", lambda device: machine)
     nlp = make_wide(precision="auto")
-    choice = encoder_of(nlp.get_pipe("transformer").model).choice
+    choice = shim_of_transformer(nlp.get_pipe("transformer").model).choice
     assert (choice.prediction, choice.training) == (Backend.NATIVE_INT16, torch.float32)
     for a, b in zip(arrays(nlp, TEXTS), full, strict=True):
         np.testing.assert_allclose(a, b, atol=0.01)

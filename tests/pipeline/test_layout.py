@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_electra.data.rows import Special
-from spacy_electra.pipeline.layout import pack
+from spacy_electra.pipeline.layout import pack_windows
 from spacy_electra.pipeline.windows import room_and_stride
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -15,7 +15,7 @@ SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 def packed(counts, *, room, stride):
     """Every piece another number."""
     counts = np.array(counts, dtype=np.int64)
-    return pack(np.arange(5, 5 + counts.sum()), counts, SPECIAL, room=room, stride=stride)
+    return pack_windows(np.arange(5, 5 + counts.sum()), counts, SPECIAL, room=room, stride=stride)
 
 
 def sequences_of(batch):

@@ -15,7 +15,7 @@ from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.architectures import build_tok2vec_electra
 from spacy_electra.pipeline.paths import forget_paths
 from spacy_electra.pipeline.private import replace_listener_cfg
-from spacy_electra.pipeline.transformer import encoder_of, settings_of
+from spacy_electra.pipeline.transformer import settings_of, shim_of_transformer
 
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!"]
 
@@ -155,7 +155,7 @@ def test_replaced_listeners_agree_after_save_and_load(trained, tmp_path, example
     trained.to_disk(tmp_path)
     nlp = spacy.load(tmp_path)
     config = nlp.config["components"]["tagger"]["model"]["tok2vec"]
-    assert config["@architectures"] == "spacy-electra.Tok2VecElectra.v1"
+    assert config["@architectures"] == "spacy-electra.Tok2VecElectra.v2"
     assert (config["grad_factor"], config["pooling"]) == (1.0, {"@layers": "reduce_mean.v1"})
     for a, b in zip(wanted, nlp.get_pipe("tagger").model.predict(docs), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -164,7 +164,7 @@ def test_replaced_listeners_agree_after_save_and_load(trained, tmp_path, example
 
 
 def test_a_private_encoder_keeps_the_settings_of_both_that_it_replaces():
-    transformer = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": "somewhere", "window": 9}
+    transformer = {"@architectures": "spacy-electra.ElectraTransformer.v2", "name": "somewhere", "window": 9}
     listener = {
         "@architectures": "spacy-transformers.TransformerListener.v1",
         "grad_factor": 20.0,
@@ -172,7 +172,7 @@ def test_a_private_encoder_keeps_the_settings_of_both_that_it_replaces():
         "upstream": "*",
     }
     assert replace_listener_cfg(transformer, listener) == {
-        "@architectures": "spacy-electra.Tok2VecElectra.v1",
+        "@architectures": "spacy-electra.Tok2VecElectra.v2",
         "name": "somewhere",
         "window": 9,
         "grad_factor": 20.0,
@@ -189,7 +189,7 @@ def test_the_gradient_of_a_private_encoder_is_multiplied_by_its_factor(nlp, mode
         vectors, backprop = model.begin_update([nlp.make_doc(text) for text in TEXTS])
         backprop([np.random.default_rng(0).normal(size=each.shape).astype("f") for each in vectors])
         (transformer,) = [node for node in model.walk() if node.name == "electra_transformer"]
-        return encoder_of(transformer).module.embeddings.word.weight.grad.numpy()
+        return shim_of_transformer(transformer).module.embeddings.word.weight.grad.numpy()
 
     np.testing.assert_allclose(
         gradient(16.0), 16.0 * gradient(1.0), rtol=1e-4, atol=1e-5
@@ -223,7 +223,7 @@ def test_a_private_encoder_rehearses(trained, examples_of):
 
 
 def test_initialize_reads_the_weights_once(nlp, examples_of):
-    shim = encoder_of(nlp.get_pipe("transformer").model)
+    shim = shim_of_transformer(nlp.get_pipe("transformer").model)
     module = shim.module
     nlp.initialize(lambda: examples_of(nlp))
     assert shim.module is module
@@ -271,7 +271,7 @@ def test_settings_can_be_changed_at_load(trained, tmp_path):
     override = {"components.transformer.model.precision": "bf16", "components.transformer.model.window": 9}
     nlp = spacy.load(tmp_path, config=override)
     model = nlp.get_pipe("transformer").model
-    assert (encoder_of(model).precision, settings_of(model).window) == ("bf16", 9)
+    assert (shim_of_transformer(model).precision, settings_of(model).window) == ("bf16", 9)
     assert_differ(trained, nlp)
 
 
@@ -299,7 +299,7 @@ def test_documents_leave_a_memory_zone_with_the_same_tags(trained):
 
 def test_a_model_written_before_initialization_reads_back(make_nlp, tmp_path):
     empty = spacy.blank("xx")
-    model = {"@architectures": "spacy-electra.ElectraTransformer.v1", "name": None}
+    model = {"@architectures": "spacy-electra.ElectraTransformer.v2", "name": None}
     empty.add_pipe("transformer", config={"model": model})
     empty.to_disk(tmp_path)
     with pytest.raises(ValueError, match="no weights yet"):

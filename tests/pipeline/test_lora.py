@@ -19,7 +19,7 @@ from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.model.parameter_groups import parameter_groups
 from spacy_electra.pipeline.encoder import EncoderShim
 from spacy_electra.pipeline.lora import LINEAR, has_adapters
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 MakeNlp = Callable[..., Language]
 ExamplesOf = Callable[[Language], list[Example]]
@@ -27,7 +27,7 @@ TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!"]
 
 
 def shim_of(nlp: Language) -> EncoderShim:
-    return encoder_of(nlp.get_pipe("transformer").model)
+    return shim_of_transformer(nlp.get_pipe("transformer").model)
 
 
 def weights(nlp: Language) -> dict[str, Tensor]:
@@ -197,7 +197,7 @@ def test_a_copy_is_plain_agrees_and_learns_alone(trained: Language, examples_of:
     else:
         model = pickle.loads(pickle.dumps(trained)).get_pipe("transformer").model
     docs = [trained.make_doc(text) for text in TEXTS]
-    assert not has_adapters(encoder_of(model).module)
+    assert not has_adapters(shim_of_transformer(model).module)
     np.testing.assert_array_equal(model.predict(docs).vectors, before)
     _, backprop = model.begin_update(docs)
     backprop(model.predict(docs))
@@ -219,7 +219,7 @@ def test_replaced_listeners_learn_by_adapters_and_agree_after_save_and_load(
     before = scores(trained)
     train(trained, examples_of, steps=2)
     (private,) = [node for node in trained.get_pipe("tagger").model.walk() if node.name == "electra_transformer"]
-    assert has_adapters(encoder_of(private).module)
+    assert has_adapters(shim_of_transformer(private).module)
     assert np.abs(scores(trained) - before).max() > 1e-3
     trained.to_disk(tmp_path)
     nlp = spacy.load(tmp_path)
@@ -265,7 +265,7 @@ def test_bf16_predicts_as_the_saved_pipeline_does(make_nlp: MakeNlp, examples_of
         ({"lora_rank": 4, "lora_alpha": 0.0}, "lora_alpha must be a finite number above 0, but got 0.0"),
         ({"lora_alpha": -1.0}, "lora_alpha must be a finite number above 0, but got -1.0"),
         ({"lora_rank": 4, "freeze_layers": 2}, "leaves no block that could learn"),
-        ({"lora_rank": 4, "unfreeze_every": 10}, "exclude each other"),
+        ({"lora_rank": 4, "gradual_unfreeze_steps": 10}, "exclude each other"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(make_nlp: MakeNlp, settings: dict[str, float], message: str) -> None:

@@ -27,7 +27,7 @@ import torch
 
 from spacy_electra.pipeline.architectures import build_electra_transformer
 
-spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v1", func=build_electra_transformer)
+spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v2", func=build_electra_transformer)
 torch.set_num_threads(2)
 nlp = spacy.load(sys.argv[1])
 print("loaded", flush=True)

@@ -10,16 +10,16 @@ import torch
 from confection import ConfigValidationError
 
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.inference.backend import Backend, choose
-from spacy_electra.model.inference.native import INT8, INT16, NativeEncoder
+from spacy_electra.model.inference.backend import Backend, choose_backend
+from spacy_electra.model.inference.native import GEMM_INT8, GEMM_INT16, NativeEncoder
 from spacy_electra.model.int8 import parts_of
 from spacy_electra.pipeline.quantization import (
     encoder_sections,
-    evaluate,
+    score_pipeline,
     scored_names,
     shim_in,
 )
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
@@ -27,7 +27,8 @@ NAMES = ["layer.0.attention", "layer.0.feed_forward", "layer.1.attention", "laye
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "mat " * 30]
 SECTION, PRIVATE = "components.transformer.model", "components.tagger.model.tok2vec"
 needs_kernels = pytest.mark.skipif(
-    choose("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8, reason="no AVX512-VNNI or no compiled kernels"
+    choose_backend("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
+    reason="no AVX512-VNNI or no compiled kernels",
 )
 
 
@@ -65,8 +66,8 @@ def test_the_kernels_multiply_no_bytes_in_an_excluded_part(name):
             ("feed_forward", [layers[number].up, layers[number].down]),
         )
     }
-    assert [part for part, found in kinds.items() if INT8 not in found] == [name]
-    assert (layers[1].qkv.kind == INT8) == (name != "layer.1.attention")
+    assert [part for part, found in kinds.items() if GEMM_INT8 not in found] == [name]
+    assert (layers[1].qkv.kind == GEMM_INT8) == (name != "layer.1.attention")
 
 
 @needs_kernels
@@ -79,7 +80,7 @@ def test_with_every_part_excluded_int8_is_auto_bit_for_bit(make_wide):
 
 @needs_kernels
 def test_what_projects_embeddings_is_never_of_bytes():
-    assert NativeEncoder(Encoder(SHAPE), int8=True)._encoder.project.kind == INT16
+    assert NativeEncoder(Encoder(SHAPE), int8=True)._encoder.project.kind == GEMM_INT16
 
 
 def test_an_unknown_part_is_refused_with_the_nearest_name(make_nlp):
@@ -95,7 +96,7 @@ def test_a_part_that_the_saved_model_lacks_is_refused_when_it_is_loaded(make_nlp
 
 def test_what_is_excluded_survives_disk_and_pickle(make_nlp, tmp_path):
     make_nlp(precision="int8", int8_excluded=NAMES[1:3]).to_disk(tmp_path)
-    shim = encoder_of(spacy.load(tmp_path).get_pipe("transformer").model)
+    shim = shim_of_transformer(spacy.load(tmp_path).get_pipe("transformer").model)
     assert list(shim.int8_excluded) == NAMES[1:3]
     assert pickle.loads(pickle.dumps(shim)).int8_excluded == shim.int8_excluded
 
@@ -128,7 +129,7 @@ def test_the_scores_to_keep_are_those_that_training_weighs():
 
 
 def test_scores_are_those_of_spacy_on_all_documents(nlp, examples_of):
-    scored = evaluate(nlp, examples_of(nlp), ["tag_acc"])
+    scored = score_pipeline(nlp, examples_of(nlp), ["tag_acc"])
     assert scored.scores == {"tag_acc": nlp.evaluate(examples_of(nlp))["tag_acc"]}
     assert scored.speed > 0
     tags = [[token.tag_ for token in doc] for doc in nlp.pipe(example.text for example in examples_of(nlp))]
@@ -139,4 +140,4 @@ def test_scores_are_those_of_spacy_on_all_documents(nlp, examples_of):
 @pytest.mark.parametrize("name", ["ents_f", "speed"])
 def test_a_score_that_the_documents_do_not_give_is_named_with_those_they_give(nlp, examples_of, name):
     with pytest.raises(ValueError, match=rf"no score '{name}'.*tag_acc.*--scores"):
-        evaluate(nlp, examples_of(nlp), ["tag_acc", name])
+        score_pipeline(nlp, examples_of(nlp), ["tag_acc", name])

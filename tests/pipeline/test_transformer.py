@@ -13,7 +13,7 @@ from spacy_electra.model.encoder import Block
 from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Backend, Machine
 from spacy_electra.pipeline.architectures import build_electra_transformer
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 TEXTS = [
     "The encoder reads pieces, not words.",
@@ -155,11 +155,11 @@ def test_a_long_document_loses_no_token(trf):
 
 
 def test_long_documents_see_what_their_window_shows(make_nlp):
-    """In windows of 12 slots, a piece's vector comes from the ten pieces of its window alone."""
+    """In windows of 12 tokens, a piece's vector comes from the ten pieces of its window alone."""
     nlp = make_nlp(window=12, stride=5)
     nlp.remove_pipe("tagger")
     doc = nlp(Doc(nlp.vocab, words=["cat", "mat", "the"] * 5))
-    shim = encoder_of(nlp.get_pipe("transformer").model)
+    shim = shim_of_transformer(nlp.get_pipe("transformer").model)
     ids = doc._.trf_data.wordpieces.input_ids[0]
     special = shim.tokenizer.special
     rows = torch.tensor([[special.cls, *ids[s : s + 10], special.sep] for s in (0, len(ids) - 10)])
@@ -170,7 +170,7 @@ def test_long_documents_see_what_their_window_shows(make_nlp):
 
 
 def test_vectors_depend_on_neither_batch_nor_order(make_nlp):
-    nlp = make_nlp(max_slots=64, window=16)
+    nlp = make_nlp(max_batch_tokens=64, window=16)
     texts = [*TEXTS, "the cat sat on the mat " * 8, "", "cat"]
     alone = [nlp(text) for text in texts]
     together = list(nlp.pipe(texts, batch_size=50))
@@ -187,7 +187,7 @@ def test_bf16_needs_no_fused_products(make_nlp, monkeypatch):
     monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu"))
     nlp = make_nlp(precision="bf16")
     assert vectors(nlp(TEXTS[0])).any()
-    shim = encoder_of(nlp.get_pipe("transformer").model)
+    shim = shim_of_transformer(nlp.get_pipe("transformer").model)
     assert shim.choice.prediction is Backend.EAGER_BF16
     assert {type(block) for block in shim.predictor().encoder.body.blocks} == {Block}
 
@@ -250,7 +250,7 @@ def test_no_name_and_no_weights_is_refused(make_nlp):
     [
         ({"precision": "fp8"}, "one of auto, fp32, bf16, fp16, int8, but got 'fp8'"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
-        ({"max_slots": 0}, "max_slots must be above 0"),
+        ({"max_batch_tokens": 0}, "max_batch_tokens must be above 0"),
         ({"window": 41}, "window must not exceed the model's 40 positions"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.pipeline.encoder import EncoderShim
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 MakeNlp = Callable[..., Language]
 ExamplesOf = Callable[[Language], list[Example]]
@@ -21,7 +21,7 @@ EVERY = 2  # steps from one stage to the next
 
 
 def shim_of(nlp: Language) -> EncoderShim:
-    return encoder_of(nlp.get_pipe("transformer").model)
+    return shim_of_transformer(nlp.get_pipe("transformer").model)
 
 
 def weights(nlp: Language) -> dict[str, Tensor]:
@@ -52,14 +52,14 @@ def moved_parts(nlp: Language, examples: list[Example], optimizer: Optimizer) ->
 def test_one_more_block_learns_after_so_many_steps_and_at_last_the_embeddings(
     make_nlp: MakeNlp, examples_of: ExamplesOf, settings: dict[str, object], stages: list[set[str]]
 ) -> None:
-    nlp, optimizer = make_nlp(unfreeze_every=EVERY, **settings), adamw_v1(1e-3)
+    nlp, optimizer = make_nlp(gradual_unfreeze_steps=EVERY, **settings), adamw_v1(1e-3)
     examples = examples_of(nlp)
     for step in range(EVERY * (len(stages) + 1)):
         assert moved_parts(nlp, examples, optimizer) == stages[min(step // EVERY, len(stages) - 1)], step
 
 
 def test_accumulated_gradients_count_as_one_step(make_nlp: MakeNlp, examples_of: ExamplesOf) -> None:
-    nlp, optimizer = make_nlp(unfreeze_every=EVERY), adamw_v1(1e-3)
+    nlp, optimizer = make_nlp(gradual_unfreeze_steps=EVERY), adamw_v1(1e-3)
     before, examples = weights(nlp), examples_of(nlp)
     for _ in range(EVERY):
         for part in (examples[:1], examples[1:2], examples[2:]):
@@ -71,7 +71,7 @@ def test_accumulated_gradients_count_as_one_step(make_nlp: MakeNlp, examples_of:
 
 
 def test_moments_go_on_where_a_block_joins(make_nlp: MakeNlp, examples_of: ExamplesOf) -> None:
-    nlp, optimizer = make_nlp(unfreeze_every=EVERY), adamw_v1(1e-3, grad_clip=0.0)
+    nlp, optimizer = make_nlp(gradual_unfreeze_steps=EVERY), adamw_v1(1e-3, grad_clip=0.0)
     for _ in range(2 * EVERY):
         nlp.update(examples_of(nlp), sgd=optimizer)
     shim = shim_of(nlp)
@@ -89,7 +89,7 @@ def test_moments_go_on_where_a_block_joins(make_nlp: MakeNlp, examples_of: Examp
 
 
 def test_late_layers_learn_at_their_own_share_of_the_rate(make_nlp: MakeNlp, examples_of: ExamplesOf) -> None:
-    nlp, optimizer = make_nlp(unfreeze_every=EVERY), adamw_v1(1e-3, L2=0.0, grad_clip=0.0, layer_decay=0.5)
+    nlp, optimizer = make_nlp(gradual_unfreeze_steps=EVERY), adamw_v1(1e-3, L2=0.0, grad_clip=0.0, layer_decay=0.5)
     for _ in range(3 * EVERY):
         nlp.update(examples_of(nlp), sgd=optimizer)
     before = weights(nlp)
@@ -108,13 +108,13 @@ def test_late_layers_learn_at_their_own_share_of_the_rate(make_nlp: MakeNlp, exa
 def test_a_saved_pipeline_counts_from_the_start_and_a_copy_goes_on(
     make_nlp: MakeNlp, examples_of: ExamplesOf, tmp_path
 ) -> None:
-    nlp, optimizer = make_nlp(unfreeze_every=EVERY), adamw_v1(1e-3)
+    nlp, optimizer = make_nlp(gradual_unfreeze_steps=EVERY), adamw_v1(1e-3)
     for _ in range(EVERY):
         nlp.update(examples_of(nlp), sgd=optimizer)
     nlp.to_disk(tmp_path)
     loaded = spacy.load(tmp_path)
     assert moved_parts(loaded, examples_of(loaded), adamw_v1(1e-3)) == set()
-    copied = encoder_of(nlp.get_pipe("transformer").model.copy())
+    copied = shim_of_transformer(nlp.get_pipe("transformer").model.copy())
     assert {name for name, p in copied.module.named_parameters() if p.requires_grad} == {
         name for name, _ in copied.module.named_parameters() if name.startswith(TOP)
     }
@@ -124,7 +124,7 @@ def test_a_saved_pipeline_counts_from_the_start_and_a_copy_goes_on(
 
 
 def test_the_heads_learn_while_the_encoder_is_frozen(make_nlp: MakeNlp, examples_of: ExamplesOf) -> None:
-    nlp, optimizer = make_nlp(unfreeze_every=1000), adamw_v1(1e-2)
+    nlp, optimizer = make_nlp(gradual_unfreeze_steps=1000), adamw_v1(1e-2)
     before = weights(nlp)
     losses = [nlp.update(examples_of(nlp), sgd=optimizer)["tagger"] for _ in range(30)]
     assert losses[-1] < 0.9 * losses[0]
@@ -132,5 +132,5 @@ def test_the_heads_learn_while_the_encoder_is_frozen(make_nlp: MakeNlp, examples
 
 
 def test_fewer_than_no_steps_are_refused(make_nlp: MakeNlp) -> None:
-    with pytest.raises(ValueError, match="unfreeze_every must be at least 0, but got -5"):
-        make_nlp(unfreeze_every=-5)
+    with pytest.raises(ValueError, match="gradual_unfreeze_steps must be at least 0, but got -5"):
+        make_nlp(gradual_unfreeze_steps=-5)

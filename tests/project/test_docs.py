@@ -65,12 +65,12 @@ def test_every_argument_of_the_pretraining_model_is_described():
 
 
 def test_every_argument_of_the_transformer_is_described_with_its_default():
-    described = {key: value_in(cells[0]) for key, cells in table_of("spacy-electra.ElectraTransformer.v1").items()}
+    described = {key: value_in(cells[0]) for key, cells in table_of("spacy-electra.ElectraTransformer.v2").items()}
     assert described == defaults_of(build_electra_transformer)
 
 
 def test_what_a_private_encoder_has_beside_is_described_with_its_default():
-    described = {key: value_in(cells[0]) for key, cells in table_of("spacy-electra.Tok2VecElectra.v1").items()}
+    described = {key: value_in(cells[0]) for key, cells in table_of("spacy-electra.Tok2VecElectra.v2").items()}
     assert defaults_of(build_electra_transformer) | described == defaults_of(build_tok2vec_electra)
 
 

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import typer
 from gpu import figures, small, train
-from gpu_run import STRETCH, Pace, make_task
+from gpu_run import INTERVAL, Pace, make_context
 
 from spacy_electra.benchmark.measure import Timed
-from spacy_electra.benchmark.ours import compiled_step, make_learner, our_step
+from spacy_electra.benchmark.ours import compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.shapes import PAIRS, full_rows
 from spacy_electra.benchmark.together import time_made
 from spacy_electra.data.building import build_store
@@ -30,7 +30,7 @@ from spacy_electra.data.store import Store
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import shim_of
 from spacy_electra.training.compiling import compile_training
-from spacy_electra.training.loop import Evaluation, Facts
+from spacy_electra.training.loop import Evaluation, StepResult
 from spacy_electra.training.state import State
 
 ROOT = Path(__file__).parents[2]
@@ -150,28 +150,28 @@ def test_an_error_that_is_no_lack_of_memory_is_raised() -> None:
 
 
 def test_a_step_of_ours_that_runs_out_of_memory_has_no_figures() -> None:
-    learner = make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU)
+    context = make_train_context(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU)
     rows = full_rows(PAIRS["tiny"].discriminator.vocab, count=2)
 
     def run_out(network: object, inputs: object) -> object:
         raise lack_of_memory()
 
-    shim_of(learner.model).forward = run_out
+    shim_of(context.model).forward = run_out
 
     def make() -> Callable[[], float]:
-        step = our_step(learner)
+        step = our_step(context)
         return lambda: step(rows) or 1.0
 
     assert time_made({"ours": make}, rounds=2, device=CPU).timed == {"ours": None}
 
 
 def test_a_compiled_step_tells_when_it_had_to_do_without() -> None:
-    learner = make_learner(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU)
+    context = make_train_context(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU)
     rows = full_rows(PAIRS["tiny"].discriminator.vocab, count=2)
     told = []
-    step = compiled_step(learner, on_plain=lambda: told.append("plain"))
+    step = compiled_step(context, on_plain=lambda: told.append("plain"))
     for backend, expected in (("eager", []), ("refusing_benchmarks", ["plain"])):
-        compile_training(shim_of(learner.model), backend=backend)
+        compile_training(shim_of(context.model), backend=backend)
         step(rows)
         assert told == expected
     torch.compiler.reset()
@@ -198,8 +198,8 @@ def tiny_config(path: Path, **changed: str) -> Path:
 @pytest.mark.parametrize(("setting", "expected"), [("true", True), ("false", False), ('"auto"', False)])
 def test_a_run_is_compiled_where_its_config_says_so(tmp_path: Path, store: Path, setting: str, expected: bool) -> None:
     config = tiny_config(tmp_path / "tiny.cfg", compile=setting)
-    task = make_task(config, Store.open(store), minutes=0.1, device=CPU)
-    assert (shim_of(task.model).training_forward is not None) == expected
+    context = make_context(config, Store.open(store), minutes=0.1, device=CPU)
+    assert (shim_of(context.model).training_forward is not None) == expected
 
 
 def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,13 +215,15 @@ def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, store: Path, caps
 
 
 def test_the_pace_of_a_run_leaves_out_the_first_steps_and_evaluations() -> None:
-    """Of 5 stretches the first compiles, an evaluation falls into the third."""
+    """Of 5 intervals the first compiles, an evaluation falls into the third."""
     pace, clock = Pace(CPU), []
     evaluation = Evaluation(losses={}, scores={}, gradient_norm=1.0, is_best=False)
-    for step in range(1, 5 * STRETCH + 2):
+    for step in range(1, 5 * INTERVAL + 2):
         state = State(step=step, row=8 * step)
-        pace.see(Facts(state, 0.0, epoch=0, learn_rate=0.0, evaluation=evaluation if step == 2.5 * STRETCH else None))
+        pace.see(
+            StepResult(state, 0.0, epoch=0, learn_rate=0.0, evaluation=evaluation if step == 2.5 * INTERVAL else None)
+        )
         clock.append(time.monotonic())
     assert [look.step for look in pace.looks] == [1, 21, 41, 50, 70, 90]
-    assert pace.rows == 8 * 3 * STRETCH
+    assert pace.rows == 8 * 3 * INTERVAL
     assert 0 < pace.seconds <= clock[-1] - clock[0]

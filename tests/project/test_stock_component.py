@@ -13,7 +13,7 @@ from treebank import Sentence, read_sentences
 
 torch.set_num_threads(1)
 
-OURS = {"@architectures": "spacy-electra.ElectraTransformer.v1", "precision": "fp32"}
+OURS = {"@architectures": "spacy-electra.ElectraTransformer.v2", "precision": "fp32"}
 THEIRS = {
     "@architectures": "spacy-transformers.TransformerModel.v3",
     "get_spans": {"@span_getters": "spacy-transformers.doc_spans.v1"},  # one window a document

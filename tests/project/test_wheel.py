@@ -65,8 +65,8 @@ def test_licence_and_notice_are_packaged(python: Path, tmp_path: Path):
 def test_entry_points_are_found(python: Path, tmp_path: Path):
     program = (
         "import spacy; r = spacy.registry;"
-        "r.architectures.get('spacy-electra.Electra.v1'); r.architectures.get('spacy-electra.ElectraTransformer.v1');"
-        "r.architectures.get('spacy-electra.Tok2VecElectra.v1'); r.callbacks.get('spacy-electra.forget_paths.v1');"
+        "r.architectures.get('spacy-electra.Electra.v1'); r.architectures.get('spacy-electra.ElectraTransformer.v2');"
+        "r.architectures.get('spacy-electra.Tok2VecElectra.v2'); r.callbacks.get('spacy-electra.forget_paths.v1');"
         "r.callbacks.get('spacy-electra.torch_products.v1');"
         "r.optimizers.get('spacy-electra.AdamW.v1'); r.loggers.get('spacy-electra.TensorBoardLogger.v1');"
         "print('found')"

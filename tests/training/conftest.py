@@ -1,4 +1,4 @@
-"""A tiny corpus with strong local structure, and pretraining tasks over it that take milliseconds a step."""
+"""A tiny corpus with strong local structure, and pretraining contexts over it that take milliseconds a step."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.build import build_electra, network_of, shim_of
 from spacy_electra.model.frequency import piece_counts, start_from_frequencies
 from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.training.loop import Task
+from spacy_electra.training.loop import RunContext
 from spacy_electra.training.run import Run
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.schema import Training
@@ -32,18 +32,18 @@ TRAINING = {
     "max_epochs": 0,
     "max_minutes": 0,
     "batch_rows": 4,
-    "micro_batch": 0,
+    "micro_batch_size": 0,
     "mask_rate": 0.15,
-    "keep_rate": 0.15,
+    "unmasked_fraction": 0.15,
     "discriminator_weight": 50.0,
     "warmup": 0.1,
     "eval_frequency": 2,
     "dev_rows": 8,
     "checkpoint_minutes": 60.0,
     "keep_checkpoints": 2,
-    "most_skips": 3,
+    "max_skipped_steps": 3,
     "max_unknown": 1.0,
-    "when_diverged": "stop",
+    "on_divergence": "stop",
     "score_weights": {},
     "optimizer": None,
     "logger": None,
@@ -51,7 +51,7 @@ TRAINING = {
 DISCRIMINATOR = {"layers": 1, "width": 16, "feed_forward": 32, "heads": 2, "embedding": 16}
 GENERATOR = {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}
 
-MakeTask = Callable[..., Task]
+MakeContext = Callable[..., RunContext]
 
 
 def cyclic_texts(lengths: list[int], *, seed: int = 0) -> list[str]:
@@ -87,8 +87,8 @@ def tokenizer(store: Store) -> WordPiece:
 
 
 @pytest.fixture
-def make_task(store: Store) -> MakeTask:
-    """Builds a task; `model` goes to the architecture, further keywords to the settings of [training]."""
+def make_context(store: Store) -> MakeContext:
+    """Builds a context; `model` goes to the architecture, further keywords to the settings of [training]."""
 
     def make(
         *,
@@ -98,7 +98,7 @@ def make_task(store: Store) -> MakeTask:
         model: dict[str, Any] | None = None,
         device: torch.device = CPU,
         **training: Any,
-    ) -> Task:
+    ) -> RunContext:
         settings = Training(**{**TRAINING, **training})
         sizes = {"window": WINDOW, "discriminator": DISCRIMINATOR, "generator": GENERATOR, **(model or {})}
         pretrainer = build_electra(
@@ -112,7 +112,7 @@ def make_task(store: Store) -> MakeTask:
         shim_of(pretrainer).to_device("gpu" if device.type == "cuda" else device.type, device.index or 0)
         split = split_documents(corpus, seed=seed)
         train, dev = (Packing(corpus, ranges, window=sizes["window"], seed=seed) for ranges in (split.train, split.dev))
-        return Task(
+        return RunContext(
             model=pretrainer,
             optimizer=adamw_v1(learn_rate),
             train=train,
@@ -150,10 +150,10 @@ def cyclic_store(tmp_path: Path) -> Callable[..., Store]:
 
 
 @pytest.fixture
-def weights_of() -> Callable[[Task], dict[str, torch.Tensor]]:
-    """Copies of all weights of a task's model."""
+def weights_of() -> Callable[[RunContext], dict[str, torch.Tensor]]:
+    """Copies of all weights of a context's model."""
 
-    def read(task: Task) -> dict[str, torch.Tensor]:
-        return {name: tensor.clone() for name, tensor in network_of(task.model).state_dict().items()}
+    def read(context: RunContext) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in network_of(context.model).state_dict().items()}
 
     return read

@@ -29,19 +29,19 @@ NOTICED = 0.1  # seconds that the other ranks have after that
 def run_to_the_end(store_folder: str, folder: str, precision: str, steps: str) -> None:
     torch.set_num_threads(1)
     store = Store.open(Path(store_folder))
-    task = small_task(
+    context = small_task(
         store,
         ranks=join(),
         precision=precision,
         max_steps=int(steps),
         batch_rows=4,
-        micro_batch=0,
+        micro_batch_size=0,
         eval_frequency=5,
         checkpoint_minutes=1e-9,
     )
     run = Run(Path(folder), store.load_tokenizer(), {"version": "1", "objective": "electra"})
-    with held(run.folder) if task.ranks.is_first else nullcontext():
-        for _ in train_on_disk(run, task, restore(task, run.folder)):
+    with held(run.folder) if context.ranks.is_first else nullcontext():
+        for _ in train_on_disk(run, context, restore(context, run.folder)):
             pass
     leave()
 

@@ -16,7 +16,7 @@ from spacy_electra.data.store import Store
 from spacy_electra.model.build import network_of
 from spacy_electra.model.electra import Electra
 from spacy_electra.training.distributed import join, leave
-from spacy_electra.training.loop import Task, pretrain
+from spacy_electra.training.loop import RunContext, pretrain
 from spacy_electra.training.run import Run, restore, save_state, train_on_disk
 from spacy_electra.training.state import State
 
@@ -25,19 +25,19 @@ FIRST_STOP, SECOND_STOP = 7, 14
 SAMPLES = "samples.safetensors"
 
 
-def make_task(store: Store, dtype: torch.dtype) -> Task:
-    task = small_task(
+def make_context(store: Store, dtype: torch.dtype) -> RunContext:
+    context = small_task(
         store,
         precision="fp32",
         ranks=join(),
         max_steps=STEPS,
         batch_rows=ROWS,
-        micro_batch=2,
+        micro_batch_size=2,
         eval_frequency=6,
         checkpoint_minutes=60.0,
     )
-    network_of(task.model).to(dtype)
-    return task
+    network_of(context.model).to(dtype)
+    return context
 
 
 class Replay:
@@ -54,19 +54,19 @@ class Replay:
         ]
         samples = None if self.known is None else torch.stack([self.known[name] for name in names])
         output = self.forward(rows, masked, **options, samples=samples)
-        self.seen.update(zip(names, output.guesses.samples, strict=True))
+        self.seen.update(zip(names, output.generator.samples, strict=True))
         return output
 
 
 def whole_run(store: Store, dtype: torch.dtype, target: Path, *, samples: Path | None = None) -> None:
     """All steps at once; weights and the last losses are saved. samples: replayed where the file is there."""
-    task = make_task(store, dtype)
-    network = network_of(task.model)
+    context = make_context(store, dtype)
+    network = network_of(context.model)
     replay = None
     if samples is not None:
         replay = Replay(network, load_file(samples) if samples.exists() else None)
-    losses = [facts.evaluation.losses for facts in pretrain(task, State()) if facts.evaluation is not None]
-    if task.ranks.is_first:
+    losses = [result.evaluation.losses for result in pretrain(context, State()) if result.evaluation is not None]
+    if context.ranks.is_first:
         if replay is not None and replay.known is None:
             save_file({name: one.clone() for name, one in replay.seen.items()}, samples)
         told = torch.tensor([list(one.values()) for one in losses], dtype=torch.float64)
@@ -75,11 +75,11 @@ def whole_run(store: Store, dtype: torch.dtype, target: Path, *, samples: Path |
 
 def part_of_a_run(store: Store, folder: Path, *, until: int) -> None:
     """Go on with the run in `folder` to the step `until`, and leave a checkpoint there."""
-    task = make_task(store, torch.float64)
+    context = make_context(store, torch.float64)
     run = Run(folder=folder, tokenizer=store.load_tokenizer(), description={"version": "1", "objective": "electra"})
-    for facts in train_on_disk(run, task, restore(task, folder)):
-        if facts.state.step == until:
-            save_state(run, task, facts.state)
+    for result in train_on_disk(run, context, restore(context, folder)):
+        if result.state.step == until:
+            save_state(run, context, result.state)
             break
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from spacy_electra.data.store import Store
 from spacy_electra.training.alarms import Alarms
-from spacy_electra.training.loop import Evaluation, Facts, Task, pretrain
+from spacy_electra.training.loop import Evaluation, RunContext, StepResult, pretrain
 from spacy_electra.training.state import State
 
 
@@ -16,8 +16,8 @@ def watch(aucs: Sequence[float], losses: Sequence[float], *, first_progress: flo
     for number, (auc, loss) in enumerate(zip(aucs, losses, strict=True)):
         scores = {"auc": auc, "generator_loss": loss}
         evaluation = Evaluation(losses={}, scores=scores, gradient_norm=1.0, is_best=False)
-        facts = Facts(State(), first_progress + 0.01 * number, epoch=0, learn_rate=0.0, evaluation=evaluation)
-        answer.append([sentence.split()[1] for sentence in alarms(facts)])
+        result = StepResult(State(), first_progress + 0.01 * number, epoch=0, learn_rate=0.0, evaluation=evaluation)
+        answer.append([sentence.split()[1] for sentence in alarms(result)])
     return answer
 
 
@@ -39,8 +39,8 @@ def test_a_run_that_goes_on_is_measured_by_its_own_first_loss() -> None:
         for number, loss in enumerate([3.30, 3.28, 3.26, 3.25]):
             scores = {"auc": 0.6, "generator_loss": loss}
             evaluation = Evaluation(losses={}, scores=scores, gradient_norm=1.0, is_best=False)
-            facts = Facts(State(), 0.5 + 0.01 * number, epoch=0, learn_rate=0.0, evaluation=evaluation)
-            count += len(alarms(facts))
+            result = StepResult(State(), 0.5 + 0.01 * number, epoch=0, learn_rate=0.0, evaluation=evaluation)
+            count += len(alarms(result))
         return count
 
     assert [said(7.0), said(float("inf")), said(None)] == [0, 0, 1]
@@ -51,7 +51,7 @@ def test_the_plateau_at_the_beginning_is_no_alarm() -> None:
 
 
 def test_steps_without_an_evaluation_say_nothing() -> None:
-    assert Alarms()(Facts(State(), 0.5, epoch=0, learn_rate=0.0)) == []
+    assert Alarms()(StepResult(State(), 0.5, epoch=0, learn_rate=0.0)) == []
 
 
 BODY = {"layers": 2, "width": 64, "feed_forward": 128, "heads": 2}
@@ -64,13 +64,13 @@ WEAK = {"layers": 1, "width": 4, "feed_forward": 4, "heads": 1}  # its samples a
     ids=["a rate too high", "a run that learns", "a weak generator"],
 )
 def test_only_the_half_that_learns_nothing_sets_off_its_alarm(
-    make_task: Callable[..., Task],
+    make_context: Callable[..., RunContext],
     cyclic_store: Callable[..., Store],
     generator: dict[str, int] | None,
     learn_rate: float,
     expected: set[str],
 ) -> None:
-    task = make_task(
+    context = make_context(
         corpus=cyclic_store(documents=100, words=1500),
         model={"window": 32, "discriminator": BODY | {"embedding": 64}, "generator": generator},
         learn_rate=learn_rate,
@@ -81,6 +81,6 @@ def test_only_the_half_that_learns_nothing_sets_off_its_alarm(
         warmup=0.3,
     )
     alarms = Alarms()
-    told = [sentence.split()[1] for facts in pretrain(task, State()) for sentence in alarms(facts)]
+    told = [sentence.split()[1] for result in pretrain(context, State()) for sentence in alarms(result)]
     assert set(told) == expected
     assert len(told) == len(expected)

@@ -23,11 +23,11 @@ from spacy_electra.training.compiling import (
     is_wanted,
     keep_gradients,
 )
-from spacy_electra.training.loop import Task, evaluate_dev, pretrain, settle_portion, train_step
+from spacy_electra.training.loop import RunContext, evaluate_dev, pretrain, settle_micro_batch, train_step
 from spacy_electra.training.state import State
 
-MakeTask = Callable[..., Task]
-WeightsOf = Callable[[Task], dict[str, Tensor]]
+MakeContext = Callable[..., RunContext]
+WeightsOf = Callable[[RunContext], dict[str, Tensor]]
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
 
@@ -58,24 +58,24 @@ def programs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-def settled(task: Task) -> Task:
-    settle_portion(task, State())
-    return task
+def settled(context: RunContext) -> RunContext:
+    settle_micro_batch(context, State())
+    return context
 
 
-def step_with_gradients(task: Task, rows: Rows) -> tuple[dict[str, float], dict[str, Tensor]]:
+def step_with_gradients(context: RunContext, rows: Rows) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Losses of a step and the gradients that it follows."""
     gradients: dict[str, Tensor] = {}
 
     def look(parameters: Sequence[nn.Parameter]) -> None:
-        names = {parameter: name for name, parameter in network_of(task.model).named_parameters()}
+        names = {parameter: name for name, parameter in network_of(context.model).named_parameters()}
         gradients.update({names[p]: p.grad.clone() for p in parameters if p.grad is not None})
 
-    shim_of(task.model).before_step = look
-    return train_step(task, rows).read(), gradients
+    shim_of(context.model).before_step = look
+    return train_step(context, rows).read(), gradients
 
 
-def check_equal_steps(plain: Task, compiled: Task, *, shapes: int = 1) -> None:
+def check_equal_steps(plain: RunContext, compiled: RunContext, *, shapes: int = 1) -> None:
     """Three steps, the second and third without another program than those of the first."""
     for first in (0, 4, 8):
         expected, gradients = step_with_gradients(plain, plain.train.batch(first, 4))
@@ -96,14 +96,14 @@ def check_equal_steps(plain: Task, compiled: Task, *, shapes: int = 1) -> None:
     [{}, {"objective": "mlm"}, {"generator": None, "dropout": 0.1, "activation_checkpointing": True}],
     ids=["electra", "mlm", "all at once"],
 )
-def test_a_compiled_step_is_the_plain_one_in_a_single_graph(make_task: MakeTask, model: dict[str, Any]) -> None:
-    plain, compiled = (settled(make_task(model=model)) for _ in range(2))
+def test_a_compiled_step_is_the_plain_one_in_a_single_graph(make_context: MakeContext, model: dict[str, Any]) -> None:
+    plain, compiled = (settled(make_context(model=model)) for _ in range(2))
     compile_training(shim_of(compiled.model), backend="aot_eager")
     check_equal_steps(plain, compiled)
 
 
-def test_portions_of_two_sizes_are_two_programs(make_task: MakeTask) -> None:
-    plain, compiled = (settled(make_task(micro_batch=3)) for _ in range(2))
+def test_portions_of_two_sizes_are_two_programs(make_context: MakeContext) -> None:
+    plain, compiled = (settled(make_context(micro_batch_size=3)) for _ in range(2))
     compile_training(shim_of(compiled.model), backend="aot_eager")
     check_equal_steps(plain, compiled, shapes=2)
 
@@ -111,49 +111,49 @@ def test_portions_of_two_sizes_are_two_programs(make_task: MakeTask) -> None:
 @pytest.mark.slow
 @NEEDS_COMPILER
 @pytest.mark.parametrize("model", [{}, {"generator": None, "dropout": 0.1}], ids=["electra", "tied, with dropout"])
-def test_a_step_through_the_cpp_compiler_is_the_plain_one(make_task: MakeTask, model: dict[str, Any]) -> None:
-    plain, compiled = (settled(make_task(model=model)) for _ in range(2))
+def test_a_step_through_the_cpp_compiler_is_the_plain_one(make_context: MakeContext, model: dict[str, Any]) -> None:
+    plain, compiled = (settled(make_context(model=model)) for _ in range(2))
     compile_training(shim_of(compiled.model))
     check_equal_steps(plain, compiled)
 
 
 def test_rows_that_one_stretch_fills_are_another_program_with_equal_steps(
-    make_task: MakeTask, cyclic_store: Callable[..., Any]
+    make_context: MakeContext, cyclic_store: Callable[..., Any]
 ) -> None:
     corpus = cyclic_store(documents=40, words=22)  # windows of 24 with [CLS] and [SEP]
-    plain, compiled = (settled(make_task(corpus=corpus)) for _ in range(2))
-    assert plain.train.batch(0, 4).is_one_stretch
+    plain, compiled = (settled(make_context(corpus=corpus)) for _ in range(2))
+    assert plain.train.batch(0, 4).is_one_segment
     compile_training(shim_of(compiled.model), backend="aot_eager")
     check_equal_steps(plain, compiled)
 
 
 @pytest.mark.parametrize("backend", ["refusing", "refusing_the_backward_pass"])
 def test_a_run_that_cannot_be_compiled_goes_on_as_a_plain_one_and_says_so_once(
-    make_task: MakeTask, weights_of: WeightsOf, caplog: pytest.LogCaptureFixture, backend: str
+    make_context: MakeContext, weights_of: WeightsOf, caplog: pytest.LogCaptureFixture, backend: str
 ) -> None:
-    plain, failing = make_task(max_steps=3), make_task(max_steps=3)
+    plain, failing = make_context(max_steps=3), make_context(max_steps=3)
     compile_training(shim_of(failing.model), backend=backend)
     with caplog.at_level(logging.WARNING, logger="spacy_electra"):
-        facts = [list(pretrain(task, State())) for task in (plain, failing)]
+        results = [list(pretrain(context, State())) for context in (plain, failing)]
     assert [record.getMessage() for record in caplog.records if record.name == "spacy_electra"] == [
         "the forward pass could not be compiled (RuntimeError: no program can be made): going on without compiling"
     ]
-    assert [one.evaluation for one in facts[0]] == [one.evaluation for one in facts[1]]
+    assert [one.evaluation for one in results[0]] == [one.evaluation for one in results[1]]
     after = weights_of(plain)
     assert all(torch.equal(weights, after[name]) for name, weights in weights_of(failing).items())
 
 
-def test_an_error_of_the_step_itself_is_not_taken_for_one_of_compiling(make_task: MakeTask) -> None:
-    task = settled(make_task())
-    compile_training(shim_of(task.model), backend="eager")
-    rows = task.train.batch(0, 4)
+def test_an_error_of_the_step_itself_is_not_taken_for_one_of_compiling(make_context: MakeContext) -> None:
+    context = settled(make_context())
+    compile_training(shim_of(context.model), backend="eager")
+    rows = context.train.batch(0, 4)
     rows.ids[0, 1] = 10**6
     with pytest.raises(IndexError, match="out of range"):
-        train_step(task, rows)
+        train_step(context, rows)
 
 
-def test_a_lack_of_memory_is_left_to_those_who_take_fewer_rows(make_task: MakeTask) -> None:
-    shim = shim_of(make_task().model)
+def test_a_lack_of_memory_is_left_to_those_who_take_fewer_rows(make_context: MakeContext) -> None:
+    shim = shim_of(make_context().model)
     compile_training(shim, backend="eager")
 
     def work() -> None:
@@ -164,35 +164,35 @@ def test_a_lack_of_memory_is_left_to_those_who_take_fewer_rows(make_task: MakeTa
     assert shim.training_forward is not None
 
 
-def test_a_shape_after_the_first_few_runs_plainly_until_memory_ran_out(make_task: MakeTask) -> None:
-    task = settled(make_task(batch_rows=6))
-    shim = shim_of(task.model)
+def test_a_shape_after_the_first_few_runs_plainly_until_memory_ran_out(make_context: MakeContext) -> None:
+    context = settled(make_context(batch_rows=6))
+    shim = shim_of(context.model)
     compile_training(shim, backend="eager")
     for count in range(1, MOST_SHAPES + 3):
-        train_step(task, task.train.batch(0, count))
+        train_step(context, context.train.batch(0, count))
     assert programs() == MOST_SHAPES
     forget_passes(shim)
-    train_step(task, task.train.batch(0, MOST_SHAPES + 2))
+    train_step(context, context.train.batch(0, MOST_SHAPES + 2))
     assert programs() == MOST_SHAPES + 1
 
 
-def test_counting_what_fits_and_evaluations_compile_nothing(make_task: MakeTask) -> None:
-    task = make_task(micro_batch="auto")
-    compile_training(shim_of(task.model), backend="eager")
-    settle_portion(task, State())
-    evaluate_dev(task)
+def test_counting_what_fits_and_evaluations_compile_nothing(make_context: MakeContext) -> None:
+    context = make_context(micro_batch_size="auto")
+    compile_training(shim_of(context.model), backend="eager")
+    settle_micro_batch(context, State())
+    evaluate_dev(context)
     assert programs() == 0
-    train_step(task, task.train.batch(0, 4))
+    train_step(context, context.train.batch(0, 4))
     assert programs() == 1
 
 
-def test_compiling_shows_in_no_name_no_byte_and_no_copy(make_task: MakeTask) -> None:
-    plain, compiled = (settled(make_task()) for _ in range(2))
+def test_compiling_shows_in_no_name_no_byte_and_no_copy(make_context: MakeContext) -> None:
+    plain, compiled = (settled(make_context()) for _ in range(2))
     before = shim_of(compiled.model).to_bytes()
     compile_training(shim_of(compiled.model), backend="aot_eager")
     assert shim_of(compiled.model).to_bytes() == before
-    for task in (plain, compiled):
-        train_step(task, task.train.batch(0, 4))
+    for context in (plain, compiled):
+        train_step(context, context.train.batch(0, 4))
     network = network_of(compiled.model)
     assert type(network) is type(network_of(plain.model))
     assert network.state_dict().keys() == network_of(plain.model).state_dict().keys()
@@ -202,8 +202,8 @@ def test_compiling_shows_in_no_name_no_byte_and_no_copy(make_task: MakeTask) -> 
     assert copied.training_forward is None
 
 
-def test_gradients_are_copied_for_cuda_graphs_alone(make_task: MakeTask) -> None:
-    shim = shim_of(make_task().model)
+def test_gradients_are_copied_for_cuda_graphs_alone(make_context: MakeContext) -> None:
+    shim = shim_of(make_context().model)
     compile_training(shim, backend="eager")
     parameter = next(shim.module.parameters())
     parameter.grad = gradient = torch.ones_like(parameter)

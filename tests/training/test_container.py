@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.training.container import NO_LIMIT, VERSION_1, VERSION_2, Names, memory_left
+from spacy_electra.training.container import NO_LIMIT, VERSION_1, VERSION_2, CgroupFiles, memory_left
 
 
-def make_group(folder: Path, names: Names, *, limit: str, used: int, cached: int = 0) -> None:
+def make_group(folder: Path, names: CgroupFiles, *, limit: str, used: int, cached: int = 0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / names.limit).write_text(f"{limit}\n")
     (folder / names.used).write_text(f"{used}\n")
@@ -34,7 +34,7 @@ def test_without_groups_there_is_no_limit(root: Path, membership: Path, tmp_path
 @pytest.mark.parametrize(
     ("folder", "names"), [("memory/jobs/7", VERSION_1), ("user/service", VERSION_2)], ids=["version 1", "version 2"]
 )
-def test_cached_files_give_way(root: Path, membership: Path, folder: str, names: Names) -> None:
+def test_cached_files_give_way(root: Path, membership: Path, folder: str, names: CgroupFiles) -> None:
     make_group(root / folder, names, limit="1000", used=700, cached=150)
     assert memory_left(root, membership) == 450
 
@@ -45,7 +45,7 @@ def test_cached_files_give_way(root: Path, membership: Path, folder: str, names:
     ids=["version 1", "version 2"],
 )
 def test_the_least_of_the_groups_above_counts(
-    root: Path, membership: Path, inner: str, outer: str, names: Names
+    root: Path, membership: Path, inner: str, outer: str, names: CgroupFiles
 ) -> None:
     make_group(root / outer, names, limit="1000", used=800)
     make_group(root / inner, names, limit="900", used=100)

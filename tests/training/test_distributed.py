@@ -94,16 +94,16 @@ def test_ranks_that_never_met_hear_of_no_lost_run(monkeypatch: pytest.MonkeyPatc
         "MASTER_PORT": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("spacy_electra.training.distributed.PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr("spacy_electra.training.distributed.TIMEOUT", timedelta(seconds=1))
     with pytest.raises(
         ConnectionError, match=r"rank 1 did not meet the others at 127\.0\.0\.1:1, so nothing has begun"
     ):
         join()
 
 
-def test_fewer_rows_than_ranks_are_refused(make_task) -> None:
+def test_fewer_rows_than_ranks_are_refused(make_context) -> None:
     with pytest.raises(ValueError, match="batch_rows is 4, too few for 5 processes"):
-        dataclasses.replace(make_task(), ranks=Ranks(rank=0, size=5))
+        dataclasses.replace(make_context(), ranks=Ranks(rank=0, size=5))
 
 
 @pytest.mark.parametrize(("rows", "most"), [(4, 1), (5, 2), (9, 3), (12, 3)])

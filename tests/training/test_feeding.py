@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from spacy_electra.training.feeding import feeding
-from spacy_electra.training.loop import Task, pretrain
+from spacy_electra.training.loop import RunContext, pretrain
 from spacy_electra.training.state import State
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("is_ahead", [False, True])
-def test_batches_are_those_of_the_packing(make_task: Callable[..., Task], is_ahead: bool) -> None:
-    packing = make_task().train
+def test_batches_are_those_of_the_packing(make_context: Callable[..., RunContext], is_ahead: bool) -> None:
+    packing = make_context().train
     questions = [(0, 4), (4, 4), (8, 4), (100, 4), (104, 2), (106, 4), (0, 4)]  # in order, and then not
     with feeding(packing, CPU, step=4, is_ahead=is_ahead) as feed:
         for first, count in questions:
@@ -22,8 +22,8 @@ def test_batches_are_those_of_the_packing(make_task: Callable[..., Task], is_ahe
             assert torch.equal(feed.batch(first, count).keys, packing.batch(first, count).keys)
 
 
-def test_the_next_batch_is_made_while_the_last_is_used(make_task: Callable[..., Task]) -> None:
-    packing, made = make_task().train, []
+def test_the_next_batch_is_made_while_the_last_is_used(make_context: Callable[..., RunContext]) -> None:
+    packing, made = make_context().train, []
     batch = packing.batch
 
     def note(first_row: int, count: int):
@@ -39,8 +39,8 @@ def test_the_next_batch_is_made_while_the_last_is_used(make_task: Callable[..., 
     assert made == [0, 4, 8]
 
 
-def test_an_error_in_the_making_is_raised_where_the_rows_are_asked_for(make_task: Callable[..., Task]) -> None:
-    packing = make_task().train
+def test_an_error_in_the_making_is_raised_where_the_rows_are_asked_for(make_context: Callable[..., RunContext]) -> None:
+    packing = make_context().train
     with feeding(packing, CPU, step=-4, is_ahead=True) as feed:
         feed.batch(0, 4)
         with pytest.raises(ValueError, match="first_row=-4"):
@@ -48,11 +48,11 @@ def test_an_error_in_the_making_is_raised_where_the_rows_are_asked_for(make_task
 
 
 def test_a_run_fed_ahead_is_the_same_run(
-    make_task: Callable[..., Task],
-    weights_of: Callable[[Task], dict[str, torch.Tensor]],
+    make_context: Callable[..., RunContext],
+    weights_of: Callable[[RunContext], dict[str, torch.Tensor]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain, ahead = make_task(), make_task()
+    plain, ahead = make_context(), make_context()
     list(pretrain(plain, State()))
     monkeypatch.setattr(
         "spacy_electra.training.loop.feeding",

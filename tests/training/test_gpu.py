@@ -9,63 +9,66 @@ from spacy_electra.data.store import Store
 from spacy_electra.model.build import shim_of
 from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.feeding import feeding
-from spacy_electra.training.loop import Task, evaluate_dev, settle_portion, train_step
+from spacy_electra.training.loop import RunContext, evaluate_dev, settle_micro_batch, train_step
 from spacy_electra.training.state import State
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
 
 
 @pytest.fixture
-def task(make_task: Callable[..., Task]) -> Task:
-    task = make_task(device=torch.device("cuda", 0), model={"precision": "auto"})
-    settle_portion(task, State())
-    return task
+def context(make_context: Callable[..., RunContext]) -> RunContext:
+    context = make_context(device=torch.device("cuda", 0), model={"precision": "auto"})
+    settle_micro_batch(context, State())
+    return context
 
 
-def test_a_step_waits_for_nothing_on_the_card(task: Task) -> None:
-    with feeding(task.train, task.device, step=4) as feed:
+def test_a_step_waits_for_nothing_on_the_card(context: RunContext) -> None:
+    with feeding(context.train, context.device, step=4) as feed:
         for first in (0, 4):  # the first allocates, and builds the optimizer
             rows = feed.batch(first, 4)
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error" if first else "default")
             try:
-                train_step(task, rows)
+                train_step(context, rows)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    assert shim_of(task.model).adamw_for(task.optimizer).steps == 2  # waiting raises, so both were taken
+    assert shim_of(context.model).adamw_for(context.optimizer).steps == 2  # waiting raises, so both were taken
 
 
 def test_a_card_learns_what_a_processor_does(
-    make_task: Callable[..., Task], cyclic_store: Callable[..., Store]
+    make_context: Callable[..., RunContext], cyclic_store: Callable[..., Store]
 ) -> None:
     """Both see the same rows; rounding makes their ways part, not their ends."""
     corpus = cyclic_store(documents=40, words=600)
     losses = []
     for device, precision in (("cpu", "fp32"), ("cuda:0", "auto")):
-        task = make_task(corpus=corpus, model={"precision": precision, "window": 32}, device=torch.device(device))
-        settle_portion(task, State())
-        task.optimizer.learn_rate = 0.003
-        losses.append(evaluate_dev(task)["generator_loss"])
+        context = make_context(corpus=corpus, model={"precision": precision, "window": 32}, device=torch.device(device))
+        settle_micro_batch(context, State())
+        context.optimizer.learn_rate = 0.003
+        losses.append(evaluate_dev(context)["generator_loss"])
         for first in range(0, 1600, 16):
-            train_step(task, task.train.batch(first, 16).to(task.device))
-        losses.append(evaluate_dev(task)["generator_loss"])
+            train_step(context, context.train.batch(first, 16).to(context.device))
+        losses.append(evaluate_dev(context)["generator_loss"])
     before, after, before_on_card, after_on_card = losses
     assert before_on_card == pytest.approx(before, rel=0.005)
     assert after < 0.95 * before
     assert after_on_card == pytest.approx(after, rel=0.1)
 
 
-@pytest.mark.parametrize("micro_batch", [0, 2])
-def test_compiled_steps_are_the_plain_ones(make_task: Callable[..., Task], micro_batch: int) -> None:
+@pytest.mark.parametrize("micro_batch_size", [0, 2])
+def test_compiled_steps_are_the_plain_ones(make_context: Callable[..., RunContext], micro_batch_size: int) -> None:
     plain, compiled = (
-        make_task(device=torch.device("cuda", 0), model={"precision": "fp32"}, micro_batch=micro_batch)
+        make_context(device=torch.device("cuda", 0), model={"precision": "fp32"}, micro_batch_size=micro_batch_size)
         for _ in range(2)
     )
-    for task in (plain, compiled):
-        settle_portion(task, State())
+    for context in (plain, compiled):
+        settle_micro_batch(context, State())
     compile_training(shim_of(compiled.model))
     for first in range(0, 24, 4):  # CUDA graphs are recorded in the second and third step, and replayed from then on
-        losses = [train_step(task, task.train.batch(first, 4).to(task.device)).read() for task in (plain, compiled)]
+        losses = [
+            train_step(context, context.train.batch(first, 4).to(context.device)).read()
+            for context in (plain, compiled)
+        ]
         assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert shim_of(compiled.model).training_forward is not None
     assert shim_of(compiled.model).adamw_for(compiled.optimizer).steps == 6

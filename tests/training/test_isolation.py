@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import torch
 
-from spacy_electra.training.loop import Task, pretrain
+from spacy_electra.training.loop import RunContext, pretrain
 from spacy_electra.training.state import State
 
-MakeTask = Callable[..., Task]
+MakeContext = Callable[..., RunContext]
 Around = Callable[[], AbstractContextManager[object]]
 
 
@@ -31,17 +31,17 @@ AROUND: dict[str, Around] = {
 }
 
 
-def course_of(task: Task) -> list[object]:
-    evaluations = [facts.evaluation for facts in pretrain(task, State()) if facts.evaluation]
+def course_of(context: RunContext) -> list[object]:
+    evaluations = [result.evaluation for result in pretrain(context, State()) if result.evaluation]
     return [(evaluation.losses, evaluation.scores, evaluation.gradient_norm) for evaluation in evaluations]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", AROUND)
 def test_what_a_process_has_set_in_torch_changes_no_bit_of_a_run(
-    make_task: MakeTask, name: str, precision: str
+    make_context: MakeContext, name: str, precision: str
 ) -> None:
     model = {"precision": precision, "dropout": 0.1, "initialization": "local"}
-    alone = course_of(make_task(model=model))
+    alone = course_of(make_context(model=model))
     with AROUND[name]():
-        assert course_of(make_task(model=model)) == alone
+        assert course_of(make_context(model=model)) == alone

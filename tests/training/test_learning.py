@@ -14,9 +14,9 @@ from spacy_electra.data.masking import Masked, mask_rows
 from spacy_electra.data.rows import Rows
 from spacy_electra.data.store import Store
 from spacy_electra.model.build import Batch, network_of
-from spacy_electra.model.electra import Corrupted, Electra, Output, judge
+from spacy_electra.model.electra import Corrupted, Electra, Output, discriminator_output
 from spacy_electra.model.frequency import piece_counts
-from spacy_electra.training.loop import Task, pretrain
+from spacy_electra.training.loop import RunContext, pretrain
 from spacy_electra.training.metrics import area_under_curve
 from spacy_electra.training.state import State
 
@@ -35,13 +35,15 @@ class MislabelledElectra(Electra):
         if not torch.is_grad_enabled():
             return output
         assert output.corrupted is not None
-        assert output.verdicts is not None
+        assert output.discriminator is not None
         is_replaced = output.corrupted.is_replaced.clone()
         labels = is_replaced[rows.is_real]
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(int(rows.keys[0])))
         is_replaced[rows.is_real] = labels[order]
         corrupted = Corrupted(ids=output.corrupted.ids, is_replaced=is_replaced)
-        return Output(output.guesses, judge(output.verdicts.logits, corrupted, rows.is_real), corrupted)
+        return Output(
+            output.generator, discriminator_output(output.discriminator.logits, corrupted, rows.is_real), corrupted
+        )
 
 
 @pytest.fixture
@@ -50,9 +52,9 @@ def corpus(cyclic_store: Callable[..., Store]) -> Store:
 
 
 @pytest.fixture
-def task(make_task: Callable[..., Task], corpus: Store) -> Task:
+def context(make_context: Callable[..., RunContext], corpus: Store) -> RunContext:
     """A long warm-up: without it the early steps, uncorrected for young moments, make some seeds collapse."""
-    return make_task(
+    return make_context(
         corpus=corpus,
         model=MODEL,
         max_steps=150,
@@ -64,32 +66,32 @@ def task(make_task: Callable[..., Task], corpus: Store) -> Task:
     )
 
 
-def train_and_score(task: Task, corpus: Store) -> tuple[float, float]:
+def train_and_score(context: RunContext, corpus: Store) -> tuple[float, float]:
     """Areas under the curve on all words of the dev set: the discriminator's, and that of the words' rarity."""
-    for _ in pretrain(task, State()):
+    for _ in pretrain(context, State()):
         pass
-    rows = task.dev.batch(0, task.dev.rows)
-    masked = mask_rows(rows, task.special, rate=0.15, keep_rate=0.15)
-    output: Output = task.model.predict(Batch(rows, masked))
-    assert output.verdicts is not None
+    rows = context.dev.batch(0, context.dev.rows)
+    masked = mask_rows(rows, context.special, rate=0.15, unmasked_fraction=0.15)
+    output: Output = context.model.predict(Batch(rows, masked))
+    assert output.discriminator is not None
     assert output.corrupted is not None
     ids, is_replaced = output.corrupted.ids, output.corrupted.is_replaced
-    is_word = ids > max(task.special.all)
-    counts = torch.from_numpy(piece_counts(corpus, task.model.attrs["vocab_size"]))
+    is_word = ids > max(context.special.all)
+    counts = torch.from_numpy(piece_counts(corpus, context.model.attrs["vocab_size"]))
     rarity = -counts.double().log()[ids]
     assert is_replaced[is_word].sum() > 2000  # a standard error of about 0.006
     return (
-        area_under_curve(output.verdicts.logits[is_word], is_replaced[is_word]),
+        area_under_curve(output.discriminator.logits[is_word], is_replaced[is_word]),
         area_under_curve(rarity[is_word], is_replaced[is_word]),
     )
 
 
-def test_the_discriminator_learns_what_frequencies_do_not_know(task: Task, corpus: Store) -> None:
-    found, baseline = train_and_score(task, corpus)
+def test_the_discriminator_learns_what_frequencies_do_not_know(context: RunContext, corpus: Store) -> None:
+    found, baseline = train_and_score(context, corpus)
     assert found >= baseline + 0.10
 
 
-def test_from_labels_in_the_wrong_places_nothing_is_learned(task: Task, corpus: Store) -> None:
-    network_of(task.model).__class__ = MislabelledElectra  # the same weights, whatever parts they belong to
-    found, _ = train_and_score(task, corpus)
+def test_from_labels_in_the_wrong_places_nothing_is_learned(context: RunContext, corpus: Store) -> None:
+    network_of(context.model).__class__ = MislabelledElectra  # the same weights, whatever parts they belong to
+    found, _ = train_and_score(context, corpus)
     assert found == pytest.approx(0.5, abs=0.03)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spacy_electra.model.build import Shapes
+from spacy_electra.model.build import HalfShapes
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.training import least_memory
 from spacy_electra.training.least_memory import check_room, row_bytes, weight_bytes
@@ -16,21 +16,21 @@ SHAPE = EncoderShape(layers=3, width=8, feed_forward=16, heads=2, embedding=4, v
 def test_weights_are_counted_four_times() -> None:
     encoder = Encoder(SHAPE)
     held = sum(p.numel() * p.element_size() for p in encoder.parameters())
-    assert weight_bytes(Shapes(discriminator=SHAPE, generator=None)) == held + step_bytes(encoder)
+    assert weight_bytes(HalfShapes(discriminator=SHAPE, generator=None)) == held + step_bytes(encoder)
 
 
 def test_a_generator_shares_the_embeddings() -> None:
-    alone, both = (weight_bytes(Shapes(SHAPE, generator)) for generator in (None, SHAPE))
+    alone, both = (weight_bytes(HalfShapes(SHAPE, generator)) for generator in (None, SHAPE))
     assert both - alone == 16 * sum(p.numel() for p in Encoder(SHAPE).body.parameters())
 
 
 def test_a_row_grows_with_the_square_of_its_window() -> None:
-    assert row_bytes(Shapes(SHAPE, None)) == 2 * 100 * 3 * 8 + 3 * 100 * 100
+    assert row_bytes(HalfShapes(SHAPE, None)) == 2 * 100 * 3 * 8 + 3 * 100 * 100
 
 
 def test_a_window_of_a_hundred_thousand_pieces_does_not_fit_into_ten_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(least_memory, "free_memory", lambda device: 10**10)
     long = EncoderShape(layers=3, width=8, feed_forward=16, heads=2, embedding=4, vocab=20, positions=100_000)
     with pytest.raises(ValueError, match=r"for one row of 100,000 pieces, but 10\.0 GB are free"):
-        check_room(Shapes(long, None), CPU)
-    check_room(Shapes(SHAPE, None), CPU)
+        check_room(HalfShapes(long, None), CPU)
+    check_room(HalfShapes(SHAPE, None), CPU)

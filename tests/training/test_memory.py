@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from spacy_electra.model.build import network_of, shim_of
-from spacy_electra.training.loop import Task, _kept, pretrain, settle_portion, train_step
+from spacy_electra.training.loop import RunContext, _kept, pretrain, settle_micro_batch, train_step
 from spacy_electra.training.memory import (
-    Portion,
-    even_portion,
+    MicroBatchSize,
+    even_micro_batch,
     free_memory,
     is_out_of_memory,
     kept_bytes,
@@ -23,8 +23,8 @@ from spacy_electra.training.memory import (
 )
 from spacy_electra.training.state import State
 
-MakeTask = Callable[..., Task]
-WeightsOf = Callable[[Task], dict[str, Tensor]]
+MakeContext = Callable[..., RunContext]
+WeightsOf = Callable[[RunContext], dict[str, Tensor]]
 
 
 def out_of_memory() -> RuntimeError:
@@ -48,20 +48,20 @@ def test_no_more_rows_than_there_are_and_no_fewer_than_one(free: int, most: int,
 
 @pytest.mark.parametrize(("rows", "most", "expected"), [(128, 100, 64), (128, 128, 128), (10, 4, 4), (9, 4, 3)])
 def test_parts_are_as_few_as_can_be_and_about_alike(rows: int, most: int, expected: int) -> None:
-    assert even_portion(rows, most=most) == expected
+    assert even_micro_batch(rows, most=most) == expected
 
 
 def test_work_that_runs_out_of_memory_is_done_again_with_half_the_rows(caplog: pytest.LogCaptureFixture) -> None:
-    portion, tried, forgotten = Portion(9), [], []
+    micro_batch, tried, forgotten = MicroBatchSize(9), [], []
 
     def work() -> str:
-        tried.append(portion.rows)
-        if portion.rows > 3:
+        tried.append(micro_batch.rows)
+        if micro_batch.rows > 3:
             raise out_of_memory()
         return "done"
 
     with caplog.at_level(logging.WARNING, logger="spacy_electra"):
-        assert within_memory(portion, work, forget=lambda: forgotten.append(portion.rows)) == "done"
+        assert within_memory(micro_batch, work, forget=lambda: forgotten.append(micro_batch.rows)) == "done"
     assert tried == [9, 5, 3]
     assert forgotten == [9, 5]
     assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
@@ -75,7 +75,7 @@ def test_a_single_row_that_does_not_fit_ends_with_what_to_do() -> None:
         raise out_of_memory()
 
     with pytest.raises(ValueError, match=r"a single row .* model\.activation_checkpointing"):
-        within_memory(Portion(1), work, forget=lambda: None)
+        within_memory(MicroBatchSize(1), work, forget=lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -98,15 +98,15 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        within_memory(Portion(4), work, forget=lambda: None)
+        within_memory(MicroBatchSize(4), work, forget=lambda: None)
 
 
 def test_a_step_that_runs_out_of_memory_ends_as_one_in_smaller_portions(
-    make_task: MakeTask, weights_of: WeightsOf, monkeypatch: pytest.MonkeyPatch
+    make_context: MakeContext, weights_of: WeightsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small, large = make_task(micro_batch=2), make_task(micro_batch=4)
-    for task in (small, large):
-        settle_portion(task, State())
+    small, large = make_context(micro_batch_size=2), make_context(micro_batch_size=4)
+    for context in (small, large):
+        settle_micro_batch(context, State())
     shim = shim_of(large.model)
     begin, passes = shim.begin_update, []
 
@@ -127,9 +127,11 @@ def test_a_step_that_runs_out_of_memory_ends_as_one_in_smaller_portions(
         torch.testing.assert_close(weights, after[name], rtol=1e-4, atol=1e-6)
 
 
-def test_moments_have_their_place_before_the_first_pass(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = make_task()
-    shim = shim_of(task.model)
+def test_moments_have_their_place_before_the_first_pass(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context()
+    shim = shim_of(context.model)
     begin, placed = shim.begin_update, []
 
     def begin_and_look(inputs: object) -> object:
@@ -137,16 +139,16 @@ def test_moments_have_their_place_before_the_first_pass(make_task: MakeTask, mon
         return begin(inputs)
 
     monkeypatch.setattr(shim, "begin_update", begin_and_look)
-    next(pretrain(task, State()))
+    next(pretrain(context, State()))
     assert placed == [True]
 
 
 def test_scores_that_run_out_of_memory_are_taken_with_fewer_rows(
-    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, plain = make_task(max_steps=1), make_task(max_steps=1)
+    context, plain = make_context(max_steps=1), make_context(max_steps=1)
     *_, expected = pretrain(plain, State())
-    shim = shim_of(task.model)
+    shim = shim_of(context.model)
     predict, passes = shim.predict, []
 
     def predict_in_little_memory(inputs: object) -> object:
@@ -156,11 +158,11 @@ def test_scores_that_run_out_of_memory_are_taken_with_fewer_rows(
         return predict(inputs)
 
     monkeypatch.setattr(shim, "predict", predict_in_little_memory)
-    *_, facts = pretrain(task, State())
+    *_, result = pretrain(context, State())
     assert passes[:2] == [4, 2]
-    assert facts.evaluation is not None
+    assert result.evaluation is not None
     assert expected.evaluation is not None
-    assert facts.evaluation.scores == pytest.approx(expected.evaluation.scores, rel=1e-4)
+    assert result.evaluation.scores == pytest.approx(expected.evaluation.scores, rel=1e-4)
 
 
 def test_ranks_on_one_processor_take_equal_parts_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,34 +173,34 @@ def test_ranks_on_one_processor_take_equal_parts_of_its_memory(monkeypatch: pyte
     assert free_memory(torch.device("cpu")) == 1000
 
 
-def test_a_run_remembers_its_rows_at_once(make_task: MakeTask) -> None:
-    task = make_task(micro_batch=3)
-    *_, last = pretrain(task, State())
-    assert last.state.rows_at_once == 3
-    again, changed = make_task(micro_batch=3), make_task(micro_batch=0)
-    shrunk = last.state.moved(rows_at_once=2)  # as after a lack of memory
-    for task, rows in ((again, 2), (changed, 4)):
-        settle_portion(task, shrunk)
-        assert task.portion.rows == rows
+def test_a_run_remembers_its_rows_at_once(make_context: MakeContext) -> None:
+    context = make_context(micro_batch_size=3)
+    *_, last = pretrain(context, State())
+    assert last.state.micro_batch_size == 3
+    again, changed = make_context(micro_batch_size=3), make_context(micro_batch_size=0)
+    shrunk = last.state.moved(micro_batch_size=2)  # as after a lack of memory
+    for context, rows in ((again, 2), (changed, 4)):
+        settle_micro_batch(context, shrunk)
+        assert context.micro_batch.rows == rows
 
 
-def test_auto_takes_all_rows_where_there_is_room(make_task: MakeTask) -> None:
-    task = make_task(micro_batch="auto")
-    settle_portion(task, State())
-    assert task.portion.rows == 4
+def test_auto_takes_all_rows_where_there_is_room(make_context: MakeContext) -> None:
+    context = make_context(micro_batch_size="auto")
+    settle_micro_batch(context, State())
+    assert context.micro_batch.rows == 4
 
 
-def test_auto_takes_fewer_where_there_is_little(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = make_task(micro_batch="auto", batch_rows=64)
+def test_auto_takes_fewer_where_there_is_little(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_context(micro_batch_size="auto", batch_rows=64)
     monkeypatch.setattr("spacy_electra.training.loop.free_memory", lambda device: 4 * 2**20)
-    settle_portion(task, State())
-    assert 1 <= task.portion.rows < 64
+    settle_micro_batch(context, State())
+    assert 1 <= context.micro_batch.rows < 64
 
 
-def test_finding_what_fits_leaves_the_run_as_it_was(make_task: MakeTask, weights_of: WeightsOf) -> None:
-    auto, whole = make_task(micro_batch="auto"), make_task(micro_batch=0)
-    for task in (auto, whole):
-        list(pretrain(task, State()))
+def test_finding_what_fits_leaves_the_run_as_it_was(make_context: MakeContext, weights_of: WeightsOf) -> None:
+    auto, whole = make_context(micro_batch_size="auto"), make_context(micro_batch_size=0)
+    for context in (auto, whole):
+        list(pretrain(context, State()))
     after = weights_of(whole)
     assert all(torch.equal(weights, after[name]) for name, weights in weights_of(auto).items())
 
@@ -209,12 +211,12 @@ def test_what_a_pass_keeps_is_counted_without_the_weights() -> None:
     assert kept_bytes(lambda: layer(x).tanh(), layer) == 10 * 4 * 4 + 10 * 8 * 4  # the input and the output
 
 
-def test_checkpointed_blocks_keep_less(make_task: MakeTask) -> None:
+def test_checkpointed_blocks_keep_less(make_context: MakeContext) -> None:
     kept = {}
     for is_on in (False, True):
-        task = make_task(model={"activation_checkpointing": is_on, "discriminator": DEEP, "generator": None})
-        settle_portion(task, State())
-        kept[is_on] = _kept(task, 4) - _kept(task, 2)
+        context = make_context(model={"activation_checkpointing": is_on, "discriminator": DEEP, "generator": None})
+        settle_micro_batch(context, State())
+        kept[is_on] = _kept(context, 4) - _kept(context, 2)
     assert kept[True] < kept[False] / 2
 
 
@@ -223,26 +225,26 @@ DEEP = {"layers": 6, "width": 16, "feed_forward": 64, "heads": 2, "embedding": 1
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_checkpointed_blocks_give_the_same_gradients(
-    make_task: MakeTask, weights_of: WeightsOf, dropout: float
+    make_context: MakeContext, weights_of: WeightsOf, dropout: float
 ) -> None:
     weights = []
     for is_on in (False, True):
-        task = make_task(model={"activation_checkpointing": is_on, "dropout": dropout}, max_steps=3)
-        assert any(getattr(module, "is_recomputed", False) for module in network_of(task.model).modules()) == is_on
-        list(pretrain(task, State()))
-        weights.append(weights_of(task))
+        context = make_context(model={"activation_checkpointing": is_on, "dropout": dropout}, max_steps=3)
+        assert any(getattr(module, "is_recomputed", False) for module in network_of(context.model).modules()) == is_on
+        list(pretrain(context, State()))
+        weights.append(weights_of(context))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 LIMITED = """
 import resource, torch
-from spacy_electra.training.memory import Portion, within_memory
+from spacy_electra.training.memory import MicroBatchSize, within_memory
 torch.set_num_threads(1)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, resource.RLIM_INFINITY))
-portion = Portion(64)
-within_memory(portion, lambda: torch.ones(portion.rows, 2**20), forget=lambda: None)  # 4 MiB a row
-print(portion.rows)
+micro_batch = MicroBatchSize(64)
+within_memory(micro_batch, lambda: torch.ones(micro_batch.rows, 2**20), forget=lambda: None)  # 4 MiB a row
+print(micro_batch.rows)
 """
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.model.electra import Corrupted, Guesses, Output, Verdicts
+from spacy_electra.model.electra import Corrupted, DiscriminatorOutput, GeneratorOutput, Output
 from spacy_electra.training.metrics import area_under_curve, evaluate, verdict_scores
 
 
@@ -46,11 +46,11 @@ def test_finding_nothing_scores_zero() -> None:
     assert (scores["precision"], scores["recall"], scores["f1"]) == (0.0, 0.0, 0.0)
 
 
-def guesses_of(*, loss: float, correct: int, count: int) -> Guesses:
+def guesses_of(*, loss: float, correct: int, count: int) -> GeneratorOutput:
     """Piece 0 stood everywhere, the best guess is 0 at `correct` of `count` places; a last place only fills the row."""
     best = torch.tensor([[0] * correct + [1] * (count - correct) + [0]])
     weight = torch.tensor([[1.0] * count + [0.0]])
-    return Guesses(
+    return GeneratorOutput(
         loss=torch.tensor(loss),
         count=weight.sum(),
         samples=torch.zeros_like(best),
@@ -62,10 +62,10 @@ def guesses_of(*, loss: float, correct: int, count: int) -> Guesses:
 
 def output(*, loss: float, correct: int, count: int, logits: list[float], replaced: list[int], bce: float) -> Output:
     """One row; the third piece is padding."""
-    guesses = guesses_of(loss=loss, correct=correct, count=count)
-    verdicts = Verdicts(torch.tensor(bce), torch.tensor(2.0), torch.tensor([logits]))
+    generator = guesses_of(loss=loss, correct=correct, count=count)
+    discriminator = DiscriminatorOutput(torch.tensor(bce), torch.tensor(2.0), torch.tensor([logits]))
     corrupted = Corrupted(torch.zeros(1, 3), torch.tensor([replaced]) > 0)
-    return Output(guesses, verdicts, corrupted)
+    return Output(generator, discriminator, corrupted)
 
 
 IS_REAL = torch.tensor([[True, True, False]])
@@ -88,8 +88,8 @@ def test_an_evaluation_weighs_batches_by_what_they_count() -> None:
 
 
 def test_without_a_discriminator_only_the_generator_is_scored() -> None:
-    guesses = guesses_of(loss=6.0, correct=1, count=4)
-    scores = evaluate([(Output(guesses, None, None), IS_REAL)], discriminator_weight=50.0)
+    generator = guesses_of(loss=6.0, correct=1, count=4)
+    scores = evaluate([(Output(generator, None, None), IS_REAL)], discriminator_weight=50.0)
     assert scores == {"loss": 1.5, "generator_loss": 1.5, "generator_accuracy": 0.25}
 
 

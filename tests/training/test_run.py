@@ -13,30 +13,39 @@ from transformers import AutoTokenizer, ElectraForMaskedLM, ElectraForPreTrainin
 from spacy_electra.data.masking import mask_rows
 from spacy_electra.model.build import network_of, shim_of
 from spacy_electra.training.checkpoint import read_checkpoint
-from spacy_electra.training.loop import Facts, Task, pretrain
-from spacy_electra.training.run import Run, check_folder, finish, held, restore, save_model, save_state, train_on_disk
+from spacy_electra.training.loop import RunContext, StepResult, pretrain
+from spacy_electra.training.run import (
+    Run,
+    check_run_folder,
+    finish,
+    held,
+    restore,
+    save_model,
+    save_state,
+    train_on_disk,
+)
 from spacy_electra.training.state import Diverged, State
 
-MakeTask = Callable[..., Task]
+MakeContext = Callable[..., RunContext]
 MakeRun = Callable[..., Run]
-WeightsOf = Callable[[Task], dict[str, Tensor]]
+WeightsOf = Callable[[RunContext], dict[str, Tensor]]
 
 
-def go(run: Run, task: Task, state: State | None = None, *, until: int | None = None) -> Facts:
+def go(run: Run, context: RunContext, state: State | None = None, *, until: int | None = None) -> StepResult:
     """Train, and leave without a further word after step `until`."""
-    loop: Iterator[Facts] = train_on_disk(run, task, state or State())
-    for facts in loop:
-        if facts.state.step == until:
+    loop: Iterator[StepResult] = train_on_disk(run, context, state or State())
+    for result in loop:
+        if result.state.step == until:
             break
-    return facts
+    return result
 
 
 def records(run: Run, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.folder / name).read_text(encoding="utf8").splitlines()]
 
 
-def optimizer_state(task: Task) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = task.model.shims[0].adamw_for(task.optimizer).named_state()
+def optimizer_state(context: RunContext) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = context.model.shims[0].adamw_for(context.optimizer).named_state()
     return state
 
 
@@ -51,18 +60,23 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
     [(3, {}), (4, {}), (3, {"objective": "mlm"}), (3, {"dropout": 0.1})],
 )
 def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, weights_of: WeightsOf, saved_at: int, model: dict[str, Any]
+    tmp_path: Path,
+    make_context: MakeContext,
+    make_run: MakeRun,
+    weights_of: WeightsOf,
+    saved_at: int,
+    model: dict[str, Any],
 ) -> None:
-    whole_run, whole = make_run(tmp_path / "whole"), make_task(model=model)
+    whole_run, whole = make_run(tmp_path / "whole"), make_context(model=model)
     go(whole_run, whole)
 
-    run, task = make_run(tmp_path / "broken"), make_task(model=model)
-    facts = go(run, task, until=saved_at)
-    save_state(run, task, facts.state)
-    go(run, task, facts.state, until=7)  # what a crash loses: records are written, no checkpoint is
+    run, context = make_run(tmp_path / "broken"), make_context(model=model)
+    result = go(run, context, until=saved_at)
+    save_state(run, context, result.state)
+    go(run, context, result.state, until=7)  # what a crash loses: records are written, no checkpoint is
     assert records(run)[-1]["step"] > saved_at
 
-    resumed = make_task(model=model)
+    resumed = make_context(model=model)
     fresh = weights_of(resumed)
     state = restore(resumed, run.folder)
     assert state.step == saved_at
@@ -75,22 +89,22 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_last_bit(
 
 
 def test_a_resumed_model_has_one_word_embedding_that_all_its_parts_read(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
-    task = make_task()
-    go(make_run(tmp_path), task)
-    resumed = make_task()
+    context = make_context()
+    go(make_run(tmp_path), context)
+    resumed = make_context()
     restore(resumed, tmp_path)
     network, rows = network_of(resumed.model), resumed.train.batch(0, 2)
     words = network.embeddings.word.weight
-    assert torch.equal(words, network_of(task.model).embeddings.word.weight)
+    assert torch.equal(words, network_of(context.model).embeddings.word.weight)
     assert [p is words for p in network.parameters() if p.shape == words.shape] == [True]
 
     def losses() -> tuple[float, float]:
-        masked = mask_rows(rows, resumed.special, rate=0.15, keep_rate=0.15)
+        masked = mask_rows(rows, resumed.special, rate=0.15, unmasked_fraction=0.15)
         with torch.no_grad():
             output = network(rows, masked, vocab_size=resumed.model.attrs["vocab_size"], samples=masked.original)
-        return output.guesses.loss.item(), output.verdicts.loss.item()
+        return output.generator.loss.item(), output.discriminator.loss.item()
 
     before = losses()
     with torch.no_grad():
@@ -98,34 +112,34 @@ def test_a_resumed_model_has_one_word_embedding_that_all_its_parts_read(
     assert all(new != old for new, old in zip(losses(), before, strict=True))
 
 
-def test_a_record_that_a_crash_cut_off_is_dropped(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    run, task = make_run(tmp_path), make_task()
-    save_state(run, task, go(run, task, until=4).state)
+def test_a_record_that_a_crash_cut_off_is_dropped(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    run, context = make_run(tmp_path), make_context()
+    save_state(run, context, go(run, context, until=4).state)
     with (tmp_path / "metrics.jsonl").open("a", encoding="utf8") as file:
         file.write('{"step": 6, "lo')
-    restore(make_task(), tmp_path)
+    restore(make_context(), tmp_path)
     assert [record["step"] for record in records(run)] == [2, 4]
 
 
 def test_a_run_that_got_to_no_checkpoint_starts_with_empty_records(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
     run = make_run(tmp_path)
-    go(run, make_task(), until=4)
+    go(run, make_context(), until=4)
     assert records(run)
-    assert restore(make_task(), tmp_path).step == 0
+    assert restore(make_context(), tmp_path).step == 0
     assert records(run) == []
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint_keeps_its_records(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
-    run, task = make_run(tmp_path), make_task(when_diverged="go back", checkpoint_minutes=60.0)
-    loop = train_on_disk(run, task, State())
-    for facts in loop:
-        if facts.state.step == 4:
+    run, context = make_run(tmp_path), make_context(on_divergence="rollback", checkpoint_minutes=60.0)
+    loop = train_on_disk(run, context, State())
+    for result in loop:
+        if result.state.step == 4:
             with torch.no_grad():
-                network_of(task.model).embeddings.word.weight.fill_(torch.nan)
+                network_of(context.model).embeddings.word.weight.fill_(torch.nan)
             break
     with pytest.raises(Diverged):
         list(loop)
@@ -133,59 +147,59 @@ def test_a_run_that_diverges_before_its_first_checkpoint_keeps_its_records(
 
 
 def test_the_model_of_a_smaller_budget_does_not_stand_for_a_larger_one(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, weights_of: WeightsOf
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun, weights_of: WeightsOf
 ) -> None:
     run = make_run(tmp_path)
-    go(run, make_task(max_steps=4))
-    longer = make_task(max_steps=8)
+    go(run, make_context(max_steps=4))
+    longer = make_context(max_steps=8)
     save_state(run, longer, go(run, longer, restore(longer, tmp_path), until=6).state)
-    shorter = make_task(max_steps=6)
+    shorter = make_context(max_steps=6)
     finish(run, shorter, restore(shorter, tmp_path))
     words = ElectraForPreTraining.from_pretrained(tmp_path / "model-last" / "discriminator").get_input_embeddings()
     assert torch.equal(words.weight, weights_of(longer)["embeddings.word.weight"][: len(words.weight)])
     assert json.loads((tmp_path / "model-last" / "summary.json").read_text())["step"] == 6
 
 
-def test_the_same_state_is_written_once(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    run, task = make_run(tmp_path), make_task(checkpoint_minutes=1e-9)
-    state = go(run, task, until=4).state
+def test_the_same_state_is_written_once(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    run, context = make_run(tmp_path), make_context(checkpoint_minutes=1e-9)
+    state = go(run, context, until=4).state
     path = tmp_path / "checkpoints" / "step-00000004" / "state.json"
     before = path.stat().st_ino
-    save_state(run, task, state)
+    save_state(run, context, state)
     assert path.stat().st_ino == before
 
 
 def test_a_norm_that_is_not_finite_is_recorded_as_none(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, task = make_run(tmp_path), make_task()
-    for facts in train_on_disk(run, task, State()):
-        if facts.state.step == 3:  # the next step's gradients are not finite, its losses are
-            shim_of(task.model).before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
-        if facts.state.step == 4:
+    run, context = make_run(tmp_path), make_context()
+    for result in train_on_disk(run, context, State()):
+        if result.state.step == 3:  # the next step's gradients are not finite, its losses are
+            shim_of(context.model).before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
+        if result.state.step == 4:
             break
     assert records(run)[-1]["gradient_norm"] is None
     assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    go(make_run(tmp_path), make_task())
-    other = make_task(model={"window": 32})
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    go(make_run(tmp_path), make_context())
+    other = make_context(model={"window": 32})
     with pytest.raises(ValueError, match=r"(?s)belongs to a model of another shape.*embeddings\.position"):
         restore(other, tmp_path)
 
 
 def test_facts_and_clocks_are_written_at_each_evaluation(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
-    run, task = make_run(tmp_path), make_task(max_steps=5)
-    last = go(run, task)
+    run, context = make_run(tmp_path), make_context(max_steps=5)
+    last = go(run, context)
     assert last.evaluation is not None
     assert [record["step"] for record in records(run)] == [2, 4, 5]
     assert records(run)[-1] == {
         "step": 5,
         "row": 20,
-        "epoch": 20 // task.train.rows,
+        "epoch": 20 // context.train.rows,
         "learn_rate": last.learn_rate,
         "gradient_norm": last.evaluation.gradient_norm,
         "skipped_steps": 0,
@@ -196,43 +210,45 @@ def test_facts_and_clocks_are_written_at_each_evaluation(
     assert [record["progress"] for record in records(run, "timings.jsonl")] == [0.4, 0.8, 1.0]
 
 
-def test_checkpoints_come_by_the_clock_and_at_the_end(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    go(make_run(tmp_path / "often"), make_task(checkpoint_minutes=1e-9, keep_checkpoints=3))
+def test_checkpoints_come_by_the_clock_and_at_the_end(
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
+) -> None:
+    go(make_run(tmp_path / "often"), make_context(checkpoint_minutes=1e-9, keep_checkpoints=3))
     names = sorted(path.name for path in (tmp_path / "often" / "checkpoints").iterdir())
     assert names == ["step-00000006", "step-00000007", "step-00000008"]
-    go(make_run(tmp_path / "seldom"), make_task(checkpoint_minutes=60.0))
+    go(make_run(tmp_path / "seldom"), make_context(checkpoint_minutes=60.0))
     assert [path.name for path in (tmp_path / "seldom" / "checkpoints").iterdir()] == ["step-00000008"]
 
 
-def test_model_best_comes_in_the_last_half_only(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    run, task = make_run(tmp_path), make_task(max_steps=8)
-    loop = train_on_disk(run, task, State())
-    there = {facts.state.step: (tmp_path / "model-best").is_dir() for facts in loop}
+def test_model_best_comes_in_the_last_half_only(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    run, context = make_run(tmp_path), make_context(max_steps=8)
+    loop = train_on_disk(run, context, State())
+    there = {result.state.step: (tmp_path / "model-best").is_dir() for result in loop}
     assert there == {1: False, 2: False, 3: False, 4: True, 5: True, 6: True, 7: True, 8: True}
 
 
 def test_model_best_holds_the_weights_of_the_lowest_dev_loss(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, weights_of: WeightsOf
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun, weights_of: WeightsOf
 ) -> None:
-    run, task = make_run(tmp_path), make_task(max_steps=8)
+    run, context = make_run(tmp_path), make_context(max_steps=8)
     bests: list[dict[str, Tensor]] = []
-    for facts in train_on_disk(run, task, State()):
-        if facts.evaluation is not None and facts.evaluation.is_best:
-            bests.append(weights_of(task))
-        if facts.state.step == 5:  # from now on the piece that stands first in the vocabulary is all that is guessed
+    for result in train_on_disk(run, context, State()):
+        if result.evaluation is not None and result.evaluation.is_best:
+            bests.append(weights_of(context))
+        if result.state.step == 5:  # from now on the piece that stands first in the vocabulary is all that is guessed
             with torch.no_grad():
-                network_of(task.model).masked_head.bias[0] = 100.0
+                network_of(context.model).masked_head.bias[0] = 100.0
     (best,) = bests
     words = ElectraForPreTraining.from_pretrained(tmp_path / "model-best" / "discriminator").get_input_embeddings()
     assert torch.equal(words.weight, best["embeddings.word.weight"][: len(words.weight)])
-    assert not torch.equal(words.weight, weights_of(task)["embeddings.word.weight"][: len(words.weight)])
+    assert not torch.equal(words.weight, weights_of(context)["embeddings.word.weight"][: len(words.weight)])
 
 
 @pytest.mark.parametrize("name", ["model-best", "model-last"])
 def test_hugging_face_loads_both_halves_without_a_missing_key(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, name: str
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun, name: str
 ) -> None:
-    go(make_run(tmp_path), make_task())
+    go(make_run(tmp_path), make_context())
     for half, kind in (("discriminator", ElectraForPreTraining), ("generator", ElectraForMaskedLM)):
         _, told = kind.from_pretrained(tmp_path / name / half, output_loading_info=True)
         assert told["missing_keys"] == told["unexpected_keys"] == told["mismatched_keys"] == []
@@ -240,20 +256,22 @@ def test_hugging_face_loads_both_halves_without_a_missing_key(
 
 
 def test_the_exported_discriminator_judges_as_the_trained_one(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
-    task = make_task(learn_rate=0.01)
-    go(make_run(tmp_path), task)
-    rows = next(rows for first in range(99) if (rows := task.train.batch(first, 1)).segments.max() == 1)
+    context = make_context(learn_rate=0.01)
+    go(make_run(tmp_path), context)
+    rows = next(rows for first in range(99) if (rows := context.train.batch(first, 1)).segments.max() == 1)
     ids = rows.ids[rows.is_real][None]
     theirs = ElectraForPreTraining.from_pretrained(tmp_path / "model-last" / "discriminator")(ids).logits
-    masked = mask_rows(rows, task.special, rate=0.15, keep_rate=0.15)
-    ours = network_of(task.model)(rows, masked, vocab_size=45, samples=masked.original).verdicts.logits[rows.is_real]
+    masked = mask_rows(rows, context.special, rate=0.15, unmasked_fraction=0.15)
+    ours = network_of(context.model)(rows, masked, vocab_size=45, samples=masked.original).discriminator.logits[
+        rows.is_real
+    ]
     torch.testing.assert_close(ours, theirs[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_masked_language_model_exports_one_half(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    go(make_run(tmp_path, objective="mlm"), make_task(model={"objective": "mlm"}))
+def test_a_masked_language_model_exports_one_half(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    go(make_run(tmp_path, objective="mlm"), make_context(model={"objective": "mlm"}))
     folder = tmp_path / "model-last"
     _, told = ElectraForMaskedLM.from_pretrained(folder / "discriminator", output_loading_info=True)
     assert told["missing_keys"] == told["unexpected_keys"] == []
@@ -261,8 +279,8 @@ def test_a_masked_language_model_exports_one_half(tmp_path: Path, make_task: Mak
     assert "Masked language model" in (folder / "README.md").read_text(encoding="utf8")
 
 
-def test_the_card_tells_recipe_and_scores(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    last = go(make_run(tmp_path), make_task())
+def test_the_card_tells_recipe_and_scores(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    last = go(make_run(tmp_path), make_context())
     assert last.evaluation is not None
     card = (tmp_path / "model-last" / "README.md").read_text(encoding="utf8")
     assert "spacy-electra 1.2.3" in card
@@ -270,12 +288,12 @@ def test_the_card_tells_recipe_and_scores(tmp_path: Path, make_task: MakeTask, m
     assert f"| auc | {last.evaluation.scores['auc']:.4f} |" in card
 
 
-def test_models_are_written_whole(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    run, task = make_run(tmp_path), make_task()
-    go(run, task)
+def test_models_are_written_whole(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    run, context = make_run(tmp_path), make_context()
+    go(run, context)
     (tmp_path / ".partial-model-last").mkdir()
     (tmp_path / ".partial-model-last" / "rubbish").write_text("left by a crash", encoding="utf8")
-    save_model(run, task, "model-last", State(step=99), {"auc": 0.5})
+    save_model(run, context, "model-last", State(step=99), {"auc": 0.5})
     names = sorted(path.name for path in (tmp_path / "model-last").iterdir())
     assert names == ["README.md", "discriminator", "generator", "summary.json"]
     assert not list(tmp_path.glob(".partial*"))
@@ -296,85 +314,85 @@ def test_a_start_clears_what_killed_processes_left_and_finishes_what_they_had_de
 
 
 def test_a_finished_run_gets_the_model_last_that_it_lacks(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
-    run, task = make_run(tmp_path), make_task()
-    last = go(run, task)
+    run, context = make_run(tmp_path), make_context()
+    last = go(run, context)
     folder = tmp_path / "model-last"
     before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     folder.rename(tmp_path / "elsewhere")
-    resumed = make_task()
+    resumed = make_context()
     finish(run, resumed, restore(resumed, tmp_path))
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert last.progress == 1.0
 
 
-def test_a_diverged_state_is_not_saved(tmp_path: Path, make_task: MakeTask, make_run: MakeRun) -> None:
-    task = make_task()
+def test_a_diverged_state_is_not_saved(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
+    context = make_context()
     with torch.no_grad():
-        network_of(task.model).embeddings.word.weight[7] = float("nan")
+        network_of(context.model).embeddings.word.weight[7] = float("nan")
     with pytest.raises(ValueError, match="diverged: at step 1"):
-        save_state(make_run(tmp_path), task, next(pretrain(task, State())).state)
+        save_state(make_run(tmp_path), context, next(pretrain(context, State())).state)
     assert not (tmp_path / "latest").exists()
 
 
 def test_a_folder_with_a_run_is_refused_unless_it_is_to_be_resumed(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun
 ) -> None:
-    check_folder(tmp_path / "new", resume=False)
-    check_folder(tmp_path, resume=False)
-    check_folder(tmp_path, resume=True)
-    go(make_run(tmp_path), make_task())
-    check_folder(tmp_path, resume=True)
+    check_run_folder(tmp_path / "new", resume=False)
+    check_run_folder(tmp_path, resume=False)
+    check_run_folder(tmp_path, resume=True)
+    go(make_run(tmp_path), make_context())
+    check_run_folder(tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"holds a run: add --resume"):
-        check_folder(tmp_path, resume=False)
+        check_run_folder(tmp_path, resume=False)
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(ValueError, match="is a file: give a folder"):
-        check_folder(path, resume=True)
+        check_run_folder(path, resume=True)
 
 
-def poison_while(task: Task, *, rate_above: float, after: int) -> None:
+def poison_while(context: RunContext, *, rate_above: float, after: int) -> None:
     """Put a NaN into the gradients of all steps after the first few whose learning rate is higher."""
     taken = 0
 
     def before_step(parameters: Any) -> None:
         nonlocal taken
         taken += 1
-        if taken > after and float(task.optimizer.learn_rate) > rate_above:
+        if taken > after and float(context.optimizer.learn_rate) > rate_above:
             parameters[0].grad[0] = float("nan")
 
-    shim_of(task.model).before_step = before_step
+    shim_of(context.model).before_step = before_step
 
 
-DIVERGING = {"max_steps": 12, "warmup": 0.0, "most_skips": 1, "checkpoint_minutes": 1e-9, "eval_frequency": 2}
+DIVERGING = {"max_steps": 12, "warmup": 0.0, "max_skipped_steps": 1, "checkpoint_minutes": 1e-9, "eval_frequency": 2}
 
 
 def test_a_run_that_diverged_goes_back_and_on_with_half_the_rate(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = make_task(**DIVERGING, when_diverged="go back")
-    poison_while(task, rate_above=0.5e-3, after=2)
-    *_, last = train_on_disk(make_run(tmp_path), task, State())
+    context = make_context(**DIVERGING, on_divergence="rollback")
+    poison_while(context, rate_above=0.5e-3, after=2)
+    *_, last = train_on_disk(make_run(tmp_path), context, State())
     assert last.state.step == 12
-    assert last.state.rate_share == 0.5
+    assert last.state.lr_scale == 0.5
     assert "Going back to step 3 with the share 0.5" in caplog.text
     read = read_checkpoint(tmp_path)
     assert read is not None
-    assert read.state.rate_share == 0.5
+    assert read.state.lr_scale == 0.5
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf8").splitlines()]
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
-@pytest.mark.parametrize(("when", "rate_above"), [("stop", 0.5e-3), ("go back", 0.0)])
+@pytest.mark.parametrize(("when", "rate_above"), [("stop", 0.5e-3), ("rollback", 0.0)])
 def test_a_run_that_diverges_ends_where_it_may_not_go_back_or_not_again(
-    tmp_path: Path, make_task: MakeTask, make_run: MakeRun, when: str, rate_above: float
+    tmp_path: Path, make_context: MakeContext, make_run: MakeRun, when: str, rate_above: float
 ) -> None:
-    task = make_task(**DIVERGING, when_diverged=when)
-    poison_while(task, rate_above=rate_above, after=2)
+    context = make_context(**DIVERGING, on_divergence=when)
+    poison_while(context, rate_above=rate_above, after=2)
     with pytest.raises(Diverged, match="steps in a row had gradients that are not finite"):
-        list(train_on_disk(make_run(tmp_path), task, State()))
+        list(train_on_disk(make_run(tmp_path), context, State()))
     assert read_checkpoint(tmp_path) is not None

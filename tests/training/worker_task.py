@@ -1,4 +1,4 @@
-"""The small task of the programs that tests start as processes of their own."""
+"""The small context of the programs that tests start as processes of their own."""
 
 from typing import Any
 
@@ -9,28 +9,28 @@ from spacy_electra.data.store import Store
 from spacy_electra.model.build import build_electra
 from spacy_electra.model.optimizer import adamw_v1
 from spacy_electra.training.distributed import ALONE, Ranks
-from spacy_electra.training.loop import Task
+from spacy_electra.training.loop import RunContext
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.schema import Training
 
 WINDOW = 24
 
 
-def small_task(store: Store, *, precision: str, ranks: Ranks = ALONE, **training: Any) -> Task:
+def small_task(store: Store, *, precision: str, ranks: Ranks = ALONE, **training: Any) -> RunContext:
     """training: settings of [training] that differ from one process to the other."""
     optimizer = adamw_v1(1e-3)
     settings = Training(
         max_epochs=0,
         max_minutes=0,
         mask_rate=0.15,
-        keep_rate=0.15,
+        unmasked_fraction=0.15,
         discriminator_weight=50.0,
         warmup=0.1,
         dev_rows=8,
         keep_checkpoints=2,
-        most_skips=20,
+        max_skipped_steps=20,
         max_unknown=1.0,
-        when_diverged="stop",
+        on_divergence="stop",
         score_weights={},
         optimizer=optimizer,
         logger=None,
@@ -38,7 +38,7 @@ def small_task(store: Store, *, precision: str, ranks: Ranks = ALONE, **training
     )
     split = split_documents(store, seed=0)
     train, dev = (Packing(store, ranges, window=WINDOW, seed=0) for ranges in (split.train, split.dev))
-    return Task(
+    return RunContext(
         model=build_electra(
             objective="electra",
             tokenizer=str(store.directory / "tokenizer"),

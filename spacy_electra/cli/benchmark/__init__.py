@@ -5,11 +5,11 @@ import typer
 from spacy_electra.cli.benchmark.pipeline import benchmark_pipeline
 from spacy_electra.cli.benchmark.pretrain import benchmark_pretrain
 
-benchmark = typer.Typer(name="benchmark", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-benchmark.command("pretrain")(benchmark_pretrain)
-benchmark.command("pipeline")(benchmark_pipeline)
+benchmark_cli = typer.Typer(name="benchmark", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+benchmark_cli.command("pretrain")(benchmark_pretrain)
+benchmark_cli.command("pipeline")(benchmark_pipeline)
 
 
-@benchmark.callback()
+@benchmark_cli.callback()
 def _benchmark() -> None:
     """Measure speed beside reference programs, interleaved in one run."""

@@ -14,18 +14,18 @@ from wasabi import msg
 from spacy_electra.benchmark.apart import Build, in_turn_apart
 from spacy_electra.benchmark.measure import describe_machine
 from spacy_electra.benchmark.report import open_report, versions
-from spacy_electra.cli.benchmark.pretrain import Row, make_row, show, unit_of
-from spacy_electra.cli.benchmark.programs import Source, component, slots_of, update, whole
+from spacy_electra.cli.benchmark.pretrain import Row, make_row, show_row, unit_of
+from spacy_electra.cli.benchmark.programs import PipelineSource, component, slots_of, update, whole
 from spacy_electra.cli.benchmark.stock import transformer_of, write_roberta
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.skipped import Skipped
 from spacy_electra.model.huggingface import save_encoder
 from spacy_electra.pipeline.agreement import agreement
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 SINGLE = 50  # documents that are read one at a time as well
-CPU = torch.device("cpu")
+CPU_DEVICE = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Texts:
 class Sources:
     """The pipelines that take turns."""
 
-    ours: Source
-    theirs: Source
-    roberta: Source | None  # a transformer in the shape of RoBERTa-base
+    ours: PipelineSource
+    theirs: PipelineSource
+    roberta: PipelineSource | None  # a transformer in the shape of RoBERTa-base
 
 
 @clear_errors
@@ -57,7 +57,7 @@ def benchmark_pipeline(
 ) -> None:
     """Time a transformer, and the whole pipeline, beside spacy-transformers' own model on the same weights, in turn.
 
-    Rates are words per CPU-second of the fastest round; memory is that of a program's own process. Slots per piece is
+    Rates are words per CPU-second of the fastest round; memory is that of a program's own process. Tokens per piece is
     what the encoder computes, padding and overlap included, for each piece of the texts.
 
     \b
@@ -69,16 +69,16 @@ def benchmark_pipeline(
     with tempfile.TemporaryDirectory() as folder:
         sources = write_stock(pipeline, Path(folder), roberta=roberta)
         facts = {
-            "machine": describe_machine(CPU),
+            "machine": describe_machine(CPU_DEVICE),
             "versions": versions("torch", "transformers", "spacy", "spacy-transformers"),
             "rows": [],
         }
         report = open_report(json_path, facts)
-        msg.info(describe_machine(CPU))
+        msg.info(describe_machine(CPU_DEVICE))
         for file in files:
             for row in rows_for(file, sources, rounds=rounds, threads=threads):
                 report.add("rows", asdict(row))
-                show(row)
+                show_row(row)
 
 
 def read_texts(path: Path, *, most: int) -> Texts:
@@ -92,15 +92,15 @@ def read_texts(path: Path, *, most: int) -> Texts:
 
 def write_stock(pipeline: str, folder: Path, *, roberta: bool) -> Sources:
     """The pipeline, and its weights in `folder` for the stock model. Raises ValueError without our transformer."""
-    ours = Source(pipeline)
-    shim = encoder_of(transformer_of(ours.open()).model)
+    ours = PipelineSource(pipeline)
+    shim = shim_of_transformer(transformer_of(ours.open()).model)
     save_encoder(shim.module.float(), shim.tokenizer, folder / "electra")  # type: ignore[arg-type]
     if roberta:
         write_roberta(shim.tokenizer, folder / "roberta")
     return Sources(
         ours=ours,
-        theirs=Source(pipeline, stock=folder / "electra"),
-        roberta=Source(None, stock=folder / "roberta") if roberta else None,
+        theirs=PipelineSource(pipeline, stock=folder / "electra"),
+        roberta=PipelineSource(None, stock=folder / "roberta") if roberta else None,
     )
 
 
@@ -110,12 +110,12 @@ def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Ite
 
     def compare(what: str, mine: Build, other: Build) -> Row:
         programs = {"ours": mine, "theirs": other}
-        timed = in_turn_apart(programs, rounds=rounds, device=CPU, threads=threads, warm_up=1)
-        return make_row(f"{file.name}: {what}", timed, unit=unit_of("words", CPU))
+        timed = in_turn_apart(programs, rounds=rounds, device=CPU_DEVICE, threads=threads, warm_up=1)
+        return make_row(f"{file.name}: {what}", timed, unit=unit_of("words", CPU_DEVICE))
 
     ours, theirs = sources.ours, sources.theirs
-    slots = slots_per_piece(sources, texts)
-    what = f"component, {slots[0]:.2f} / {slots[1]:.2f} slots per piece"
+    tokens = tokens_per_piece(sources, texts)
+    what = f"component, {tokens[0]:.2f} / {tokens[1]:.2f} tokens per piece"
     yield compare(what, partial(component, ours, texts), partial(component, theirs, texts))
     alone = partial(component, texts=texts[:SINGLE], batch=1)
     yield compare("component, one document a call", partial(alone, ours), partial(alone, theirs))
@@ -130,8 +130,8 @@ def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Ite
     yield compare("training step", partial(update, ours, texts), partial(update, theirs, texts))
 
 
-def slots_per_piece(sources: Sources, texts: list[str]) -> tuple[float, float]:
+def tokens_per_piece(sources: Sources, texts: list[str]) -> tuple[float, float]:
     """What ours and theirs compute for each piece of the texts."""
     ours, theirs = sources.ours.open(), sources.theirs.open()
-    pieces = sum(len(one.ids) for one in encoder_of(transformer_of(ours).model).tokenizer.encode(texts))
+    pieces = sum(len(one.ids) for one in shim_of_transformer(transformer_of(ours).model).tokenizer.encode(texts))
     return slots_of(ours, texts) / max(1, pieces), slots_of(theirs, texts) / max(1, pieces)

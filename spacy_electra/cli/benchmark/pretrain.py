@@ -18,7 +18,7 @@ from spacy_electra.benchmark.report import open_report, versions
 from spacy_electra.benchmark.shapes import PAIRS, Pair
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.model.inference.backend import choose
+from spacy_electra.model.inference.backend import choose_backend
 from spacy_electra.model.precision import NAMES
 from spacy_electra.training.compiling import is_wanted
 
@@ -79,14 +79,14 @@ def benchmark_pretrain(
         turns = rounds if name == "tiny" else max(2, rounds // 2)
         for row in pieces_rows(name, rounds=turns, threads=threads, device=device):
             report.add("rows", asdict(row))
-            show(row)
+            show_row(row)
         peak = share_of_peak(name, device=device, rounds=rounds, threads=threads)
         report.add("peaks", peak)
         msg.text(f"{peak['what']}: {peak['share']:.1%} of {peak['peak_gflops']:,.0f} GFLOP/s")
     if words and device.type == "cpu":
         row = words_row(rounds=rounds, threads=threads)
         report.add("rows", asdict(row))
-        show(row)
+        show_row(row)
 
 
 def check_device(device: torch.device) -> None:
@@ -145,7 +145,7 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
 
 def fast_name(device: torch.device) -> str:
     """Name of the precision that training chooses by itself."""
-    return NAMES[choose("auto", device).training]
+    return NAMES[choose_backend("auto", device).training]
 
 
 def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
@@ -186,9 +186,14 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int)
 
 def words_row(*, rounds: int, threads: int) -> Row:
     """The line in words against `spacy pretrain`."""
-    from spacy_electra.cli.benchmark.words import our_words, read_text, spacy_words, write_store  # spaCy's training
+    from spacy_electra.cli.benchmark.words import (  # spaCy's training
+        our_words,
+        read_benchmark_text,
+        spacy_words,
+        write_store,
+    )
 
-    text = read_text()
+    text = read_benchmark_text()
     with tempfile.TemporaryDirectory() as folder:
         write_store(text, Path(folder))
         programs: dict[str, Build] = {
@@ -199,7 +204,7 @@ def words_row(*, rounds: int, threads: int) -> Row:
     return make_row("tiny: words of raw text / `spacy pretrain`", timed, unit=unit_of("words", torch.device("cpu")))
 
 
-def show(row: Row) -> None:
+def show_row(row: Row) -> None:
     """One line of the table, as soon as it is known."""
     memory = "" if row.ours_gb is None or row.theirs_gb is None else f", {row.ours_gb:.2f} / {row.theirs_gb:.2f} GB"
     print(  # wasabi would break the line

@@ -11,7 +11,6 @@ from spacy.training import Example
 
 from spacy_electra.benchmark.measure import Program, Step
 from spacy_electra.cli.benchmark.stock import (
-    TRANSFORMER,
     blank_with,
     counted_slots,
     is_ours,
@@ -20,17 +19,18 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
+from spacy_electra.cli.configs import TRANSFORMER
 from spacy_electra.model.hub import find_discriminator
 from spacy_electra.model.precision import NAMES
 from spacy_electra.model.starting import load_encoder
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
 BATCH = 256  # documents that are handed to a component at once, `nlp.batch_size` of the generated configs
 UPDATED = 48  # documents of a training step
 
 
 @dataclass(frozen=True)
-class Source:
+class PipelineSource:
     """Where a process finds a pipeline."""
 
     pipeline: str | None  # on disk, or an ELECTRA discriminator; None for a transformer alone, which is a stock one
@@ -53,31 +53,31 @@ class Source:
                 load_encoder(str(found))
             except (FileNotFoundError, ValueError) as error:
                 raise ValueError(f"{error} Or give a spaCy pipeline's folder, which holds a meta.json.") from error
-            return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v1", "name": str(found)})
+            return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v2", "name": str(found)})
         nlp = spacy.load(self.pipeline)
         if TRANSFORMER not in nlp.pipe_names or not is_ours(nlp):
             raise ValueError(
-                f"{self.pipeline} has no component {TRANSFORMER!r} with spacy-electra.ElectraTransformer.v1."
+                f"{self.pipeline} has no component {TRANSFORMER!r} with spacy-electra.ElectraTransformer.v2."
             )
         return nlp
 
 
-def component(source: Source, texts: list[str], *, batch: int = BATCH) -> Step:
+def component(source: PipelineSource, texts: list[str], *, batch: int = BATCH) -> Step:
     """The transformer alone."""
     nlp = source.open()
-    return Program(component_step(nlp, texts, batch=batch), facts_of(nlp))
+    return Program(component_step(nlp, texts, batch=batch), pipeline_facts(nlp))
 
 
-def whole(source: Source, texts: list[str]) -> Step:
+def whole(source: PipelineSource, texts: list[str]) -> Step:
     """The whole pipeline; a step gives the words of the texts."""
     nlp = source.open()
-    return Program(lambda: float(sum(len(doc) for doc in nlp.pipe(texts, batch_size=BATCH))), facts_of(nlp))
+    return Program(lambda: float(sum(len(doc) for doc in nlp.pipe(texts, batch_size=BATCH))), pipeline_facts(nlp))
 
 
-def update(source: Source, texts: list[str]) -> Step:
+def update(source: PipelineSource, texts: list[str]) -> Step:
     """Training of all components on the first texts, which their own annotations stand in for gold."""
     nlp = source.open()
-    return Program(update_step(nlp, texts[:UPDATED]), facts_of(nlp, in_training=True))
+    return Program(update_step(nlp, texts[:UPDATED]), pipeline_facts(nlp, in_training=True))
 
 
 def component_step(nlp: Language, texts: list[str], *, batch: int = BATCH) -> Step:
@@ -124,10 +124,10 @@ def slots_of(nlp: Language, texts: list[str]) -> int:
     return sum(counts)
 
 
-def facts_of(nlp: Language, *, in_training: bool = False) -> dict[str, str]:
+def pipeline_facts(nlp: Language, *, in_training: bool = False) -> dict[str, str]:
     """How the transformer of a pipeline computes; of the stock one with which kind of attention."""
     if is_ours(nlp):
-        choice = encoder_of(transformer_of(nlp).model).choice
+        choice = shim_of_transformer(transformer_of(nlp).model).choice
         return {"precision": NAMES[choice.training]} if in_training else {"backend": choice.prediction.value}
     module: Any = torch_module(nlp)
     inner = getattr(module, "transformer", module)

@@ -12,12 +12,12 @@ from spacy.util import registry
 from torch import nn
 from transformers import AutoConfig, RobertaConfig, RobertaModel
 
+from spacy_electra.cli.configs import TRANSFORMER
 from spacy_electra.data.wordpiece import WordPiece
 from spacy_electra.model.inference.packed import PackedBatch
-from spacy_electra.pipeline.transformer import encoder_of
+from spacy_electra.pipeline.transformer import shim_of_transformer
 
-TRANSFORMER = "transformer"
-SPAN, STEP = 128, 96  # words of a span, and from the start of one to that of the next, by default
+SPAN, SPAN_STEP = 128, 96  # words of a span, and from the start of one to that of the next, by default
 
 
 def stock_model(directory: Path) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def stock_model(directory: Path) -> dict[str, Any]:
         "get_spans": {
             "@span_getters": "spacy-transformers.strided_spans.v1",
             "window": span,
-            "stride": span * STEP // SPAN,
+            "stride": span * SPAN_STEP // SPAN,
         },
     }
 
@@ -91,7 +91,7 @@ def counted_slots(nlp: Language) -> Iterator[list[int]]:
 
 @contextmanager
 def _counting_ours(nlp: Language, counts: list[int]) -> Iterator[None]:
-    shim: Any = encoder_of(transformer_of(nlp).model)
+    shim: Any = shim_of_transformer(transformer_of(nlp).model)
     predict = shim.predict
 
     def count(batch: PackedBatch) -> Any:

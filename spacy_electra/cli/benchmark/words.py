@@ -18,7 +18,7 @@ from spacy.training.pretrain import create_pretraining_model, make_update
 from spacy.util import registry
 
 from spacy_electra.benchmark.measure import Program, Step
-from spacy_electra.benchmark.ours import make_learner
+from spacy_electra.benchmark.ours import make_train_context
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, WINDOW
 from spacy_electra.data.building import build_store
 from spacy_electra.data.corpus import Document
@@ -36,14 +36,14 @@ WORDS_AT_ONCE = 3000  # of a step of `spacy pretrain`, its default
 
 
 @dataclass(frozen=True)
-class Text:
+class BenchmarkText:
     """Paragraphs, and how long they are in spaCy's words."""
 
     paragraphs: list[str]
     words: int
 
 
-def read_text() -> Text:
+def read_benchmark_text() -> BenchmarkText:
     """Prose of the documentation of transformers and spaCy, about 3 MB where they have as much."""
     modules = find_modules([Path(transformers.__file__).parent, Path(spacy.__file__).parent])
     paragraphs, size = [], 0
@@ -53,10 +53,10 @@ def read_text() -> Text:
         if size > CHARACTERS:
             break
     nlp = spacy.blank("en")
-    return Text(paragraphs, words=sum(len(nlp.make_doc(one)) for one in paragraphs))
+    return BenchmarkText(paragraphs, words=sum(len(nlp.make_doc(one)) for one in paragraphs))
 
 
-def write_store(text: Text, folder: Path) -> None:
+def write_store(text: BenchmarkText, folder: Path) -> None:
     """Train a vocabulary of the frozen `tiny` shape on the text, and cut the text into its pieces."""
     tokenizer = train_wordpiece(
         text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
@@ -74,7 +74,7 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
     store = Store.open(folder)
     ranges = torch.stack([torch.tensor(store.starts[:-1]), torch.tensor(store.starts[1:])], dim=1).numpy()
     packing = Packing(store, ranges, window=WINDOW, seed=0)
-    learner = make_learner(
+    context = make_train_context(
         PAIRS["tiny"], dropout=0.0, precision=precision, device=torch.device("cpu"), special=store.manifest.special
     )
     words_a_row = words / packing.rows
@@ -82,15 +82,15 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
 
     def step() -> float:
         nonlocal row
-        train_step(learner, packing.batch(row, ROWS))
+        train_step(context, packing.batch(row, ROWS))
         row += ROWS
         return words_a_row * ROWS
 
-    dtype = shim_of(learner.model).choice.training
+    dtype = shim_of(context.model).choice.training
     return Program(step, {"precision": NAMES[dtype]})
 
 
-def spacy_words(text: Text) -> Step:
+def spacy_words(text: BenchmarkText) -> Step:
     """A step of `spacy pretrain` with the config that `init config --pretraining` writes; gives its words."""
     config = init_config(lang="en", pipeline=["ner"], optimize="efficiency", gpu=False, pretraining=True, silent=True)
     nlp = spacy.util.load_model_from_config(config, auto_fill=True, validate=False)

@@ -87,7 +87,7 @@ class Need:
     remedy: str
 
 
-CPU = Need(lambda m, s: m.device == "cpu", "the C kernels run on CPUs alone", "run it on a CPU")
+CPU_ALONE = Need(lambda m, s: m.device == "cpu", "the C kernels run on CPUs alone", "run it on a CPU")
 VNNI = Need(
     lambda m, s: m.vnni,
     "this processor has no AVX512-VNNI",
@@ -103,7 +103,7 @@ KERNELS = Need(
     "the C kernels cannot be loaded: {machine.kernels_error}",
     "install gcc 10 or newer, then this package again",
 )
-WIDTHS = Need(
+KERNEL_WIDTHS = Need(
     lambda m, s: s is not None and native.supports(s),
     "the C kernels do not take width {shape.width}, feed-forward width {shape.feed_forward}, {shape.heads} heads and "
     "embedding {shape.embedding}",
@@ -137,7 +137,7 @@ class Rule:
 
     def unmet(self, machine: Machine, shape: EncoderShape | None) -> list[Need]:
         found = [need for need in self.needs if not need.is_met(machine, shape)]
-        return [CPU] if CPU in found else found
+        return [CPU_ALONE] if CPU_ALONE in found else found
 
 
 # For each precision the backends from the fastest to the slowest; the first whose needs are met is taken. The figures
@@ -150,7 +150,7 @@ class Rule:
 # onednn bf16 before eager bf16: docs/log.md, "Predictions: flat batches, fused blocks, bytes". In float32 it gained
 #   nothing (the same page, "Padding for attention alone").
 # bfloat16 before float16 on cards: losses need no scaling, so training and predictions share one type.
-_INT16 = Rule(Backend.NATIVE_INT16, (VNNI, NO_AMX, KERNELS, WIDTHS), is_for_cpus=True)
+_INT16 = Rule(Backend.NATIVE_INT16, (VNNI, NO_AMX, KERNELS, KERNEL_WIDTHS), is_for_cpus=True)
 _AUTO = (
     _INT16,
     Rule(Backend.ONEDNN_BF16, (BF16_UNITS, ONEDNN), is_for_cpus=True),
@@ -163,7 +163,7 @@ RULES = {
     "fp32": (Rule(Backend.EAGER_FP32),),
     "bf16": (_INT16, Rule(Backend.ONEDNN_BF16, (ONEDNN,), is_for_cpus=True), Rule(Backend.EAGER_BF16)),
     "fp16": (Rule(Backend.EAGER_FP16),),
-    INT8: (Rule(Backend.NATIVE_INT8, (CPU, VNNI, KERNELS, WIDTHS)), *_AUTO),
+    INT8: (Rule(Backend.NATIVE_INT8, (CPU_ALONE, VNNI, KERNELS, KERNEL_WIDTHS)), *_AUTO),
 }
 
 
@@ -172,7 +172,7 @@ def _rules(precision: str, machine: Machine) -> list[Rule]:
 
 
 # Training runs in torch alone (docs/experiments/training-kernels.md). "auto" takes the first type that has units.
-TRAINING = ((torch.bfloat16, BF16_UNITS), (torch.float16, FP16_UNITS))
+TRAINING_DTYPES = ((torch.bfloat16, BF16_UNITS), (torch.float16, FP16_UNITS))
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Choice:
     training: torch.dtype  # in float16 the shim scales the losses
 
 
-def choose(precision: str, device: torch.device, shape: EncoderShape | None = None) -> Choice:
+def choose_backend(precision: str, device: torch.device, shape: EncoderShape | None = None) -> Choice:
     """What `precision` ("auto", "fp32", "bf16", "fp16" or "int8") means on `device`.
 
     shape: of the encoder that predicts, None for a network that torch alone can run. Raises ValueError for other names.
@@ -191,7 +191,7 @@ def choose(precision: str, device: torch.device, shape: EncoderShape | None = No
     check_precision(precision, known=[*PRECISIONS, INT8])
     machine = machine_of(device)
     taken = next(rule.backend for rule in _rules(precision, machine) if not rule.unmet(machine, shape))
-    fastest = next((dtype for dtype, units in TRAINING if units.is_met(machine, shape)), torch.float32)
+    fastest = next((dtype for dtype, units in TRAINING_DTYPES if units.is_met(machine, shape)), torch.float32)
     return Choice(prediction=taken, training=PRECISIONS.get(precision, fastest))
 
 
@@ -226,7 +226,7 @@ def attention_for(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
     return sdpa_in_float32
 
 
-def prepare(
+def prepare_backend(
     backend: Backend, encoder: Encoder, *, max_batch_tokens: int, int8_excluded: Collection[str] = ()
 ) -> EncodeFn:
     """Let a backend predict with the weights of an encoder, which it does not change.

@@ -14,11 +14,11 @@ from spacy_electra.model.inference.packed import PackedBatch
 
 OCTAVE = 16  # sizes of a micro-batch between a power of two and the next: oneDNN prepares kernels for every size anew
 SMALLEST = 8  # what the smallest are rounded up to; with fewer rows torch takes other kernels for matrix products
-WIDTHS = 8  # of attention between a power of two and the next, in steps of `SMALLEST` at least
+LENGTHS_PER_OCTAVE = 8  # of attention between a power of two and the next, in steps of `SMALLEST` at least
 
 
 @dataclass(frozen=True)
-class Limits:
+class BucketLimits:
     """What bounds a micro-batch and a bucket."""
 
     max_batch_tokens: int  # of a micro-batch, padding included; a sequence too long for that stands alone
@@ -68,7 +68,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BucketPlan:
     """How a packed batch goes through an encoder, micro-batch by micro-batch."""
 
     micro_batches: list[MicroBatch]
@@ -76,7 +76,7 @@ class Plan:
     output_index: np.ndarray  # (N,) int64 place of the vector of each row of the answer
 
 
-def plan(batch: PackedBatch, limits: Limits) -> Plan:
+def plan(batch: PackedBatch, limits: BucketLimits) -> BucketPlan:
     """Micro-batches for the sequences of a packed batch, the longest first."""
     order = np.argsort(-batch.lengths, kind="stable")
     micro_batches = divide(batch.lengths[order], limits)
@@ -88,7 +88,7 @@ def plan(batch: PackedBatch, limits: Limits) -> Plan:
         place[own] = np.arange(size, size + len(own))
         source += [own, np.zeros(micro_batch.size - len(own), dtype=np.int64)]
         begin, size = begin + len(own), size + micro_batch.size
-    return Plan(micro_batches, source=np.concatenate(source), output_index=place[batch.output_index])
+    return BucketPlan(micro_batches, source=np.concatenate(source), output_index=place[batch.output_index])
 
 
 def _tokens_of(order: np.ndarray, batch: PackedBatch) -> np.ndarray:
@@ -97,7 +97,7 @@ def _tokens_of(order: np.ndarray, batch: PackedBatch) -> np.ndarray:
     return np.repeat(start - np.cumsum(length) + length, length) + np.arange(batch.tokens)
 
 
-def divide(lengths: np.ndarray, limits: Limits) -> list[MicroBatch]:
+def divide(lengths: np.ndarray, limits: BucketLimits) -> list[MicroBatch]:
     """Micro-batches for sequences of `lengths` (B,) tokens, the longest first, which they keep in this order."""
     answer = []
     for parts in _cut(lengths, limits):
@@ -107,7 +107,7 @@ def divide(lengths: np.ndarray, limits: Limits) -> list[MicroBatch]:
     return answer
 
 
-def _cut(lengths: np.ndarray, limits: Limits) -> list[list[np.ndarray]]:
+def _cut(lengths: np.ndarray, limits: BucketLimits) -> list[list[np.ndarray]]:
     """The lengths of each bucket of each micro-batch."""
     answer: list[list[np.ndarray]] = []
     begin = used = padding = width = 0  # of the open bucket: its first sequence; tokens before it in its micro-batch
@@ -137,7 +137,7 @@ def attention_width(length: int) -> int:
     torch adds up a row's products in an order that follows from its width. Where buckets hold sequences of one such
     width alone, that order is the same whatever else is in a batch.
     """
-    step = max(SMALLEST, (1 << length.bit_length() - 1) // WIDTHS)
+    step = max(SMALLEST, (1 << length.bit_length() - 1) // LENGTHS_PER_OCTAVE)
     return -(-length // step) * step
 
 

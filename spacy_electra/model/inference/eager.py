@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spacy_electra.model.attention import AttentionKernel, Mask, trainable, up_to
 from spacy_electra.model.dropout import NO_DROPOUT, Dropout
 from spacy_electra.model.encoder import Encoder
-from spacy_electra.model.inference.buckets import LengthBucket, Limits, MicroBatch, divide, plan
+from spacy_electra.model.inference.buckets import BucketLimits, LengthBucket, MicroBatch, divide, plan
 from spacy_electra.model.inference.packed import PackedBatch
 
 GPU_BUCKET_COST = 4096  # tokens of padding; docs/log.md, "On an H200"
@@ -69,9 +69,9 @@ def _device_of(encoder: Encoder) -> torch.device:
     return encoder.embeddings.word.weight.device
 
 
-def limits_for(device: torch.device, *, max_batch_tokens: int) -> Limits:
+def limits_for(device: torch.device, *, max_batch_tokens: int) -> BucketLimits:
     """On a CPU a bucket holds sequences of one width alone, so that no batch changes the order of sums."""
-    return Limits(max_batch_tokens, bucket_cost=0 if device.type == "cpu" else GPU_BUCKET_COST)
+    return BucketLimits(max_batch_tokens, bucket_cost=0 if device.type == "cpu" else GPU_BUCKET_COST)
 
 
 def _sent_at_once(arrays: list[np.ndarray], device: torch.device) -> list[Tensor]:

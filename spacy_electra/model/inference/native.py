@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from spacy_electra.model.encoder import Block, Encoder, EncoderShape
 from spacy_electra.model.inference.library import ENCODER, check_answer, library
 from spacy_electra.model.inference.packed import PackedBatch
-from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize
+from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize_weight
 from spacy_electra.model.parameter_shapes import check_shapes
 
 PANEL = 64  # columns that the kernels sum at once
 LANES = 16  # numbers of a register
 ROTATED = 16  # registers of a block at most
-INT8, INT16 = 1, 2  # kinds of matrix multiplications, as products.h counts them
+GEMM_INT8, GEMM_INT16 = 1, 2  # kinds of matrix multiplications, as products.h counts them
 PART = 256  # inputs that are summed in 32 bits
 LONGEST = 65_400  # norm of a part's quantized values; twice what rows may have
 HIGHEST = 32_767  # quantized value
@@ -127,7 +127,7 @@ class NativeEncoder:
     def _linear(self, linear: nn.Module, *, int8: bool) -> _Linear:
         assert isinstance(linear, nn.Linear)
         weight = linear.weight.detach()
-        quantized = quantize(rotated(weight)) if int8 else quantize_int16(weight)
+        quantized = quantize_weight(rotated(weight)) if int8 else quantize_int16(weight)
         return _Linear(
             weights=self._hold(packed(quantized.levels)),
             scale=self._hold(quantized.scale),
@@ -135,7 +135,7 @@ class NativeEncoder:
             bias=self._hold(linear.bias.clone()),
             inputs=linear.in_features,
             outputs=linear.out_features,
-            kind=INT8 if int8 else INT16,
+            kind=GEMM_INT8 if int8 else GEMM_INT16,
         )
 
     def __call__(self, batch: PackedBatch) -> Tensor:

@@ -17,10 +17,10 @@ from spacy_electra.model.inference.backend import (
     Backend,
     Machine,
     attention_for,
-    choose,
+    choose_backend,
     machine_of,
     passed_over,
-    prepare,
+    prepare_backend,
 )
 from spacy_electra.model.inference.packed import PackedBatch
 
@@ -77,7 +77,7 @@ def test_the_choice_follows_from_the_machine(
     int8: Backend,
 ) -> None:
     on(machine)
-    found = {name: choose(name, CPU, shape) for name in ("auto", "bf16", "int8")}
+    found = {name: choose_backend(name, CPU, shape) for name in ("auto", "bf16", "int8")}
     assert {name: choice.prediction for name, choice in found.items()} == {"auto": auto, "bf16": bf16, "int8": int8}
     assert [choice.training for choice in found.values()] == [training, torch.bfloat16, training]
 
@@ -88,7 +88,7 @@ def test_float32_and_float16_are_what_was_asked_for_everywhere(
     on: On, machine: Machine, name: str, expected: Backend
 ) -> None:
     on(machine)
-    choice = choose(name, CPU, FITS)
+    choice = choose_backend(name, CPU, FITS)
     assert choice.prediction is expected
     assert choice.training == expected.dtype
     assert passed_over(name, CPU, FITS) == []
@@ -102,7 +102,7 @@ def test_every_rule_is_taken_by_some_machine() -> None:
 
 def test_an_unknown_precision_lists_the_known() -> None:
     with pytest.raises(ValueError, match="one of auto, fp32, bf16, fp16, int8, but got 'int4'"):
-        choose("int4", CPU, FITS)
+        choose_backend("int4", CPU, FITS)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_every_backend_gives_the_vectors_of_float32_within_rounding(name: Backen
     )
     rows = [encoder(torch.from_numpy(row)[None])[0] for row in np.split(batch.ids, cu_seqlens[1:-1])]
     exact = torch.cat(rows)[torch.from_numpy(batch.output_index)]
-    encode = prepare(name, encoder, max_batch_tokens=64)
+    encode = prepare_backend(name, encoder, max_batch_tokens=64)
     vectors = encode(batch)
     assert vectors.dtype == torch.float32
     assert F.cosine_similarity(vectors, exact).min() > 0.99

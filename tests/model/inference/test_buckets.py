@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.model.inference.buckets import LengthBucket, Limits, attention_width, divide, plan, rounded
+from spacy_electra.model.inference.buckets import BucketLimits, LengthBucket, attention_width, divide, plan, rounded
 from spacy_electra.model.inference.packed import PackedBatch
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -25,7 +25,7 @@ def longest_first(lengths: list[int]) -> np.ndarray:
 @given(lengths=st.lists(st.integers(1, 30), max_size=30), most=st.integers(8, 200), cost=st.integers(0, 99))
 @settings(deadline=None)
 def test_every_token_is_found_where_the_plan_put_it(lengths, most, cost):
-    batch, limits = batch_of(lengths), Limits(max_batch_tokens=most, bucket_cost=cost)
+    batch, limits = batch_of(lengths), BucketLimits(max_batch_tokens=most, bucket_cost=cost)
     planned = plan(batch, limits)
     assert batch.ids[planned.source][planned.output_index].tolist() == batch.ids[::-1].tolist()
     assert len(planned.source) == sum(part.size for part in planned.micro_batches)
@@ -34,7 +34,7 @@ def test_every_token_is_found_where_the_plan_put_it(lengths, most, cost):
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=30), most=st.integers(8, 200), cost=st.integers(0, 99))
 @settings(deadline=None)
 def test_sequences_stand_whole_in_their_buckets(lengths, most, cost):
-    batch, limits = batch_of(lengths), Limits(max_batch_tokens=most, bucket_cost=cost)
+    batch, limits = batch_of(lengths), BucketLimits(max_batch_tokens=most, bucket_cost=cost)
     planned, place = plan(batch, limits), 0
     found = []
     for part in planned.micro_batches:
@@ -50,7 +50,7 @@ def test_sequences_stand_whole_in_their_buckets(lengths, most, cost):
 @given(lengths=LENGTHS, most=st.integers(8, 200), cost=st.integers(0, 99))
 @settings(deadline=None)
 def test_micro_batches_stay_within_their_limit(lengths, most, cost):
-    parts = divide(longest_first(lengths), Limits(max_batch_tokens=most, bucket_cost=cost))
+    parts = divide(longest_first(lengths), BucketLimits(max_batch_tokens=most, bucket_cost=cost))
     found = np.concatenate([bucket.lengths for part in parts for bucket in part.buckets])
     assert found.tolist() == longest_first(lengths).tolist()
     for part in parts:
@@ -61,7 +61,7 @@ def test_micro_batches_stay_within_their_limit(lengths, most, cost):
 @given(lengths=LENGTHS, cost=st.integers(0, 99))
 @settings(deadline=None)
 def test_no_bucket_is_padded_more_than_another_would_cost(lengths, cost):
-    for part in divide(longest_first(lengths), Limits(max_batch_tokens=500, bucket_cost=cost)):
+    for part in divide(longest_first(lengths), BucketLimits(max_batch_tokens=500, bucket_cost=cost)):
         for bucket in part.buckets:
             widths = [attention_width(length) for length in bucket.lengths.tolist()]
             assert bucket.width == max(widths)
@@ -72,7 +72,7 @@ def test_no_bucket_is_padded_more_than_another_would_cost(lengths, cost):
 @settings(deadline=None)
 def test_without_a_cost_a_sequence_attends_in_one_width_whatever_else_is_in_its_batch(lengths, most):
     """The order in which torch adds up follows from the width."""
-    for part in divide(longest_first(lengths), Limits(max_batch_tokens=most, bucket_cost=0)):
+    for part in divide(longest_first(lengths), BucketLimits(max_batch_tokens=most, bucket_cost=0)):
         for bucket in part.buckets:
             assert {attention_width(length) for length in bucket.lengths.tolist()} == {bucket.width}
 
@@ -86,7 +86,7 @@ def test_without_a_cost_a_sequence_attends_in_one_width_whatever_else_is_in_its_
     ],
 )
 def test_micro_batches_of_sixteen_sixteen_and_eight_tokens(most, cost, expected):
-    parts = divide(longest_first([16, 16, 8]), Limits(max_batch_tokens=most, bucket_cost=cost))
+    parts = divide(longest_first([16, 16, 8]), BucketLimits(max_batch_tokens=most, bucket_cost=cost))
     assert [([bucket.width for bucket in part.buckets], part.size) for part in parts] == expected
 
 
@@ -109,7 +109,7 @@ def test_a_bucket_knows_where_its_tokens_stand_among_padding(lengths):
 def test_sentences_in_one_call_need_little_padding():
     """A round number of tokens is all that is computed beside them: a 16th at most."""
     lengths = np.random.default_rng(0).integers(5, 62, size=256)
-    parts = divide(longest_first(lengths.tolist()), Limits(max_batch_tokens=4096, bucket_cost=16))
+    parts = divide(longest_first(lengths.tolist()), BucketLimits(max_batch_tokens=4096, bucket_cost=16))
     assert sum(part.size for part in parts) <= (1 + 1 / 16) * lengths.sum()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from spacy_electra.model.attention import sdpa
 from spacy_electra.model.dropout import TorchDropout
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.inference.buckets import Limits
+from spacy_electra.model.inference.buckets import BucketLimits
 from spacy_electra.model.inference.eager import EagerEncoder, cast, encode, limits_for
 from spacy_electra.model.inference.packed import PackedBatch
 
@@ -56,7 +56,7 @@ def test_each_sequence_attends_to_itself_alone(
     bucket_cost: int,
 ) -> None:
     """bucket_cost: of a graphics card, whose buckets hold sequences of many lengths."""
-    limits = Limits(max_batch_tokens, bucket_cost)
+    limits = BucketLimits(max_batch_tokens, bucket_cost)
     monkeypatch.setattr("spacy_electra.model.inference.eager.limits_for", lambda device, max_batch_tokens: limits)
     encoder = make().requires_grad_(False)
     answer = EagerEncoder(encoder, kernel=sdpa, max_batch_tokens=max_batch_tokens)(batch)
@@ -95,7 +95,7 @@ def test_tokens_are_counted_with_the_padding_of_their_micro_batches(
 
 
 def test_buckets_of_a_cpu_are_of_one_width() -> None:
-    assert limits_for(CPU, max_batch_tokens=64) == Limits(64, bucket_cost=0)
+    assert limits_for(CPU, max_batch_tokens=64) == BucketLimits(64, bucket_cost=0)
     assert limits_for(torch.device("cuda"), max_batch_tokens=64).bucket_cost > 0
 
 

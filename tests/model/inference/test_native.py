@@ -9,17 +9,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.inference.backend import Backend, choose
+from spacy_electra.model.inference.backend import Backend, choose_backend
 from spacy_electra.model.inference.native import NativeEncoder, hadamard, packed, quantize_int16, rotated, supports
 from spacy_electra.model.inference.packed import PackedBatch
-from spacy_electra.model.int8 import quantize
+from spacy_electra.model.int8 import quantize_weight
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(
-        choose("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
+        choose_backend("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
         reason="no AVX512-VNNI or no compiled kernels",
     ),
 ]
@@ -181,7 +181,7 @@ class InLevels(nn.Module):
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        self.weight, self.bias = quantize(linear.weight).restored(), linear.bias
+        self.weight, self.bias = quantize_weight(linear.weight).restored(), linear.bias
 
     def forward(self, x):
         lowest = x.amin(-1, keepdim=True)
