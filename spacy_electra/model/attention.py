@@ -100,8 +100,7 @@ def batched(
 def trainable(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
     """Attention for passes with gradients: fused, but for dropout, and for half precision outside of NVIDIA's cards.
 
-    There the backward pass of torch's fused kernel takes 3 to 5 times as long (docs/log.md, "Predictions: flat batches,
-    fused blocks, bytes").
+    There the backward pass of torch's fused kernel takes 3 to 5 times as long (docs/experiments/packed-predictions.md).
     """
     if drop.rate or (qkv.dtype in HALF and not qkv.is_cuda):
         return batched(qkv, heads, mask, drop)
@@ -112,7 +111,7 @@ def sdpa_in_float32(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = 
     """Attention for predictions in half precision on a CPU without AMX: fused in float32, but for long rows.
 
     Long rows take batched products, which oneDNN prepares anew for every number of rows. Their softmax is in float32,
-    which is faster with both conversions (docs/log.md, "Bytes without matrix tiles").
+    which is faster with both conversions (docs/experiments/packed-predictions.md).
     """
     if qkv.shape[1] <= MAX_SHORT_ROW:
         return sdpa(qkv.float(), heads, mask).to(qkv.dtype)

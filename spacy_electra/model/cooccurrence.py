@@ -1,10 +1,10 @@
 """Word embeddings that begin with the company each piece keeps, counted in the corpus.
 
 Pieces that stand in the same surroundings get like vectors before the first step, so that training need not begin by
-finding out what a thousand steps of guessing say about them (`docs/log.md` has the measurements). Positive pointwise
-mutual information of pieces and their neighbours, factored: Levy and Goldberg 2014, "Neural word embedding as implicit
-matrix factorization", section 4; smoothed contexts and the square root of the singular values from Levy, Goldberg and
-Dagan 2015, "Improving distributional similarity", sections 3.2 and 3.3.
+finding out what a thousand steps of guessing say about them (docs/experiments/cooccurrence-embeddings.md). Positive
+pointwise mutual information of pieces and their neighbours, factored: Levy and Goldberg 2014, "Neural word embedding as
+implicit matrix factorization", section 4; smoothed contexts and the square root of the singular values from Levy,
+Goldberg and Dagan 2015, "Improving distributional similarity", sections 3.2 and 3.3.
 
 Legend: V vocabulary, C context pieces, E embedding width.
 """

@@ -1,7 +1,7 @@
 """Biases that know how often each piece occurs, so that training need not begin by learning that.
 
 Without them the first thing both halves learn is a constant answer, which at small widths costs the encoder its
-rank: every piece gets the same vector (`docs/log.md` has the measurements). The prior of Lin et al. 2017 (focal loss,
+rank: every piece gets the same vector (docs/experiments/small-models.md). The prior of Lin et al. 2017 (focal loss,
 section 3.3) for the discriminator, the logarithm of the unigram frequencies for the generator.
 
 Legend: V vocabulary.

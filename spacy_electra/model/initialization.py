@@ -1,6 +1,6 @@
 """Starting weights. Takes a module, fills it in place from a seeded generator.
 
-Small widths need more than the paper's N(0, 0.02), which is made for width 768: `docs/log.md` has the measurements.
+Small widths need more than the paper's N(0, 0.02), which is made for width 768: docs/experiments/small-models.md.
 """
 
 import math

@@ -144,11 +144,10 @@ class Rule:
 # and their machines are in docs/backends.md.
 #
 # native int16 before onednn bf16: 1.2 to 2.3 times the words a second on an AMD EPYC (Zen 4), closer to float32
-#   (docs/log.md, "Kernels of our own" and "Predictions in 16-bit integers"). In batches it was never measured on AMX.
+#   (docs/experiments/native-kernels.md and int16-kernels.md). In batches it was never measured on AMX.
 # native int8: 1.6 to 1.7 times native int16 there (benchmarks/README.md); on a Xeon with AMX 1.2 times onednn bf16 in
-#   batches. Scores may move, so no other precision takes it (docs/log.md, "What stands between the products of bytes").
-# onednn bf16 before eager bf16: docs/log.md, "Predictions: flat batches, fused blocks, bytes". In float32 it gained
-#   nothing (the same page, "Padding for attention alone").
+#   batches. Scores may move, so no other precision takes it (docs/experiments/integer-kernel-scores.md).
+# onednn bf16 before eager bf16: docs/experiments/packed-predictions.md. In float32 it gained nothing (the same page).
 # bfloat16 before float16 on cards: losses need no scaling, so training and predictions share one type.
 _INT16 = Rule(Backend.NATIVE_INT16, (VNNI, NO_AMX, KERNELS, KERNEL_WIDTHS), is_for_cpus=True)
 _AUTO = (
@@ -218,8 +217,8 @@ def passed_over(precision: str, device: torch.device, shape: EncoderShape | None
 def attention_for(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
     """The kernel of attention for predictions, in which nothing is dropped and nobody asks for gradients.
 
-    On a CPU in half precision torch's fused kernel is faster where there is AMX (docs/log.md, "Predictions: flat
-    batches, fused blocks, bytes").
+    On a CPU in half precision torch's fused kernel is faster where there is AMX
+    (docs/experiments/packed-predictions.md).
     """
     if device.type == "cuda" or dtype not in HALF or machine_of(device).amx:
         return sdpa

@@ -18,7 +18,7 @@ from spacy_electra.model.encoder import Encoder
 from spacy_electra.model.inference.buckets import BucketLimits, LengthBucket, MicroBatch, divide, plan
 from spacy_electra.model.inference.packed import PackedBatch
 
-GPU_BUCKET_COST = 4096  # tokens of padding; docs/log.md, "On an H200"
+GPU_BUCKET_COST = 4096  # tokens of padding; docs/experiments/h200.md
 
 
 class EagerEncoder:
