@@ -65,7 +65,7 @@ def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None
             print(Printer(no_print=True).fail(OUT_OF_MEMORY), file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
-            print(Printer(no_print=True).fail(_interrupted(command.__name__)), file=sys.stderr)
+            print(Printer(no_print=True).fail(_interrupted(command.__name__.removesuffix("_cli"))), file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
     return run

@@ -221,8 +221,8 @@ def test_joint_loss_and_every_gradient_equal_a_hugging_face_step(size: str, dtyp
     assert masked.positions.weight.min() == 0, "some row must have fewer positions than there is room for"
 
     output = ours(rows, masked, vocab_size=VOCAB)
-    generator, discriminator = output.generator, output.discriminator
-    loss = generator.loss / generator.count + 50 * discriminator.loss / discriminator.count
+    guessed, judged = output.generator, output.discriminator
+    loss = guessed.loss / guessed.count + 50 * judged.loss / judged.count
     loss.backward()
 
     real = rows.segments.bool()
@@ -230,7 +230,7 @@ def test_joint_loss_and_every_gradient_equal_a_hugging_face_step(size: str, dtyp
         (row, int(column), int(sample))
         for row in range(len(rows))
         for column, sample, weight in zip(
-            masked.positions.index[row], generator.samples[row], masked.positions.weight[row], strict=True
+            masked.positions.index[row], guessed.samples[row], masked.positions.weight[row], strict=True
         )
         if weight
     ]

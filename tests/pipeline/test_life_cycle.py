@@ -311,3 +311,22 @@ def test_the_model_is_a_thinc_model_of_one_width(nlp):
     assert isinstance(model, Model)
     assert model.get_dim("nO") == 32
     assert model.predict([Doc(nlp.vocab, words=["cat"])]).vectors.shape[1] == 32
+
+
+def test_pipelines_with_older_names_of_settings_load_with_one_warning(trained, tmp_path):
+    trained.to_disk(tmp_path)
+    path = tmp_path / "config.cfg"
+    text = path.read_text(encoding="utf8")
+    for new, old in (
+        ("ElectraTransformer.v2", "ElectraTransformer.v1"),
+        ("max_batch_tokens = ", "max_slots = "),
+        ("gradual_unfreeze_steps = ", "unfreeze_every = "),
+    ):
+        assert text.count(new) == 1
+        text = text.replace(new, old)
+    path.write_text(text, encoding="utf8")
+    with pytest.warns(DeprecationWarning, match="max_slots is called max_batch_tokens") as warned:
+        loaded = spacy.load(tmp_path)
+    assert len([each for each in warned if "ElectraTransformer.v2" in str(each.message)]) == 1
+    assert shim_of_transformer(loaded.get_pipe("transformer").model).max_batch_tokens == 4096
+    np.testing.assert_array_equal(vectors(loaded), vectors(trained))
