@@ -24,8 +24,8 @@ from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.report import Report, open_report, versions
 from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
 from spacy_electra.benchmark.together import Make, time_made
-from spacy_electra.data.rows import Rows
-from spacy_electra.data.store import Store
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.store.reader import Store
 from spacy_electra.model.inference.backend import choose_backend
 from spacy_electra.model.precision import NAMES
 from spacy_electra.training.run import Run, held, restore

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from confection import Config
 
-from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.store import Store
-from spacy_electra.model.build import build_electra, shim_of
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.data.batches.packing import Packing, split_documents
+from spacy_electra.data.store.reader import Store
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.pretrainer import build_electra, shim_of
 from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.loop import RunContext, StepResult
 from spacy_electra.training.run import Run, save_state, train_on_disk

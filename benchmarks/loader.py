@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from spacy_electra.benchmark.ours import make_train_context, our_step
 from spacy_electra.benchmark.shapes import PAIRS, SPECIAL
-from spacy_electra.data.files import remove_files
-from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.shards import (
+from spacy_electra.data.atomic import remove_files
+from spacy_electra.data.batches.packing import Packing, split_documents
+from spacy_electra.data.store.manifest import (
     BUILDING_ONLY,
     DIGEST,
     MANIFEST,
@@ -30,7 +30,7 @@ from spacy_electra.data.shards import (
     TextFingerprint,
     join_starts,
 )
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.reader import Store
 
 MEAN_LENGTH = 400  # pieces of a document
 DOCUMENTS_AT_ONCE = 2_000

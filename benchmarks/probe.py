@@ -23,11 +23,11 @@ from probe_data import Batch, Example, Head, Task, bucket, collate, encode, read
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import within_lengths
-from spacy_electra.model.encoder import Encoder
-from spacy_electra.model.initialization import Initialization, WithoutCorpus, initialize
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.pretrained import load_encoder
+from spacy_electra.model.init.schemes import Initialization, WithoutCorpus, initialize
+from spacy_electra.model.network.attention import within_lengths
+from spacy_electra.model.network.encoder import Encoder
 
 RANDOM = "random:"
 KINDS = get_args(WithoutCorpus)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.pipeline.alignment import Spans, align
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))

@@ -16,10 +16,10 @@ from pathlib import Path
 import typer
 from tokenizers import Tokenizer
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import read_documents
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 TEXTS_AT_ONCE = 1_000  # of the library; more at once is no faster and needs more memory
 

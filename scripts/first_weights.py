@@ -12,9 +12,9 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.errors import check_name, clear_errors
-from spacy_electra.model.huggingface import save_encoder
-from spacy_electra.model.initialization import WithoutCorpus, initialize
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.init.pretrained import load_encoder
+from spacy_electra.model.init.schemes import WithoutCorpus, initialize
 
 
 @clear_errors

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from measured import end_of, is_ending, run_measured
 from wasabi import msg
 
-from spacy_electra.data.files import replace_file
+from spacy_electra.data.atomic import replace_file
 
 FINISHED, COST, PROCESS, LOCK = "finished.json", "cost.json", "process.json", ".lock"
 NOTE_SECONDS = 5.0  # of the processor between two notes of what a step has used

@@ -17,7 +17,7 @@ from ladder_task import RUNGS, SPACY_S_OWN
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.files import replace_file
+from spacy_electra.data.atomic import replace_file
 
 MARK = "**"  # around differences of more than `CLEAR` pooled deviations
 CLEAR = 2.0

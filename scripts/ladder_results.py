@@ -16,7 +16,7 @@ from typing import Any
 from compare import SCORES
 from ladder_task import RUNGS
 
-from spacy_electra.data.files import replace_file
+from spacy_electra.data.atomic import replace_file
 
 TASK = "task.json"
 PACKAGES = ("spacy", "torch", "spacy-electra", "floret")

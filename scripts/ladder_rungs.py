@@ -23,7 +23,7 @@ from train_runs import digest
 
 from spacy_electra.cli.configs import config_text, pipeline_config
 from spacy_electra.cli.start import read_start
-from spacy_electra.model.hub import find_discriminator
+from spacy_electra.model.files.hub import find_discriminator
 
 LOGGER = {"@loggers": "spacy.ConsoleLogger.v3", "progress_bar": None, "console_output": True, "output_file": None}
 

@@ -17,7 +17,7 @@ from wasabi import msg
 
 import spacy_electra
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.model.hub import ENTRY_POINTS, find_discriminator, read_config
+from spacy_electra.model.files.hub import ENTRY_POINTS, find_discriminator, read_config
 
 PYPROJECT = """\
 [build-system]

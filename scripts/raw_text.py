@@ -17,7 +17,7 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.prose import prose_of
+from spacy_electra.data.corpus.prose import prose_of
 
 SUFFIXES = {".md", ".mdx", ".rst", ".txt"}
 MIN_WORDS = 5  # of a paragraph

@@ -13,12 +13,12 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.replacing import replaced_folder
-from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
-from spacy_electra.model.huggingface_format import INT8_METHOD, is_int8
-from spacy_electra.model.int8 import compressed, expanded
-from spacy_electra.model.tensor_files import read_tensors, write_tensors
-from spacy_electra.model.weight_files import WEIGHTS
+from spacy_electra.data.atomic_folder import replaced_folder
+from spacy_electra.data.tokenizer.files import TOKENIZER_FILES
+from spacy_electra.model.files.int8 import compressed, expanded
+from spacy_electra.model.files.names import INT8_METHOD, is_int8
+from spacy_electra.model.files.tensor_files import read_tensors, write_tensors
+from spacy_electra.model.files.weight_files import WEIGHTS
 
 HEAD = ("generator_predictions.", "generator_lm_head.")
 FINE = ("position_embeddings.weight", "token_type_embeddings.weight", "dense_prediction.weight")  # small, and exact

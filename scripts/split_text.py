@@ -16,9 +16,9 @@ from spacy.language import Language
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.files import give_name, partial_name
-from spacy_electra.data.skipped import Skipped
+from spacy_electra.data.atomic import give_name, partial_name
+from spacy_electra.data.corpus.documents import read_documents
+from spacy_electra.data.corpus.skipped import Skipped
 
 SPANS, TOKENS = "spans.jsonl", "tokens.txt"
 LONGEST = 400  # tokens of a span

@@ -21,7 +21,7 @@ from runs import Run, read_seeds, write_cost, write_runs
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.files import sha256_of
+from spacy_electra.data.atomic import sha256_of
 
 WEIGHTS = "--paths.discriminator"  # the key of the config that a variant changes
 CONFIG = 4  # its place in `python -m spacy train CONFIG`

@@ -14,13 +14,13 @@ from spacy_electra.benchmark.shapes import (
     SPECIAL,
     Pair,
 )
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.build import network_of, padded, shim_of, silence_padding, wrap_network
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.initialization import initialize
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients
-from spacy_electra.model.parameter_groups import parameter_groups
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.model.init.schemes import initialize
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, adamw_v1, clip_gradients
+from spacy_electra.model.optim.parameter_groups import parameter_groups
+from spacy_electra.model.pretrainer import network_of, padded, shim_of, silence_padding, wrap_network
 from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.loop import TrainContext, train_step
 from spacy_electra.training.schema import Training

@@ -12,10 +12,10 @@ from spacy_electra.benchmark.measure import Program, Step, matrix_product
 from spacy_electra.benchmark.ours import StepOnRows, bare_step, compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, full_rows, packed_rows, padded_rows, short_documents
-from spacy_electra.data.rows import Rows
+from spacy_electra.data.batch import Rows
 from spacy_electra.model.precision import PRECISIONS
-from spacy_electra.training.allocator import keep_freed_memory
 from spacy_electra.training.loop import TrainContext
+from spacy_electra.training.malloc import keep_freed_memory
 
 BATCHES = 8  # different ones, used in turn
 Kind = Literal["full", "packed", "padded"]  # a document of 16 to 128 pieces a row, or as many as fit into as many rows

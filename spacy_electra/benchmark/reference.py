@@ -16,9 +16,9 @@ from torch.nn import functional
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from spacy_electra.benchmark.shapes import DISCRIMINATOR_WEIGHT, KEEP_RATE, LEARN_RATE, MASK_RATE, SPECIAL, Pair
-from spacy_electra.data.masking import Positions, chosen_per_row
-from spacy_electra.data.rows import Rows
-from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.batches.masking import Positions, chosen_per_row
+from spacy_electra.model.network.encoder import EncoderShape
 from spacy_electra.model.precision import PRECISIONS
 from spacy_electra.training.memory import is_out_of_memory
 

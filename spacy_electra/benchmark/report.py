@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spacy_electra.data.files import write_file
+from spacy_electra.data.atomic import write_file
 
 
 @dataclass(frozen=True)

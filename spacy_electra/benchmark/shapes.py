@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from spacy_electra.data.masking import chosen_per_row
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import chosen_per_row
+from spacy_electra.data.rng import row_keys
+from spacy_electra.model.network.encoder import EncoderShape
 
 ROWS, WINDOW = 16, 128
 MASK_RATE, KEEP_RATE = 0.15, 0.15
@@ -94,7 +94,7 @@ def padded_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
 
 
 def packed_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
-    """The same documents one after another in rows of WINDOW pieces, cut where a row ends, as `data.packing` does."""
+    """The same documents one after another in rows of WINDOW pieces, cut where a row ends, as `packing` does."""
     pieces = torch.cat(documents)
     number = torch.cat([torch.full_like(one, n) for n, one in enumerate(documents)])
     rows = len(pieces) // WINDOW

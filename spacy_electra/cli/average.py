@@ -12,10 +12,10 @@ from spacy_electra.cli.folder_kinds import MODEL, check_kind
 from spacy_electra.cli.halves import Halves, check_no_model, count, read_halves, write_halves
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.runs import model_folder
-from spacy_electra.data.tokenizer_difference import cut_alike, difference
-from spacy_electra.model.huggingface_format import is_encoder
-from spacy_electra.model.saved_model import SavedModel, with_body
-from spacy_electra.model.weight_average import averaged
+from spacy_electra.data.tokenizer.difference import cut_alike, difference
+from spacy_electra.model.files.names import is_encoder
+from spacy_electra.model.files.saved_model import SavedModel, with_body
+from spacy_electra.model.init.average import averaged
 
 
 @clear_errors

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from spacy_electra.data.mixture import Mixture
-from spacy_electra.data.packing import Packing
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.frequency import piece_counts
+from spacy_electra.data.batches.mixture import Mixture
+from spacy_electra.data.batches.packing import Packing
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.biases import piece_counts
 from spacy_electra.training.schema import Corpus
 
 TRAIN_WEIGHT = 1.0

@@ -11,8 +11,8 @@ from wasabi import msg
 
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.docstrings import Module, find_modules, installed_roots, read_modules
-from spacy_electra.data.files import sync
+from spacy_electra.data.atomic import sync
+from spacy_electra.data.corpus.docstrings import Module, find_modules, installed_roots, read_modules
 
 MODULES_A_PROCESS = 200  # fewer are read faster than another process starts
 

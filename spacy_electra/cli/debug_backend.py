@@ -12,9 +12,9 @@ from spacy_electra.benchmark.measure import describe_machine
 from spacy_electra.cli.configs import pretrain_config
 from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference import backend as backends
 from spacy_electra.model.inference.backend import Machine, PassedOver, choose_backend, passed_over
+from spacy_electra.model.network.encoder import EncoderShape
 from spacy_electra.model.precision import INT8, NAMES
 from spacy_electra.pipeline.quantization import encoder_sections, shim_in
 

@@ -10,7 +10,7 @@ from wasabi import msg
 from spacy_electra.cli.corpora import shares, shares_in_words
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config, shapes_in
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.reader import Store
 from spacy_electra.training.schedule import WARMUP_STEPS
 from spacy_electra.training.schema import Training
 

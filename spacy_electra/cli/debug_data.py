@@ -9,12 +9,12 @@ from wasabi import msg
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors, warn
-from spacy_electra.data.limits import MemoryLimits
-from spacy_electra.data.shards import BUILDING, MANIFEST
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import total_bytes
-from spacy_electra.data.store import Store
-from spacy_electra.data.unknown import TOO_MANY
+from spacy_electra.data.corpus.limits import MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.corpus.sources import total_bytes
+from spacy_electra.data.store.manifest import BUILDING, MANIFEST
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.tokenizer.unknown import TOO_MANY
 
 
 @clear_errors

@@ -13,12 +13,12 @@ from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import Batch, Pretrainer, network_of
-from spacy_electra.model.electra import Output
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.data.rng import row_keys
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.network.electra import Output
+from spacy_electra.model.pretrainer import Batch, Pretrainer, network_of
 
 SHOWN_ROWS = 4  # of the forward pass
 

@@ -6,7 +6,7 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 
 @clear_errors

@@ -9,10 +9,10 @@ import typer
 from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
-from spacy_electra.data.corpus import Document, read_documents
-from spacy_electra.data.limits import DEFAULT_MEMORY, MB, MemoryLimits
-from spacy_electra.data.skipped import EMPTY, Skipped
-from spacy_electra.data.sources import find_files, is_url
+from spacy_electra.data.corpus.documents import Document, read_documents
+from spacy_electra.data.corpus.limits import DEFAULT_MEMORY, MB, MemoryLimits
+from spacy_electra.data.corpus.skipped import EMPTY, Skipped
+from spacy_electra.data.corpus.sources import find_files, is_url
 
 SPACY = ".spacy"
 CORPUS = (

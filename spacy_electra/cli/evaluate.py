@@ -17,7 +17,7 @@ from spacy_electra.cli.pretraining import make_context, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config
 from spacy_electra.cli.start import read_start
-from spacy_electra.model.hub import find_discriminator, find_generator
+from spacy_electra.model.files.hub import find_discriminator, find_generator
 from spacy_electra.training.loop import evaluate_dev
 
 

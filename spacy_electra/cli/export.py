@@ -10,10 +10,10 @@ from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.folder_kinds import MODEL, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.runs import model_folder
-from spacy_electra.model.encoder import Encoder
-from spacy_electra.model.huggingface import replaced_model, write_encoder
-from spacy_electra.model.onnx_export import FILE, TOLERANCE, check_packages, save_onnx
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.model.files.huggingface import replaced_model, write_encoder
+from spacy_electra.model.files.onnx import FILE, TOLERANCE, check_packages, save_onnx
+from spacy_electra.model.init.pretrained import load_encoder
+from spacy_electra.model.network.encoder import Encoder
 
 
 @clear_errors

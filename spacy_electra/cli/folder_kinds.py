@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spacy_electra.data.shards import BUILDING, MANIFEST
+from spacy_electra.data.store.manifest import BUILDING, MANIFEST
 
 STORE, RUN, PIPELINE, MODEL, TOKENIZER_KIND = "token store", "run", "pipeline", "model", "tokenizer"
 

@@ -4,14 +4,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from spacy_electra.data.replacing import replaced_folder
-from spacy_electra.data.tokenizer_files import STALE
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.hub import CONFIG, find_discriminator, find_generator
-from spacy_electra.model.huggingface import replaced_model, write_saved
-from spacy_electra.model.huggingface_format import is_encoder
-from spacy_electra.model.reshaping import cut_to, with_layers, with_vocabulary
-from spacy_electra.model.saved_model import (
+from spacy_electra.data.atomic_folder import replaced_folder
+from spacy_electra.data.tokenizer.files import STALE
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.hub import CONFIG, find_discriminator, find_generator
+from spacy_electra.model.files.huggingface import replaced_model, write_saved
+from spacy_electra.model.files.names import is_encoder
+from spacy_electra.model.files.saved_model import (
     SavedModel,
     check_encoder,
     check_vocabulary,
@@ -20,8 +19,9 @@ from spacy_electra.model.saved_model import (
     tokenizer_of,
     with_body,
 )
-from spacy_electra.model.transplant import transplant
-from spacy_electra.model.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS
+from spacy_electra.model.files.weight_files import INDEX, OLD_INDEX, OLD_WEIGHTS, WEIGHTS
+from spacy_electra.model.init.reshape import cut_to, with_layers, with_vocabulary
+from spacy_electra.model.init.transplant import transplant
 
 HALVES = ("discriminator", "generator")
 PLAIN = (CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX, *STALE)  # of a model without halves

@@ -10,7 +10,7 @@ from spacy_electra.cli.configs import SIZES, config_text, encoder_config, pipeli
 from spacy_electra.cli.device import say_if_cupy_is_missing
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.start import read_start
-from spacy_electra.data.replacing import replaced_folder
+from spacy_electra.data.atomic_folder import replaced_folder
 
 
 @clear_errors

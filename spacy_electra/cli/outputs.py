@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_electra.cli.errors import warn
-from spacy_electra.data.files import write_file
+from spacy_electra.data.atomic import write_file
 
 
 def check_folder(folder: Path) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from spacy_electra.cli.bars import bar
 from spacy_electra.cli.documents import corpus_files, open_documents
 from spacy_electra.cli.errors import warn
-from spacy_electra.data.limits import DEFAULT_MEMORY, MemoryLimits
-from spacy_electra.data.pruning import count_pieces, prune_vocabulary
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import total_bytes
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.limits import DEFAULT_MEMORY, MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.corpus.sources import total_bytes
+from spacy_electra.data.tokenizer.pruning import count_pieces, prune_vocabulary
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 
 def pieces_used(

@@ -27,20 +27,20 @@ from spacy_electra.cli.resuming import RUN_CONFIG, check_teacher, read_stored_ru
 from spacy_electra.cli.settings import PretrainingConfig, make, read_pretraining_config, shapes_in
 from spacy_electra.cli.teaching import make_distillation
 from spacy_electra.cli.unknown import check_unknown
-from spacy_electra.data.packing import Packing, Split, split_documents
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import HEADS, network_of, shim_of
-from spacy_electra.model.cooccurrence import start_from_neighbours
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.frequency import piece_counts, start_from_frequencies
-from spacy_electra.model.starting import take_tables
-from spacy_electra.training.alarms import Alarms
-from spacy_electra.training.allocator import keep_freed_memory
+from spacy_electra.data.batches.packing import Packing, Split, split_documents
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.biases import piece_counts, start_from_frequencies
+from spacy_electra.model.init.embeddings import start_from_neighbours
+from spacy_electra.model.init.pretrained import take_tables
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.pretrainer import HEADS, network_of, shim_of
 from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.least_memory import check_room
 from spacy_electra.training.loop import Evaluation, RunContext, settle_micro_batch
+from spacy_electra.training.malloc import keep_freed_memory
+from spacy_electra.training.monitor import Alarms
 from spacy_electra.training.run import (
     LAST,
     Run,

@@ -15,9 +15,9 @@ from wasabi import msg
 from spacy_electra.cli.documents import SPACY, damaged
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.outputs import check_json, write_json
-from spacy_electra.data.replacing import replaced_folder
-from spacy_electra.model.encoder import EncoderShape
+from spacy_electra.data.atomic_folder import replaced_folder
 from spacy_electra.model.inference.backend import Backend, choose_backend, passed_over
+from spacy_electra.model.network.encoder import EncoderShape
 from spacy_electra.model.precision import INT8
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import (

@@ -13,12 +13,12 @@ from wasabi import msg
 
 from spacy_electra.cli.renamed import rename_keys
 from spacy_electra.cli.settings import PretrainingConfig
-from spacy_electra.data.files import replace_file
-from spacy_electra.data.store import Store
-from spacy_electra.data.tokenizer_difference import cut_alike, difference
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.data.atomic import replace_file
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.tokenizer.difference import cut_alike, difference
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.precision import NAMES
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.loop import RunContext
 from spacy_electra.training.schema import CORPORA

@@ -16,9 +16,9 @@ from thinc.api import Optimizer
 from spacy_electra.cli.configs import TEMPLATES
 from spacy_electra.cli.errors import check_name
 from spacy_electra.cli.renamed import rename_keys, rename_overrides, warn_of_old_names
-from spacy_electra.model.build import ELECTRA, HalfShapes, check_model
 from spacy_electra.model.keys import check_keys, refuse_alike
-from spacy_electra.model.optimizer import Hyperparameters
+from spacy_electra.model.optim.adamw import Hyperparameters
+from spacy_electra.model.pretrainer import ELECTRA, HalfShapes, check_model
 from spacy_electra.training.metrics import SCORES
 from spacy_electra.training.schema import (
     CORPORA,

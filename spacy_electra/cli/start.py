@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.hub import find_discriminator, find_generator
-from spacy_electra.model.saved_model import has_own_body, read_model
+from spacy_electra.model.files.hub import find_discriminator, find_generator
+from spacy_electra.model.files.saved_model import has_own_body, read_model
+from spacy_electra.model.network.encoder import EncoderShape
 
 NUMBERS = ("layers", "width", "feed_forward", "heads")
 # Peak rate of pretraining, times width. The paper's are 5e-4 at 256 and 2e-4 at 768 (Clark et al. 2020, table 6)

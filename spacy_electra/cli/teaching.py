@@ -2,8 +2,8 @@
 
 import torch
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import Pretrainer, network_of
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.pretrainer import Pretrainer, network_of
 from spacy_electra.model.teacher import load_teacher
 from spacy_electra.training.distillation import Distillation
 from spacy_electra.training.schema import Teacher

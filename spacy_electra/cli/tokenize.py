@@ -19,14 +19,14 @@ from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.folder_kinds import STORE, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.unknown import warn_of_unknown
-from spacy_electra.data.building import build_store
-from spacy_electra.data.limits import MemoryLimits
-from spacy_electra.data.parts import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
-from spacy_electra.data.shards import MANIFEST, SKIPPED, Manifest
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import is_url, suffixes, total_bytes
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.limits import MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.corpus.sources import is_url, suffixes, total_bytes
+from spacy_electra.data.store.manifest import MANIFEST, SKIPPED, Manifest
+from spacy_electra.data.store.merge import Shares, finish_removal, join_parts, joined_pieces, missing_parts, share_out
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 MANY_LINES = 20  # of a .txt that somebody may have meant as one text a line
 

@@ -11,12 +11,12 @@ from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.folder_kinds import TOKENIZER_KIND, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.pieces_used import pieces_used
-from spacy_electra.data.limits import MemoryLimits
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import total_bytes
-from spacy_electra.data.tokenizer_files import TOKENIZER_FILES
-from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
-from spacy_electra.model.hub import find_discriminator
+from spacy_electra.data.corpus.limits import MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.corpus.sources import total_bytes
+from spacy_electra.data.tokenizer.files import TOKENIZER_FILES
+from spacy_electra.data.tokenizer.wordpiece import WordPiece, train_wordpiece
+from spacy_electra.model.files.hub import find_discriminator
 
 VOCAB_SIZE = 8000
 

@@ -4,12 +4,12 @@ import sys
 
 from spacy_electra.cli.documents import open_documents
 from spacy_electra.cli.errors import warn
-from spacy_electra.data.shards import Manifest
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import is_url
-from spacy_electra.data.store import Store
-from spacy_electra.data.unknown import TOO_MANY, unknown_words
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.corpus.sources import is_url
+from spacy_electra.data.store.manifest import Manifest
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.tokenizer.unknown import TOO_MANY, unknown_words
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 
 def warn_of_unknown(manifest: Manifest, files: list[str], tokenizer: WordPiece) -> None:

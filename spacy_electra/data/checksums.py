@@ -6,7 +6,7 @@ They are for bytes that a disk or a copy has changed; a folder without them is n
 from collections.abc import Sequence
 from pathlib import Path
 
-from spacy_electra.data.files import sha256_of
+from spacy_electra.data.atomic import sha256_of
 
 
 def write_checksums(path: Path, names: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spacy_electra.model.attention import Mask
-from spacy_electra.model.sampling import at_least_float32
+from spacy_electra.model.network.attention import Mask
+from spacy_electra.model.network.sampling import at_least_float32
 
 QKV = 3  # queries, keys, values
 SCORES_AT_ONCE = {"cpu": 2**18}  # so that they stay in a processor's cache

@@ -19,16 +19,16 @@ from thinc.shims import Shim
 from thinc.util import get_torch_default_device, torch2xp, xp2torch
 from torch import Tensor, nn
 
-from spacy_electra.model.averages import replaced_weights, update_averages
+from spacy_electra.model.files.weights import SavedWeights, pack_weights, unpack_weights
 from spacy_electra.model.inference.backend import Backend, Choice, choose_backend
 from spacy_electra.model.inference.eager import cast
 from spacy_electra.model.isolation import isolated, survive_forks
-from spacy_electra.model.loss_scale import LossScale
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, clip_gradients
-from spacy_electra.model.parameter_groups import parameter_groups
+from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, clip_gradients
+from spacy_electra.model.optim.averages import replaced_weights, update_averages
+from spacy_electra.model.optim.loss_scale import LossScale
+from spacy_electra.model.optim.parameter_groups import parameter_groups
+from spacy_electra.model.optim.rates import UNGUARDED, ZeroRateWatch
 from spacy_electra.model.precision import PRECISIONS, check_precision
-from spacy_electra.model.rates import UNGUARDED, ZeroRateWatch
-from spacy_electra.model.saved_weights import SavedWeights, pack_weights, unpack_weights
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
 Predict = Callable[[Any], Any]  # inputs -> outputs
@@ -320,7 +320,7 @@ class TorchShim(Shim):
         return self.module
 
     def stored(self) -> dict[str, Tensor]:
-        """The weights as they go to disk; for subclasses, which may make them smaller as `model.int8` does."""
+        """The weights as they go to disk; for subclasses, which may make them smaller as `model.files.int8` does."""
         return self.plain_module().state_dict()
 
     @isolated()

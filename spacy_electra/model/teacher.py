@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spacy_electra.data.rows import Rows
-from spacy_electra.data.tokenizer_difference import cut_alike, difference
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import RowAttention, within_segments
-from spacy_electra.model.encoder import Encoder, EncoderShape, nearest_divisor
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.tokenizer.difference import cut_alike, difference
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.tensor_files import sum_of
 from spacy_electra.model.inference.backend import attention_for
+from spacy_electra.model.init.pretrained import load_encoder
 from spacy_electra.model.isolation import isolated
+from spacy_electra.model.network.attention import RowAttention, within_segments
+from spacy_electra.model.network.encoder import Encoder, EncoderShape, nearest_divisor
 from spacy_electra.model.relations import relation_loss
-from spacy_electra.model.starting import load_encoder
-from spacy_electra.model.tensor_files import sum_of
 
 
 @dataclass(frozen=True, eq=False)

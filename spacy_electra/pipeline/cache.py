@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spacy_electra.data.limits import MB
+from spacy_electra.data.corpus.limits import MB
 
 EncodePacked = Callable[
     [np.ndarray, np.ndarray], Tensor

@@ -1,7 +1,7 @@
 """Notice that training ruins an encoder, or does not reach it.
 
 All of its vectors become alike, or its gradients grow without end: both come of a learning rate that is too high, or of
-one that is high before the heads have begun to learn (`model.rates`). Or nobody sends it gradients.
+one that is high before the heads have begun to learn (`model.optim.rates`). Or nobody sends it gradients.
 """
 
 import logging

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.dropout import Dropout
-from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.int8 import check_parts, compressed, linear_weights
+from spacy_electra.model.files.parameter_shapes import check_weights
+from spacy_electra.model.files.weights import SavedWeights
 from spacy_electra.model.inference.backend import Backend, Choice, choose_backend, passed_over, prepare_backend
 from spacy_electra.model.inference.eager import encode
 from spacy_electra.model.inference.packed import EncodeFn, PackedBatch
-from spacy_electra.model.int8 import check_parts, compressed, linear_weights
 from spacy_electra.model.isolation import isolated
-from spacy_electra.model.parameter_shapes import check_weights
+from spacy_electra.model.network.dropout import Dropout
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
+from spacy_electra.model.optim.rates import GUARDED
 from spacy_electra.model.precision import INT8, PRECISIONS, check_precision
-from spacy_electra.model.rates import GUARDED
-from spacy_electra.model.saved_weights import SavedWeights
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.collapse import CollapseWatch

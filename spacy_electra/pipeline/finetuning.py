@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from spacy_electra.model.encoder import Encoder
+from spacy_electra.model.network.encoder import Encoder
 from spacy_electra.pipeline.lora import add_adapters, check_peft, has_adapters
 
 

@@ -19,7 +19,7 @@ from thinc.types import Floats3d, Ragged
 from thinc.util import torch2xp
 from torch import Tensor
 
-from spacy_electra.data.limits import MB
+from spacy_electra.data.corpus.limits import MB
 from spacy_electra.pipeline.spacy_transformers_api import ModelOutput, TransformerData, WordpieceBatch
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ Legend: N pieces of all documents in a row, S tokens of all windows.
 
 import numpy as np
 
-from spacy_electra.data.rows import Special
+from spacy_electra.data.batch import Special
 from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.pipeline.windows import SPECIALS, cut_windows
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.encoder import Encoder
+from spacy_electra.model.network.encoder import Encoder
 
 LINEAR = ("qkv", "output", "up", "down")  # all linear layers of a block, by their names in it
 ADAPTER_NAME = "default"

@@ -10,7 +10,7 @@ import numpy as np
 from spacy.attrs import IDX, IS_SPACE, LENGTH
 from spacy.tokens import Doc
 
-from spacy_electra.data.wordpiece import Pieces, WordPiece
+from spacy_electra.data.tokenizer.wordpiece import Pieces, WordPiece
 from spacy_electra.pipeline.alignment import Alignment, Spans, align
 
 

@@ -12,10 +12,10 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from torch import Tensor
 
-from spacy_electra.model.dropout import NO_DROPOUT, TorchDropout
+from spacy_electra.model.files.int8 import UnknownPartError
 from spacy_electra.model.inference.packed import PackedBatch
-from spacy_electra.model.int8 import UnknownPartError
 from spacy_electra.model.isolation import isolated
+from spacy_electra.model.network.dropout import NO_DROPOUT, TorchDropout
 from spacy_electra.model.shim import no_backprop
 from spacy_electra.pipeline.batch import ElectraBatch
 from spacy_electra.pipeline.encoder import EncoderShim
@@ -184,7 +184,7 @@ def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = 
 
 
 def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
-    from spacy_electra.model.starting import load_encoder  # which a saved pipeline does not need to load
+    from spacy_electra.model.init.pretrained import load_encoder  # which a saved pipeline does not need to load
 
     shim, settings = shim_of_transformer(model), settings_of(model)
     if not shim.has_encoder:

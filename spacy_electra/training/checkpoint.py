@@ -19,10 +19,10 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from spacy_electra.data.files import replace_file, sha256_of
-from spacy_electra.data.replacing import remove_partial, replaced_folder, settle
-from spacy_electra.data.tokenizer_checks import read_json
-from spacy_electra.model.tensor_files import read_tensors, write_tensors
+from spacy_electra.data.atomic import replace_file, sha256_of
+from spacy_electra.data.atomic_folder import remove_partial, replaced_folder, settle
+from spacy_electra.data.tokenizer.checks import read_json
+from spacy_electra.model.files.tensor_files import read_tensors, write_tensors
 from spacy_electra.training.state import State, Sums
 
 logger = logging.getLogger("spacy_electra")

@@ -12,8 +12,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from spacy_electra.model.build import Batch, Inputs
-from spacy_electra.model.electra import Output
+from spacy_electra.model.network.electra import Output
+from spacy_electra.model.pretrainer import Batch, Inputs
 from spacy_electra.model.shim import Forward, TorchShim
 from spacy_electra.training.memory import is_out_of_memory
 

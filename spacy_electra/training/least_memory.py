@@ -6,8 +6,8 @@ too large, which `memory` finds out.
 
 import torch
 
-from spacy_electra.model.build import HalfShapes
-from spacy_electra.model.parameter_shapes import count_parameters
+from spacy_electra.model.files.parameter_shapes import count_parameters
+from spacy_electra.model.pretrainer import HalfShapes
 from spacy_electra.training.memory import NoRoom, free_memory
 
 COPIES = 4 * 4  # bytes of a weight, its gradient and its two moments

@@ -8,19 +8,18 @@ import torch
 from thinc.api import Optimizer
 from torch import Tensor
 
-from spacy_electra.data.masking import Masked, mask_rows
-from spacy_electra.data.mixture import Mixture
-from spacy_electra.data.packing import Packing
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.build import Batch, LossWeights, Pretrainer, network_of, shim_of
-from spacy_electra.model.electra import Electra, Output
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import Masked, mask_rows
+from spacy_electra.data.batches.mixture import Mixture
+from spacy_electra.data.batches.packing import Packing
 from spacy_electra.model.isolation import isolated
-from spacy_electra.model.optimizer import kept_rate
+from spacy_electra.model.network.electra import Electra, Output
+from spacy_electra.model.optim.adamw import kept_rate
+from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, network_of, shim_of
 from spacy_electra.model.teacher import TeacherEncoder
 from spacy_electra.training.compiling import compiled_or_plain, forget_passes, keep_gradients, plain_passes
 from spacy_electra.training.distillation import Distillation
 from spacy_electra.training.distributed import ALONE, Ranks
-from spacy_electra.training.feeding import feeding
 from spacy_electra.training.memory import (
     AUTO,
     MicroBatchSize,
@@ -33,6 +32,7 @@ from spacy_electra.training.memory import (
     within_memory,
 )
 from spacy_electra.training.metrics import evaluate
+from spacy_electra.training.prefetch import feeding
 from spacy_electra.training.schedule import Budget, rate_factor
 from spacy_electra.training.schema import Training
 from spacy_electra.training.state import State, Sums, check_finite, check_skipped

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.training.container import memory_left
+from spacy_electra.training.cgroups import memory_left
 from spacy_electra.training.distributed import ranks_here
 
 logger = logging.getLogger("spacy_electra")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from spacy_electra.model.electra import Output
+from spacy_electra.model.network.electra import Output
 
 # All names of scores; those of the discriminator are absent where the objective has none
 SCORES = (

@@ -18,13 +18,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from spacy_electra.data.files import partial_name, replace_file
-from spacy_electra.data.replacing import remove_partial, replaced_folder, settle
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import network_of, shim_of
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.huggingface import write_discriminator, write_generator
-from spacy_electra.training.card import write_card
+from spacy_electra.data.atomic import partial_name, replace_file
+from spacy_electra.data.atomic_folder import remove_partial, replaced_folder, settle
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import write_discriminator, write_generator
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import (
     CHECKPOINTS,
     LATEST,
@@ -34,6 +33,7 @@ from spacy_electra.training.checkpoint import (
     write_checkpoint,
 )
 from spacy_electra.training.loop import Evaluation, RunContext, StepResult, evaluate_dev, pretrain
+from spacy_electra.training.model_card import write_card
 from spacy_electra.training.state import Diverged, State, check_finite
 
 logger = logging.getLogger("spacy_electra")

@@ -27,7 +27,7 @@ from spacy_electra.benchmark.shapes import (
     short_documents,
 )
 from spacy_electra.cli.benchmark.pretrain import check_device, unit_of
-from spacy_electra.model.build import network_of
+from spacy_electra.model.pretrainer import network_of
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from torch._dynamo import register_backend
 from spacy_electra.benchmark.ours import make_train_context
 from spacy_electra.benchmark.reference import Reference, ReferenceStep, draw_pieces, loss_where, reference_positions
 from spacy_electra.benchmark.shapes import MASK_RATE, PAIRS, SPECIAL, full_rows, padded_rows, short_documents
-from spacy_electra.data.masking import choose_positions, maskable
-from spacy_electra.data.rows import Rows
-from spacy_electra.model.build import network_of
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.batches.masking import choose_positions, maskable
+from spacy_electra.model.pretrainer import network_of
 
 CPU = torch.device("cpu")
 

@@ -15,10 +15,10 @@ from spacy.util import load_config
 from spacy_electra.cli.corpora import mixed_counts
 from spacy_electra.cli.pretraining import make_context, open_data
 from spacy_electra.cli.settings import read_pretraining_config
-from spacy_electra.data.mixture import Mixture
-from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.store import Store
-from spacy_electra.model.frequency import piece_counts
+from spacy_electra.data.batches.mixture import Mixture
+from spacy_electra.data.batches.packing import Packing, split_documents
+from spacy_electra.data.store.reader import Store
+from spacy_electra.model.init.biases import piece_counts
 from spacy_electra.training.schema import Corpus
 
 Invoke = Callable[..., Any]

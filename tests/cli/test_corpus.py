@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from spacy_electra.data.docstrings import Module, find_modules, read_module, read_modules
-from spacy_electra.data.prose import prose_of, without_markup
+from spacy_electra.data.corpus.docstrings import Module, find_modules, read_module, read_modules
+from spacy_electra.data.corpus.prose import prose_of, without_markup
 
 Invoke = Callable[..., Any]
 

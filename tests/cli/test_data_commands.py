@@ -14,9 +14,9 @@ import spacy
 from spacy.tokens import DocBin
 
 from spacy_electra.cli.documents import corpus_files
-from spacy_electra.data.parts import share_out
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.store.merge import share_out
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 Invoke = Callable[..., Any]
 SENTENCES = ["The tensor is not found.", "A small library reads the file."]

@@ -18,8 +18,8 @@ from transformers import (
     ElectraForPreTraining,
 )
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.pretrained import load_encoder
 
 Invoke = Callable[..., Any]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", *map(chr, range(97, 123)), "the", "cat", "##s"]

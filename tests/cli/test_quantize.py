@@ -15,9 +15,9 @@ from spacy.training import Example
 
 from spacy_electra.cli import quantize as command
 from spacy_electra.cli.quantize import read_examples
-from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Backend, Machine, choose_backend
+from spacy_electra.model.network.encoder import EncoderShape
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.quantization import Scored, shim_in
 

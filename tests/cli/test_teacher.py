@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from spacy.util import load_config
 
 from spacy_electra.cli.resuming import read_stored_run
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import save_encoder
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.init.pretrained import load_encoder
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 Invoke = Callable[..., Any]
 Arguments = list[Any]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import spacy
 
-from spacy_electra.data.shards import Manifest
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.manifest import Manifest
+from spacy_electra.data.store.reader import Store
 
 Invoke = Callable[..., Any]
 CHINESE = "学生在图书馆里学习。"

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from spacy_electra.data.accents import count_marks
-from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
+from spacy_electra.data.tokenizer.accents import count_marks
+from spacy_electra.data.tokenizer.wordpiece import WordPiece, train_wordpiece
 
 
 def trained(words: list[str], **options: bool | None) -> WordPiece:

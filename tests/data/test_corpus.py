@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from spacy_electra.data.corpus import Document, read_documents
-from spacy_electra.data.limits import MemoryLimits
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.sources import find_files, total_bytes
+from spacy_electra.data.corpus.documents import Document, read_documents
+from spacy_electra.data.corpus.limits import MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.corpus.sources import find_files, total_bytes
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -322,7 +322,7 @@ def test_a_long_txt_is_cut_after_paragraphs_and_nothing_is_lost(tmp_path: Path) 
 def test_a_long_txt_without_paragraphs_is_cut_at_the_next_best_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, ends: str
 ) -> None:
-    monkeypatch.setattr("spacy_electra.data.formats.PART_OF_TXT", 40)
+    monkeypatch.setattr("spacy_electra.data.corpus.formats.PART_OF_TXT", 40)
     path, limits = write(tmp_path / "a.txt", text.encode()), MemoryLimits(document_mb=0.0001)
     found = [document.text for document in read_documents([path], skipped=Skipped(), memory=limits)]
     assert "".join(found) == text

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.data.folders import files_below, files_matching
-from spacy_electra.data.limits import MemoryLimits
-from spacy_electra.data.sources import find_files, open_source
+from spacy_electra.data.corpus.folders import files_below, files_matching
+from spacy_electra.data.corpus.limits import MemoryLimits
+from spacy_electra.data.corpus.sources import find_files, open_source
 
 
 def make(folder: Path, *names: str) -> None:

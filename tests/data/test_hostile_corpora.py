@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document, read_documents
-from spacy_electra.data.skipped import Skipped, read_skipped
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import Document, read_documents
+from spacy_electra.data.corpus.skipped import Skipped, read_skipped
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *"0123456789.,!", "é", "ß", "你"]
 SOMETIMES = {"deadline": None, "max_examples": 60, "suppress_health_check": list(HealthCheck)}

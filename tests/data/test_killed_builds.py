@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.parts import Shares, finish_removal, join_parts, missing_parts, share_out
-from spacy_electra.data.shards import MANIFEST
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.store.manifest import MANIFEST
+from spacy_electra.data.store.merge import Shares, finish_removal, join_parts, missing_parts, share_out
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 KilledAtEveryStep = Callable[..., int]
 EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spacy_electra.data.maps import give_back, map_array, read_at_random
+from spacy_electra.data.store.mmap import give_back, map_array, read_at_random
 
 STATUS = Path("/proc/self/status")
 IO = Path("/proc/self/io")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from spacy_electra.data.masking import Masked, chosen_per_row, mask_rows, maskable
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import Masked, chosen_per_row, mask_rows, maskable
+from spacy_electra.data.rng import row_keys
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 RATE, KEEP_RATE = 0.15, 0.15

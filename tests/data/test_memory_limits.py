@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import zstandard
 
-from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.limits import MB, MemoryLimits
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.data.corpus.documents import read_documents
+from spacy_electra.data.corpus.limits import MB, MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 
 ONE_MB = MemoryLimits(document_mb=1)
 READ = """
 import resource, sys
-from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.limits import MemoryLimits
-from spacy_electra.data.skipped import Skipped
+from spacy_electra.data.corpus.documents import read_documents
+from spacy_electra.data.corpus.limits import MemoryLimits
+from spacy_electra.data.corpus.skipped import Skipped
 for name in sys.argv[2:]:
     __import__(name)
 
@@ -220,8 +220,8 @@ def test_a_parquet_column_of_lists_is_refused(tmp_path: Path) -> None:
 
 WITHOUT_SPACES = """
 import resource, sys
-from spacy_electra.data.tokenizing import encode_texts
-from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.data.store.tokenize import encode_texts
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.mixture import Mixture
-from spacy_electra.data.packing import Packing
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.batches.mixture import Mixture
+from spacy_electra.data.batches.packing import Packing
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 WINDOW = 16
 PIECES = (14 * 7, 14 * 3, 14 * 5)  # of each store: so many full rows

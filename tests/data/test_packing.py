@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.data import packing, plan
-from spacy_electra.data.building import build_store
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.batches import packing, plan
+from spacy_electra.data.batches.packing import Packing, split_documents
+from spacy_electra.data.batches.plan import RowPlan, make_plan
+from spacy_electra.data.batches.shuffle import order_keys, shuffled
 from spacy_electra.data.checksums import write_checksums
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.order import order_keys, shuffled
-from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.plan import RowPlan, make_plan
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.rng import row_keys
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 PAD, CLS, SEP = 0, 2, 3
 FIRST = 5  # number of the first piece of text

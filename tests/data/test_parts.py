@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import read_documents
-from spacy_electra.data.parts import Shares, finish_removal, join_parts, missing_parts, share_out
-from spacy_electra.data.shards import PARTS
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import read_documents
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.store.manifest import PARTS
+from spacy_electra.data.store.merge import Shares, finish_removal, join_parts, missing_parts, share_out
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 TEXTS = ["a b c", "d e\nf", "g h i j", "k", "l m n o p q", "r s"]
 SHARD = 4  # pieces, so that shards begin and end inside of files

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, BertTokenizerFast
 
-from spacy_electra.data.pruning import count_pieces, prune_vocabulary
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.tokenizer.pruning import count_pieces, prune_vocabulary
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = [*SPECIAL, "[unused0]", "a", "b", "é", "я", "##a", "##b", "##я", "ab", "##ab", "abab", "cab"]

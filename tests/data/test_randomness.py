@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spacy_electra.data.randomness import Purpose, mix, random_bits, random_uniform, row_keys
+from spacy_electra.data.rng import Purpose, mix, random_bits, random_uniform, row_keys
 
 MASK_64 = (1 << 64) - 1
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.data.files import alone_in
-from spacy_electra.data.replacing import remove_partial, replaced_folder, settle
+from spacy_electra.data.atomic import alone_in
+from spacy_electra.data.atomic_folder import remove_partial, replaced_folder, settle
 
 KilledAtEveryStep = Callable[..., int]
 

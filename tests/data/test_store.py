@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spacy_electra.data import tokenizing
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.data.store import Store
-from spacy_electra.data.tokenizing import PART_CHARACTERS, cut, encode_texts
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.data.store import tokenize as tokenizing
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.tokenize import PART_CHARACTERS, cut, encode_texts
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # piece 5 is "a", 6 is "b", ...
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.parts import Shares, join_parts
-from spacy_electra.data.store import Store
-from spacy_electra.data.tokenizer_difference import cut_alike, difference
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.merge import Shares, join_parts
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.difference import cut_alike, difference
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
 HASH = re.compile(r"[0-9a-f]{12}")

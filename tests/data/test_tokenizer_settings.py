@@ -12,8 +12,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, ElectraConfig, ElectraTokenizer, ElectraTokenizerFast
 
-from spacy_electra.data.tokenizing import PART_CHARACTERS, encode_texts
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.store.tokenize import PART_CHARACTERS, encode_texts
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 BASIC = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = "abcdefghilmnoprtuvwxyéE1234567890[]/<>#_-.,Ca"

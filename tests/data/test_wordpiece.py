@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import ElectraTokenizer, ElectraTokenizerFast
 
-from spacy_electra.data.rows import Special
-from spacy_electra.data.tokenizer_files import parse_tokenizer
-from spacy_electra.data.wordpiece import WordPiece, train_wordpiece
+from spacy_electra.data.batch import Special
+from spacy_electra.data.tokenizer.files import parse_tokenizer
+from spacy_electra.data.tokenizer.wordpiece import WordPiece, train_wordpiece
 
 ENGLISH = [
     "The generator proposes tokens; the discriminator tells which tokens were replaced.",
@@ -135,7 +135,7 @@ def test_ids_alone_are_those_with_offsets_where_a_piece_holds_a_space(uncased: W
 def test_ids_alone_stay_right_when_the_memory_of_words_is_full(
     uncased: WordPiece, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spacy_electra.data.wordpiece._MOST_KNOWN", 5)
+    monkeypatch.setattr("spacy_electra.data.tokenizer.wordpiece._MOST_KNOWN", 5)
     for text in TEXTS:
         assert uncased.encode_ids([text])[0].tolist() == uncased.encode([text])[0].ids.tolist()
 
@@ -345,7 +345,7 @@ def test_training_gives_the_same_vocabulary_in_every_process() -> None:
     program = (
         "import random\n"
         "from tokenizers.normalizers import BertNormalizer\n"
-        "from spacy_electra.data.vocabulary import learn_vocabulary\n"
+        "from spacy_electra.data.tokenizer.train import learn_vocabulary\n"
         "chance = random.Random(0)\n"
         "texts = [''.join(chance.choices('abcdefghij éö学 ', k=300)) for _ in range(200)]\n"
         "settings = dict(normalizer=BertNormalizer(), limit_alphabet=None, min_frequency=2)\n"

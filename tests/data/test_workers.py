@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.tokenizing import BATCH_CHARACTERS, tokenized
-from spacy_electra.data.wordpiece import train_wordpiece
-from spacy_electra.data.workers import spawned_pool, told_if_killed
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.processes import spawned_pool, told_if_killed
+from spacy_electra.data.store.tokenize import BATCH_CHARACTERS, tokenized
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 
 PARENT = """
 import os, sys, time
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.tokenizing import BATCH_CHARACTERS, tokenized
-from spacy_electra.data.wordpiece import train_wordpiece
-from spacy_electra.data.workers import spawned_pool
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.tokenize import BATCH_CHARACTERS, tokenized
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
+from spacy_electra.data.processes import spawned_pool
 
 if __name__ == "__main__":
     pool = spawned_pool(1)

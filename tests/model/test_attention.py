@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spacy_electra.model.attention import (
+from spacy_electra.model.network.attention import (
     MAX_SHORT_ROW,
     AttentionKernel,
     batched,
@@ -12,7 +12,7 @@ from spacy_electra.model.attention import (
     trainable,
     up_to,
 )
-from spacy_electra.model.dropout import NO_DROPOUT, TorchDropout
+from spacy_electra.model.network.dropout import NO_DROPOUT, TorchDropout
 
 HEADS, WIDTH = 2, 32
 

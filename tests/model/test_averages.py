@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from spacy_electra.model.averages import replaced_weights, update_averages
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.optim.averages import replaced_weights, update_averages
 from spacy_electra.model.shim import TorchShim
 
 KEY = (1, "weight")

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import Batch, LossWeights, Pretrainer, build_electra, network_of
-from spacy_electra.model.electra import Electra, MaskedLanguageModel
-from spacy_electra.model.huggingface import VOCABULARY_LONG, save_discriminator, save_generator
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.data.rng import row_keys
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import VOCABULARY_LONG, save_discriminator, save_generator
 from spacy_electra.model.keys import check_keys
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.network.electra import Electra, MaskedLanguageModel
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, build_electra, network_of
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 WINDOW = 16
@@ -78,7 +78,7 @@ def test_the_padding_of_the_vocabulary_changes_no_loss_and_no_gradient(
 ) -> None:
     """25 pieces are padded to 64; the same weights without padding."""
     padded = build()
-    monkeypatch.setattr("spacy_electra.model.build.VOCAB_MULTIPLE", 1)
+    monkeypatch.setattr("spacy_electra.model.pretrainer.VOCAB_MULTIPLE", 1)
     exact = build()
     weights_of_both = network_of(padded).state_dict()
     cut = {

@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, ElectraModel
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.electra import Electra, MaskedLanguageModel
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.huggingface import (
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import (
     save_discriminator,
     save_encoder,
     save_generator,
 )
-from spacy_electra.model.huggingface_format import INT8_METHOD
-from spacy_electra.model.initialization import initialize
-from spacy_electra.model.int8 import compressed
-from spacy_electra.model.starting import load_electra, load_encoder
+from spacy_electra.model.files.int8 import compressed
+from spacy_electra.model.files.names import INT8_METHOD
+from spacy_electra.model.init.pretrained import load_electra, load_encoder
+from spacy_electra.model.init.schemes import initialize
+from spacy_electra.model.network.electra import Electra, MaskedLanguageModel
+from spacy_electra.model.network.encoder import EncoderShape
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
 NUMBERS = {"embedding_size": 8, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -129,7 +129,7 @@ def test_several_files_of_weights_are_fetched_from_the_hub(
                 shutil.copy(remote / file, local / file)
         return str(local)
 
-    monkeypatch.setattr("spacy_electra.model.hub.snapshot_download", fetch)
+    monkeypatch.setattr("spacy_electra.model.files.hub.snapshot_download", fetch)
     _, tokenizer = load_encoder("somebody/electra")
     assert tokenizer.added == ("a",)
     assert {path.name for path in remote.glob("*-of-*")} == {path.name for path in local.glob("*-of-*")}

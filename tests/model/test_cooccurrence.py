@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.cooccurrence import (
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.biases import piece_counts
+from spacy_electra.model.init.embeddings import (
     associate,
     count_neighbours,
     embed,
     most_frequent,
     start_from_neighbours,
 )
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.frequency import piece_counts
-from spacy_electra.model.initialization import initialize
+from spacy_electra.model.init.schemes import initialize
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.network.encoder import EncoderShape
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "a", "cat", "dog", "ran", "sat", "unseen"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spacy_electra.model.dropout import RANDOM_LEVELS, TorchDropout
+from spacy_electra.model.network.dropout import RANDOM_LEVELS, TorchDropout
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.9])

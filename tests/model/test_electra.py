@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spacy_electra.data.masking import Masked, Positions, mask_rows
-from spacy_electra.data.randomness import Purpose, random_uniform, row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.electra import (
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import Masked, Positions, mask_rows
+from spacy_electra.data.rng import Purpose, random_uniform, row_keys
+from spacy_electra.model.init.schemes import initialize
+from spacy_electra.model.network.electra import (
     Corrupted,
     Electra,
     MaskedLanguageModel,
@@ -23,11 +24,10 @@ from spacy_electra.model.electra import (
     discriminator_output,
     generator_output,
 )
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.initialization import initialize
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1
-from spacy_electra.model.parameter_groups import parameter_groups
-from spacy_electra.model.sampling import CrossEntropy, draw
+from spacy_electra.model.network.encoder import EncoderShape
+from spacy_electra.model.network.sampling import CrossEntropy, draw
+from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, adamw_v1
+from spacy_electra.model.optim.parameter_groups import parameter_groups
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 SIZE, PADDED = 20, 24  # pieces of the tokenizer, rows of the vocabulary

@@ -18,13 +18,13 @@ from transformers import (
     DistilBertModel,
 )
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import RowAttention, trainable
-from spacy_electra.model.electra import Electra, MaskedLanguageModel
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.huggingface import save_encoder
-from spacy_electra.model.huggingface_format import shape_of
-from spacy_electra.model.starting import load_electra, load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.files.names import shape_of
+from spacy_electra.model.init.pretrained import load_electra, load_encoder
+from spacy_electra.model.network.attention import RowAttention, trainable
+from spacy_electra.model.network.electra import Electra, MaskedLanguageModel
+from spacy_electra.model.network.encoder import EncoderShape
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
 SIZE = len(PIECES)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.frequency import piece_counts, start_from_frequencies
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.biases import piece_counts, start_from_frequencies
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.network.encoder import EncoderShape
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.pretrained import load_encoder
 
 TINY = Path(__file__).parents[2] / "assets/electra-tiny/discriminator"
 ANYTHING: list[Any] = [

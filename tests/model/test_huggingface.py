@@ -27,17 +27,17 @@ from transformers import (
     RobertaConfig,
 )
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import RowAttention, trainable
-from spacy_electra.model.electra import Electra, MaskedLanguageModel, encoder_of
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import (
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import (
     save_discriminator,
     save_encoder,
     save_generator,
 )
-from spacy_electra.model.huggingface_format import huggingface_config, shape_of
-from spacy_electra.model.starting import load_electra, load_encoder
+from spacy_electra.model.files.names import huggingface_config, shape_of
+from spacy_electra.model.init.pretrained import load_electra, load_encoder
+from spacy_electra.model.network.attention import RowAttention, trainable
+from spacy_electra.model.network.electra import Electra, MaskedLanguageModel, encoder_of
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
 SIZE, PADDED = len(PIECES), 24
@@ -457,7 +457,7 @@ def test_old_weights_are_fetched_only_where_there_are_no_others(
                 shutil.copy(remote / file, local / file)
         return str(local)
 
-    monkeypatch.setattr("spacy_electra.model.hub.snapshot_download", fetch)
+    monkeypatch.setattr("spacy_electra.model.files.hub.snapshot_download", fetch)
     load_encoder(HUB_NAME)
     assert (local / "model.safetensors").exists() == has_safetensors
     assert (local / "pytorch_model.bin").exists() != has_safetensors

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from spacy_electra.model.int8 import (
+from spacy_electra.model.files.int8 import (
     LEVELS,
     compressed,
     expanded,

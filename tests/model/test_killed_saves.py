@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import save_encoder
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.init.pretrained import load_encoder
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 KilledAtEveryStep = Callable[..., int]
 

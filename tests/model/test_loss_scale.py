@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.loss_scale import GROWTH_INTERVAL, MAX_SCALE, START, LossScale
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.optim.loss_scale import GROWTH_INTERVAL, MAX_SCALE, START, LossScale
 from spacy_electra.model.shim import TorchShim
 
 

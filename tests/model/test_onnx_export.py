@@ -5,9 +5,9 @@ import onnxruntime
 import pytest
 import torch
 
-from spacy_electra.model.attention import within_lengths
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.onnx_export import FILE, check_file, check_packages, save_onnx
+from spacy_electra.model.files.onnx import FILE, check_file, check_packages, save_onnx
+from spacy_electra.model.network.attention import within_lengths
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 SHAPE = EncoderShape(layers=2, width=32, feed_forward=64, heads=2, embedding=16, vocab=50, positions=40)
 

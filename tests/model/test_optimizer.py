@@ -9,14 +9,14 @@ import torch
 from thinc.api import SGD, Adam, Config, Optimizer, RAdam, registry
 from torch import Tensor, nn
 
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.initialization import initialize
-from spacy_electra.model.optimizer import AdamW, Hyperparameters, adamw_v1, clip_gradients
-from spacy_electra.model.parameter_groups import parameter_groups
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.data.rng import row_keys
+from spacy_electra.model.init.schemes import initialize
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.network.encoder import EncoderShape
+from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, adamw_v1, clip_gradients
+from spacy_electra.model.optim.parameter_groups import parameter_groups
 
 SHAPE = EncoderShape(layers=2, width=8, feed_forward=16, heads=2, embedding=4, vocab=20, positions=12)
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)

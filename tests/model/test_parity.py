@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, ElectraModel
 
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.model.attention import within_lengths, within_segments
-from spacy_electra.model.electra import Electra, MaskedLMHead, ReplacedTokenHead
-from spacy_electra.model.encoder import Body, Embeddings, Encoder, EncoderShape
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.data.rng import row_keys
+from spacy_electra.model.network.attention import within_lengths, within_segments
+from spacy_electra.model.network.electra import Electra, MaskedLMHead, ReplacedTokenHead
+from spacy_electra.model.network.encoder import Body, Embeddings, Encoder, EncoderShape
 
 VOCAB, POSITIONS = 500, 40
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)

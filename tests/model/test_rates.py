@@ -5,8 +5,8 @@ import torch
 from thinc.api import Adam
 from torch import nn
 
-from spacy_electra.model.optimizer import Hyperparameters, adamw_v1
-from spacy_electra.model.rates import GUARDED, TransformerRate, ZeroRateWatch
+from spacy_electra.model.optim.adamw import Hyperparameters, adamw_v1
+from spacy_electra.model.optim.rates import GUARDED, TransformerRate, ZeroRateWatch
 from spacy_electra.model.shim import TorchShim
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spacy_electra.model import relations
-from spacy_electra.model.attention import within_segments
+from spacy_electra.model.network.attention import within_segments
 from spacy_electra.model.relations import relation_loss
 
 SEGMENTS = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1], [1, 2, 2, 2, 0, 0]])

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from spacy_electra.model.saved_weights import CHECKSUM, SavedWeights, pack_weights, unpack_weights
+from spacy_electra.model.files.weights import CHECKSUM, SavedWeights, pack_weights, unpack_weights
 
 
 def saved():

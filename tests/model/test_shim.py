@@ -6,7 +6,7 @@ import torch
 from thinc.api import Adam, Model
 from torch import nn
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.model.shim import TorchShim
 
 LEARN_RATE = 0.1

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.electra import Electra, MaskedLanguageModel
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.huggingface import save_discriminator, save_generator
-from spacy_electra.model.starting import load_electra
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_discriminator, save_generator
+from spacy_electra.model.init.pretrained import load_electra
+from spacy_electra.model.network.electra import Electra, MaskedLanguageModel
+from spacy_electra.model.network.encoder import EncoderShape
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b"]
 SHAPE = EncoderShape(layers=3, width=8, feed_forward=12, heads=2, embedding=6, vocab=len(PIECES), positions=10)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.randomness import row_keys
-from spacy_electra.data.rows import Rows, Special
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import within_segments
-from spacy_electra.model.build import Batch, LossWeights, Pretrainer, build_electra, network_of
-from spacy_electra.model.electra import Output, encoder_of
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import save_encoder
+from spacy_electra.data.batch import Rows, Special
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.data.rng import row_keys
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.network.attention import within_segments
+from spacy_electra.model.network.electra import Output, encoder_of
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
+from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, build_electra, network_of
 from spacy_electra.model.relations import relation_loss
 from spacy_electra.model.teacher import TeacherEncoder, load_teacher
 

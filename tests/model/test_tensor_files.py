@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spacy_electra.model.tensor_files import read_tensors, write_tensors
+from spacy_electra.model.files.tensor_files import read_tensors, write_tensors
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "é": torch.tensor(1, dtype=torch.bfloat16), "none": torch.empty(0, 2)}
 

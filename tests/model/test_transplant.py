@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.transplant import transplant
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.transplant import transplant
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 OLD = [*SPECIAL, "a", "b", "c", "##a", "##b", "##c", "ab", "##bc", "apple", "##pie"]

@@ -12,7 +12,7 @@ from spacy.language import Language
 from spacy.training import Example
 from transformers import ElectraConfig, ElectraModel
 
-from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 from spacy_electra.model.inference import backend
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.pipeline.alignment import Spans, align
 from spacy_electra.pipeline.pieces import cut_pieces
 

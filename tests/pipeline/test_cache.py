@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

@@ -3,7 +3,7 @@ import spacy
 import torch
 from thinc.api import Adam
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.collapse import EVERY, LOOKS, STEPS, CollapseWatch, spread_of
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

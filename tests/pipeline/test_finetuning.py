@@ -9,7 +9,7 @@ from spacy.training.loop import train_while_improving
 from torch.nn import functional as F
 from transformers import ElectraModel, ElectraTokenizerFast
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.transformer import shim_of_transformer
 
 RATE, L2, CLIP, B1, B2, EPS = 2e-3, 0.1, 0.5, 0.9, 0.99, 1e-6

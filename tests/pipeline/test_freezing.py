@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.training import Example
 from torch import Tensor
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.transformer import shim_of_transformer
 
 ExamplesOf = Callable[[Language], list[Example]]

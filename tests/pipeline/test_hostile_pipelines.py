@@ -15,8 +15,8 @@ from safetensors.torch import load, save
 from thinc.api import Model
 from torch import Tensor
 
-from spacy_electra.model.encoder import LARGEST
-from spacy_electra.model.saved_weights import CHECKSUM, LENGTH, unpack_weights
+from spacy_electra.model.files.weights import CHECKSUM, LENGTH, unpack_weights
+from spacy_electra.model.network.encoder import LARGEST
 from tests.model.test_hostile_folders import mutated
 
 Description = dict[str, Any]

@@ -7,9 +7,9 @@ import pytest
 import spacy
 import torch
 
-from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference.backend import Backend, choose_backend
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.network.encoder import EncoderShape
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.transformer import shim_of_transformer
 
 TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "He paid $3.50 for (two) apples."]

@@ -12,7 +12,7 @@ from spacy.tokens import Doc, DocBin
 from spacy_transformers.data_classes import TransformerData
 
 from spacy_electra.model.inference.backend import Backend
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.kept import KeptData
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

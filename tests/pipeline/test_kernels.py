@@ -8,10 +8,10 @@ import pytest
 import torch
 from spacy.tokens import Doc
 
-from spacy_electra.model.encoder import EncoderShape
 from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Backend, choose_backend, machine_of
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.network.encoder import EncoderShape
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.transformer import shim_of_transformer
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.data.rows import Special
+from spacy_electra.data.batch import Special
 from spacy_electra.pipeline.layout import pack_windows
 from spacy_electra.pipeline.windows import room_and_stride
 

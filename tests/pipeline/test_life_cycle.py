@@ -11,7 +11,7 @@ import srsly
 from spacy.tokens import Doc
 from thinc.api import Model, reduce_mean
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.architectures import build_tok2vec_electra
 from spacy_electra.pipeline.paths import forget_paths
 from spacy_electra.pipeline.private import replace_listener_cfg

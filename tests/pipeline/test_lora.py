@@ -15,8 +15,8 @@ from spacy.training import Example
 from thinc.types import Floats2d
 from torch import Tensor
 
-from spacy_electra.model.optimizer import adamw_v1
-from spacy_electra.model.parameter_groups import parameter_groups
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.optim.parameter_groups import parameter_groups
 from spacy_electra.pipeline.encoder import EncoderShim
 from spacy_electra.pipeline.lora import LINEAR, has_adapters
 from spacy_electra.pipeline.transformer import shim_of_transformer

@@ -9,10 +9,10 @@ import spacy
 import torch
 from confection import ConfigValidationError
 
-from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.files.int8 import parts_of
 from spacy_electra.model.inference.backend import Backend, choose_backend
 from spacy_electra.model.inference.native import GEMM_INT8, GEMM_INT16, NativeEncoder
-from spacy_electra.model.int8 import parts_of
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 from spacy_electra.pipeline.quantization import (
     encoder_sections,
     score_pipeline,

@@ -9,9 +9,9 @@ from spacy.cli._util import show_validation_error
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
-from spacy_electra.model.encoder import Block
 from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Backend, Machine
+from spacy_electra.model.network.encoder import Block
 from spacy_electra.pipeline.architectures import build_electra_transformer
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

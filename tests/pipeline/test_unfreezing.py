@@ -10,7 +10,7 @@ from spacy.training import Example
 from thinc.api import Optimizer
 from torch import Tensor
 
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.pipeline.encoder import EncoderShim
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

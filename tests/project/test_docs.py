@@ -11,9 +11,9 @@ import pytest
 from spacy.util import load_config
 
 from spacy_electra.cli.configs import pretrain_config
-from spacy_electra.model.build import build_electra
 from spacy_electra.model.inference.backend import Backend
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.pretrainer import build_electra
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 from spacy_electra.pipeline.vectors import create_vectors
 from spacy_electra.training.metrics import SCORES

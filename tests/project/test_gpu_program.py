@@ -24,11 +24,11 @@ from spacy_electra.benchmark.measure import Timed
 from spacy_electra.benchmark.ours import compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.shapes import PAIRS, full_rows
 from spacy_electra.benchmark.together import time_made
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import shim_of
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.loop import Evaluation, StepResult
 from spacy_electra.training.state import State

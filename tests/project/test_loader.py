@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from loader import main
 
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.reader import Store
 
 
 @pytest.mark.usefixtures("capsys")

@@ -11,7 +11,7 @@ SCRIPT = "scripts/package_model.py"
 LOAD = """
 import sys
 from spacy_electra.cli.start import read_start
-from spacy_electra.model.starting import load_encoder
+from spacy_electra.model.init.pretrained import load_encoder
 encoder, tokenizer = load_encoder(sys.argv[1])
 print(encoder.shape.layers, tokenizer.size, read_start(sys.argv[1]).generator)
 """

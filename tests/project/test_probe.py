@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import save_encoder
-from spacy_electra.model.initialization import initialize
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.init.schemes import initialize
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from spacy_electra.cli.start import read_start
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.attention import RowAttention, trainable
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.starting import load_electra, load_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.pretrained import load_electra, load_encoder
+from spacy_electra.model.network.attention import RowAttention, trainable
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.network.encoder import EncoderShape
 
 SENTENCE = "the president of the united states lives in the white house ."
 

@@ -7,11 +7,11 @@ import torch
 import typer
 from shrink import main as shrink
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.electra import Electra
-from spacy_electra.model.encoder import EncoderShape
-from spacy_electra.model.huggingface import save_discriminator, save_generator
-from spacy_electra.model.starting import load_electra
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_discriminator, save_generator
+from spacy_electra.model.init.pretrained import load_electra
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.network.encoder import EncoderShape
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
 SHAPE = EncoderShape(layers=2, width=16, feed_forward=32, heads=2, embedding=16, vocab=len(PIECES), positions=10)

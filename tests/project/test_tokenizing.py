@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from tokenizing import main
 
-from spacy_electra.data.wordpiece import train_wordpiece
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 
 
 @pytest.mark.usefixtures("capsys")

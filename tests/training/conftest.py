@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import build_electra, network_of, shim_of
-from spacy_electra.model.frequency import piece_counts, start_from_frequencies
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.data.batches.packing import Packing, split_documents
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.init.biases import piece_counts, start_from_frequencies
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.pretrainer import build_electra, network_of, shim_of
 from spacy_electra.training.loop import RunContext
 from spacy_electra.training.run import Run
 from spacy_electra.training.schedule import Budget

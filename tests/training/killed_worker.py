@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from worker_task import small_task
 
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.reader import Store
 from spacy_electra.training.distributed import join, leave
 from spacy_electra.training.run import Run, held, restore, train_on_disk
 

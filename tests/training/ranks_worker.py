@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from worker_task import small_task
 
-from spacy_electra.data.store import Store
-from spacy_electra.model.build import network_of
-from spacy_electra.model.electra import Electra
+from spacy_electra.data.store.reader import Store
+from spacy_electra.model.network.electra import Electra
+from spacy_electra.model.pretrainer import network_of
 from spacy_electra.training.distributed import join, leave
 from spacy_electra.training.loop import RunContext, pretrain
 from spacy_electra.training.run import Run, restore, save_state, train_on_disk

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from spacy_electra.data.store import Store
-from spacy_electra.training.alarms import Alarms
+from spacy_electra.data.store.reader import Store
 from spacy_electra.training.loop import Evaluation, RunContext, StepResult, pretrain
+from spacy_electra.training.monitor import Alarms
 from spacy_electra.training.state import State
 
 

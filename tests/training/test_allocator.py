@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from spacy_electra.training.allocator import keep_freed_memory
+from spacy_electra.training.malloc import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 def faults():
@@ -39,7 +39,7 @@ def test_freed_memory_is_used_again_without_asking_the_system() -> None:
 
 
 def test_what_the_user_has_set_is_left_alone() -> None:
-    code = "from spacy_electra.training.allocator import keep_freed_memory; print(keep_freed_memory())"
+    code = "from spacy_electra.training.malloc import keep_freed_memory; print(keep_freed_memory())"
     env = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "131072"}
     done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"

@@ -13,8 +13,8 @@ from torch._dynamo import register_backend
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
-from spacy_electra.data.rows import Rows
-from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.data.batch import Rows
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.compiling import (
     MOST_SHAPES,
     compile_training,

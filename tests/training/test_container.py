@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.training.container import NO_LIMIT, VERSION_1, VERSION_2, CgroupFiles, memory_left
+from spacy_electra.training.cgroups import NO_LIMIT, VERSION_1, VERSION_2, CgroupFiles, memory_left
 
 
 def make_group(folder: Path, names: CgroupFiles, *, limit: str, used: int, cached: int = 0) -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from spacy_electra.data.wordpiece import WordPiece
-from spacy_electra.model.build import network_of, shim_of
-from spacy_electra.model.encoder import Encoder, EncoderShape
-from spacy_electra.model.huggingface import save_encoder
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
+from spacy_electra.model.files.huggingface import save_encoder
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.model.teacher import load_teacher
 from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.compiling import compile_training

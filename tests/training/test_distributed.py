@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.reader import Store
 from spacy_electra.training.distributed import Ranks, join
 from spacy_electra.training.state import State, Sums
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spacy_electra.training.feeding import feeding
 from spacy_electra.training.loop import RunContext, pretrain
+from spacy_electra.training.prefetch import feeding
 from spacy_electra.training.state import State
 
 CPU = torch.device("cpu")

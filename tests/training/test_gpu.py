@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spacy_electra.data.store import Store
-from spacy_electra.model.build import shim_of
+from spacy_electra.data.store.reader import Store
+from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.compiling import compile_training
-from spacy_electra.training.feeding import feeding
 from spacy_electra.training.loop import RunContext, evaluate_dev, settle_micro_batch, train_step
+from spacy_electra.training.prefetch import feeding
 from spacy_electra.training.state import State
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")

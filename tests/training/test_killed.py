@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_electra.data.store import Store
+from spacy_electra.data.store.reader import Store
 
 WORKER = Path(__file__).with_name("killed_worker.py")
 WITH_CLOCKS = {"timings.jsonl", "README.md", "state.json"}  # hold seconds

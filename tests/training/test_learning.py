@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from spacy_electra.data.masking import Masked, mask_rows
-from spacy_electra.data.rows import Rows
-from spacy_electra.data.store import Store
-from spacy_electra.model.build import Batch, network_of
-from spacy_electra.model.electra import Corrupted, Electra, Output, discriminator_output
-from spacy_electra.model.frequency import piece_counts
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.batches.masking import Masked, mask_rows
+from spacy_electra.data.store.reader import Store
+from spacy_electra.model.init.biases import piece_counts
+from spacy_electra.model.network.electra import Corrupted, Electra, Output, discriminator_output
+from spacy_electra.model.pretrainer import Batch, network_of
 from spacy_electra.training.loop import RunContext, pretrain
 from spacy_electra.training.metrics import area_under_curve
 from spacy_electra.training.state import State

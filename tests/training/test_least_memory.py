@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from spacy_electra.model.build import HalfShapes
-from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
+from spacy_electra.model.pretrainer import HalfShapes
 from spacy_electra.training import least_memory
 from spacy_electra.training.least_memory import check_room, row_bytes, weight_bytes
 from spacy_electra.training.memory import step_bytes

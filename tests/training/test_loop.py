@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.data.rows import Rows
-from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.loop import RunContext, StepResult, evaluate_dev, pretrain, train_step
 from spacy_electra.training.metrics import SCORES
 from spacy_electra.training.state import Diverged, State

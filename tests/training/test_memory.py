@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.loop import RunContext, _kept, pretrain, settle_micro_batch, train_step
 from spacy_electra.training.memory import (
     MicroBatchSize,

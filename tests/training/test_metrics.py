@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_electra.model.electra import Corrupted, DiscriminatorOutput, GeneratorOutput, Output
+from spacy_electra.model.network.electra import Corrupted, DiscriminatorOutput, GeneratorOutput, Output
 from spacy_electra.training.metrics import area_under_curve, evaluate, verdict_scores
 
 

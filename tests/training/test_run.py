@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, ElectraForMaskedLM, ElectraForPreTraining
 
-from spacy_electra.data.masking import mask_rows
-from spacy_electra.model.build import network_of, shim_of
+from spacy_electra.data.batches.masking import mask_rows
+from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.loop import RunContext, StepResult, pretrain
 from spacy_electra.training.run import (

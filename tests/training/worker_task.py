@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from spacy_electra.data.packing import Packing, split_documents
-from spacy_electra.data.store import Store
-from spacy_electra.model.build import build_electra
-from spacy_electra.model.optimizer import adamw_v1
+from spacy_electra.data.batches.packing import Packing, split_documents
+from spacy_electra.data.store.reader import Store
+from spacy_electra.model.optim.adamw import adamw_v1
+from spacy_electra.model.pretrainer import build_electra
 from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.loop import RunContext
 from spacy_electra.training.schedule import Budget

@@ -19,8 +19,8 @@ from spacy_electra.cli.benchmark.programs import PipelineSource, component, slot
 from spacy_electra.cli.benchmark.stock import transformer_of, write_roberta
 from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors
-from spacy_electra.data.skipped import Skipped
-from spacy_electra.model.huggingface import save_encoder
+from spacy_electra.data.corpus.skipped import Skipped
+from spacy_electra.model.files.huggingface import save_encoder
 from spacy_electra.pipeline.agreement import agreement
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

@@ -20,9 +20,9 @@ from spacy_electra.cli.benchmark.stock import (
     with_stock,
 )
 from spacy_electra.cli.configs import TRANSFORMER
-from spacy_electra.model.hub import find_discriminator
+from spacy_electra.model.files.hub import find_discriminator
+from spacy_electra.model.init.pretrained import load_encoder
 from spacy_electra.model.precision import NAMES
-from spacy_electra.model.starting import load_encoder
 from spacy_electra.pipeline.transformer import shim_of_transformer
 
 BATCH = 256  # documents that are handed to a component at once, `nlp.batch_size` of the generated configs

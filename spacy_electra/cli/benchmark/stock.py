@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, RobertaConfig, RobertaModel
 
 from spacy_electra.cli.configs import TRANSFORMER
-from spacy_electra.data.wordpiece import WordPiece
+from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

@@ -20,16 +20,16 @@ from spacy.util import registry
 from spacy_electra.benchmark.measure import Program, Step
 from spacy_electra.benchmark.ours import make_train_context
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, WINDOW
-from spacy_electra.data.building import build_store
-from spacy_electra.data.corpus import Document
-from spacy_electra.data.docstrings import find_modules, read_modules
-from spacy_electra.data.packing import Packing
-from spacy_electra.data.store import Store
-from spacy_electra.data.wordpiece import train_wordpiece
-from spacy_electra.model.build import shim_of
+from spacy_electra.data.batches.packing import Packing
+from spacy_electra.data.corpus.docstrings import find_modules, read_modules
+from spacy_electra.data.corpus.documents import Document
+from spacy_electra.data.store.reader import Store
+from spacy_electra.data.store.writer import build_store
+from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 from spacy_electra.model.precision import NAMES
-from spacy_electra.training.allocator import keep_freed_memory
+from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.loop import train_step
+from spacy_electra.training.malloc import keep_freed_memory
 
 CHARACTERS = 3_000_000  # of text
 WORDS_AT_ONCE = 3000  # of a step of `spacy pretrain`, its default

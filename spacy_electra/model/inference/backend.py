@@ -10,13 +10,13 @@ from functools import cache
 
 import torch
 
-from spacy_electra.model.attention import HALF, AttentionKernel, sdpa, sdpa_in_float32
-from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.inference import native, onednn
 from spacy_electra.model.inference.eager import EagerEncoder, cast
 from spacy_electra.model.inference.library import ENCODER, load_error
 from spacy_electra.model.inference.native import NativeEncoder
 from spacy_electra.model.inference.packed import EncodeFn
+from spacy_electra.model.network.attention import HALF, AttentionKernel, sdpa, sdpa_in_float32
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 from spacy_electra.model.precision import INT8, PRECISIONS, check_precision
 
 

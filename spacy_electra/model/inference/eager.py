@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.attention import AttentionKernel, Mask, trainable, up_to
-from spacy_electra.model.dropout import NO_DROPOUT, Dropout
-from spacy_electra.model.encoder import Encoder
 from spacy_electra.model.inference.buckets import BucketLimits, LengthBucket, MicroBatch, divide, plan
 from spacy_electra.model.inference.packed import PackedBatch
+from spacy_electra.model.network.attention import AttentionKernel, Mask, trainable, up_to
+from spacy_electra.model.network.dropout import NO_DROPOUT, Dropout
+from spacy_electra.model.network.encoder import Encoder
 
 GPU_BUCKET_COST = 4096  # tokens of padding; docs/experiments/h200.md
 

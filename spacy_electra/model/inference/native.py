@@ -13,11 +13,11 @@ from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.encoder import Block, Encoder, EncoderShape
+from spacy_electra.model.files.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize_weight
+from spacy_electra.model.files.parameter_shapes import check_shapes
 from spacy_electra.model.inference.library import ENCODER, check_answer, library
 from spacy_electra.model.inference.packed import PackedBatch
-from spacy_electra.model.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize_weight
-from spacy_electra.model.parameter_shapes import check_shapes
+from spacy_electra.model.network.encoder import Block, Encoder, EncoderShape
 
 PANEL = 64  # columns that the kernels sum at once
 LANES = 16  # numbers of a register

@@ -7,10 +7,10 @@ and write everything again. oneDNN does all of it where the product is still at 
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.attention import Attend
-from spacy_electra.model.dropout import Dropout
-from spacy_electra.model.encoder import Block, Encoder
 from spacy_electra.model.inference.eager import sharing
+from spacy_electra.model.network.attention import Attend
+from spacy_electra.model.network.dropout import Dropout
+from spacy_electra.model.network.encoder import Block, Encoder
 
 
 class PackedLinear(nn.Module):

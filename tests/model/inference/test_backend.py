@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spacy_electra.model.attention import sdpa, sdpa_in_float32
-from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.inference import backend, library
 from spacy_electra.model.inference.backend import (
     RULES,
@@ -23,6 +21,8 @@ from spacy_electra.model.inference.backend import (
     prepare_backend,
 )
 from spacy_electra.model.inference.packed import PackedBatch
+from spacy_electra.model.network.attention import sdpa, sdpa_in_float32
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 CPU = torch.device("cpu")
 FITS = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from spacy_electra.model.attention import sdpa
-from spacy_electra.model.dropout import TorchDropout
-from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.inference.buckets import BucketLimits
 from spacy_electra.model.inference.eager import EagerEncoder, cast, encode, limits_for
 from spacy_electra.model.inference.packed import PackedBatch
+from spacy_electra.model.network.attention import sdpa
+from spacy_electra.model.network.dropout import TorchDropout
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 SHAPE = EncoderShape(layers=2, width=32, feed_forward=64, heads=2, embedding=16, vocab=50, positions=100)
 LENGTHS = [5, 7, 3, 3, 3, 2, 80, 9, 9]

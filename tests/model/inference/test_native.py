@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spacy_electra.model.encoder import Encoder, EncoderShape
+from spacy_electra.model.files.int8 import quantize_weight
 from spacy_electra.model.inference.backend import Backend, choose_backend
 from spacy_electra.model.inference.native import NativeEncoder, hadamard, packed, quantize_int16, rotated, supports
 from spacy_electra.model.inference.packed import PackedBatch
-from spacy_electra.model.int8 import quantize_weight
+from spacy_electra.model.network.encoder import Encoder, EncoderShape
 
 CPU = torch.device("cpu")
 SHAPE = EncoderShape(layers=2, width=128, feed_forward=192, heads=4, embedding=32, vocab=50, positions=140)

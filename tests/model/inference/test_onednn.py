@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spacy_electra.model.encoder import Block, Encoder, EncoderShape
 from spacy_electra.model.inference.backend import machine_of
 from spacy_electra.model.inference.onednn import FusedBlock, fused
+from spacy_electra.model.network.encoder import Block, Encoder, EncoderShape
 
 SHAPE = EncoderShape(layers=2, width=32, feed_forward=64, heads=2, embedding=16, vocab=50, positions=20)
 pytestmark = pytest.mark.skipif(

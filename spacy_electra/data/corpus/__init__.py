@@ -1,0 +1,1 @@
+"""Documents of a corpus: files, their formats, and what is left out."""

@@ -1,0 +1,1 @@
+"""The WordPiece vocabulary: files, training, differences."""

@@ -1,0 +1,1 @@
+"""Starting weights: fresh, from counts, or from a model that exists."""

@@ -1,0 +1,258 @@
+"""Generator, sample and label, discriminator, the two losses (Clark et al. 2020, section 3).
+
+The embeddings are one module that belongs to the whole, not to either half: they cannot come untied.
+
+Legend: B rows, T pieces a row, K chosen positions a row, D width, E embedding width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spacy_electra.data.batch import Rows
+from spacy_electra.data.batches.masking import Masked, Positions
+from spacy_electra.data.rng import Purpose, random_uniform
+from spacy_electra.model.isolation import building
+from spacy_electra.model.network.attention import Attend, AttentionKernel, RowAttention, trainable, within_segments
+from spacy_electra.model.network.dropout import NO_DROPOUT, Dropout
+from spacy_electra.model.network.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
+from spacy_electra.model.network.sampling import CrossEntropy, at_least_float32, draw
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """What the discriminator reads and what it must answer."""
+
+    ids: Tensor  # (B, T) pieces, some replaced by the generator's samples
+    is_replaced: Tensor  # (B, T) true where the piece differs from the original
+
+
+@dataclass(frozen=True)
+class GeneratorOutput:
+    """The generator's answers at the chosen positions."""
+
+    loss: Tensor  # () float32, sum of the cross-entropies
+    count: Tensor  # () float32, how many positions counted
+    samples: Tensor  # (B, K) int64 one piece drawn for each position
+    logits: Tensor  # (B, K, V) scores, without gradient
+    original: Tensor  # (B, K) int64 the pieces that stood there
+    weight: Tensor  # (B, K) float32, 0 where a position only fills the batch
+
+    @property
+    def correct(self) -> Tensor:
+        """() float32, how many best guesses are the original piece. Not computed in training, where nobody asks."""
+        return ((self.logits.argmax(dim=-1) == self.original) * self.weight).sum()
+
+
+@dataclass(frozen=True)
+class DiscriminatorOutput:
+    """The discriminator's answers."""
+
+    loss: Tensor  # () float32, sum of the binary cross-entropies over real positions
+    count: Tensor  # () float32, how many real positions
+    logits: Tensor  # (B, T) float32, above 0 means "replaced"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One forward pass: sums, not means, so that accumulation and ranks can divide by global counts."""
+
+    generator: GeneratorOutput
+    discriminator: DiscriminatorOutput | None  # None for the masked-language-model objective
+    corrupted: Corrupted | None
+    qkv: Tensor | None = None  # (B, T, 3 x D) of the layer that a teacher's relations are compared with
+    teacher_loss: Tensor | None = None  # () sum of the divergences from the teacher's relations, over real positions
+
+
+class MaskedLMHead(nn.Module):
+    """Width -> embedding width, GELU, norm; then scores against the shared word embeddings."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.dense = nn.Linear(shape.width, shape.embedding, dtype=torch.float32)
+        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS, dtype=torch.float32)
+        self.bias = nn.Parameter(torch.zeros(shape.vocab, dtype=torch.float32, device=self.dense.weight.device))
+
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        """(…, D) vectors and the (V, E) word embeddings -> (…, V) scores."""
+        return F.linear(self.norm(F.gelu(self.dense(x))), words, self.bias)
+
+
+class ReplacedTokenHead(nn.Module):
+    """One score a piece: above 0 means "replaced"."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.dense = nn.Linear(shape.width, shape.width, dtype=torch.float32)
+        self.score = nn.Linear(shape.width, 1, dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T)."""
+        score: Tensor = self.score(F.gelu(self.dense(x)))
+        return score.squeeze(-1)
+
+
+def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
+    """Put the samples (B, K) into the original pieces (B, T). A lucky sample, the original itself, is not replaced."""
+    original = ids.gather(1, positions.index)
+    put = torch.where(positions.weight > 0, samples, original)
+    corrupted = ids.scatter(1, positions.index, put)
+    return Corrupted(ids=corrupted, is_replaced=corrupted != ids)
+
+
+def generator_output(
+    head: MaskedLMHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int
+) -> GeneratorOutput:
+    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head.
+
+    Only the first `vocab_size` pieces can come out: what stands behind is padding.
+    """
+    index = masked.positions.index
+    weight = masked.positions.weight
+    chosen = hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))
+    logits = head(chosen.flatten(0, 1), words)
+    losses, probabilities = CrossEntropy.apply(logits, masked.original.reshape(-1))
+    chance = random_uniform(keys, Purpose.SAMPLE, index.shape[1]).reshape(-1)
+    samples = draw(probabilities, chance=chance, size=vocab_size)
+    return GeneratorOutput(
+        loss=(losses * weight.reshape(-1)).sum(),
+        count=weight.sum(),
+        samples=samples.view_as(index),
+        logits=logits.detach().view(*index.shape, -1),
+        original=masked.original,
+        weight=weight,
+    )
+
+
+def discriminator_output(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> DiscriminatorOutput:
+    """Binary cross-entropy of (B, T) scores over real positions, [CLS] and [SEP] included."""
+    logits = at_least_float32(logits)
+    weight = is_real.to(logits.dtype)
+    losses = F.binary_cross_entropy_with_logits(logits, corrupted.is_replaced.to(logits.dtype), reduction="none")
+    return DiscriminatorOutput(loss=(losses * weight).sum(), count=weight.sum(), logits=logits)
+
+
+def run_body(
+    body: Body, embedded: Tensor, attend: Attend, drop: Dropout, qkv_layer: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """(B, T, E) embedded pieces -> (B, T, D) vectors, and queries, keys and values (B, T, 3 x D) of a block, if any.
+
+    Their product is computed once more, so that a block need not give more than its vectors.
+    """
+    if qkv_layer is None:
+        return body(embedded, attend, drop), None
+    x = body.run_blocks(body.project(embedded), attend, drop, end=qkv_layer)
+    qkv = body.qkv(x, qkv_layer)
+    return body.run_blocks(x, attend, drop, first=qkv_layer), qkv
+
+
+class Electra(nn.Module):
+    """Generator and discriminator over one set of embeddings, each with a body of its own or both with the same."""
+
+    def __init__(self, *, generator: EncoderShape | None, discriminator: EncoderShape):
+        """generator: its shape, or None to tie all weights: the discriminator's body then guesses as well.
+
+        The paper ties everything where the sizes agree (section 3.2), and Google's code has the switch. A tied body
+        costs a second large pass, but guessing keeps it from the collapse that judging alone leads small bodies to.
+        """
+        super().__init__()
+        self.is_tied = generator is None
+        self.detaches_output = False  # `output_embeddings` gives what it says
+        generator = generator or discriminator
+        same = ("embedding", "vocab", "positions", "types")
+        if different := [name for name in same if getattr(generator, name) != getattr(discriminator, name)]:
+            raise ValueError(
+                f"generator and discriminator share their embeddings, but differ in {', '.join(different)}: "
+                f"give both shapes the same numbers there."
+            )
+        self.generator_shape = generator
+        self.shape = discriminator
+        self.embeddings = Embeddings(discriminator)
+        if not self.is_tied:
+            self.generator = Body(generator)
+        self.masked_head = MaskedLMHead(generator)
+        self.discriminator = Body(discriminator)
+        self.replaced_head = ReplacedTokenHead(discriminator)
+
+    @property
+    def generator_name(self) -> str:
+        """The name of the module that guesses."""
+        return "discriminator" if self.is_tied else "generator"
+
+    def forward(
+        self,
+        rows: Rows,
+        masked: Masked,
+        *,
+        vocab_size: int,
+        drop: tuple[Dropout, Dropout] = (NO_DROPOUT, NO_DROPOUT),
+        kernel: AttentionKernel = trainable,
+        samples: Tensor | None = None,
+        qkv_layer: int | None = None,
+    ) -> Output:
+        """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own.
+
+        kernel: that attention runs by. qkv_layer: the block of the discriminator whose queries, keys and values are
+        given as well.
+        """
+        attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
+        words = output_embeddings(self)
+        embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[0])
+        hidden = self.get_submodule(self.generator_name)(embedded, attend, drop[0])
+        generator = generator_output(self.masked_head, hidden, words, masked, rows.keys, vocab_size)
+        corrupted = corrupt(rows.ids, masked.positions, generator.samples if samples is None else samples)
+        embedded = self.embeddings(corrupted.ids, rows.positions, rows.types, drop[1])
+        hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
+        discriminator = discriminator_output(self.replaced_head(hidden), corrupted, rows.is_real)
+        return Output(generator=generator, discriminator=discriminator, corrupted=corrupted, qkv=qkv)
+
+
+class MaskedLanguageModel(nn.Module):
+    """The other objective: one encoder of the discriminator's shape learns to guess hidden pieces."""
+
+    def __init__(self, shape: EncoderShape):
+        super().__init__()
+        self.shape = shape
+        self.detaches_output = False
+        self.embeddings = Embeddings(shape)
+        self.discriminator = Body(shape)
+        self.masked_head = MaskedLMHead(shape)
+
+    def forward(
+        self,
+        rows: Rows,
+        masked: Masked,
+        *,
+        vocab_size: int,
+        drop: tuple[Dropout, Dropout] = (NO_DROPOUT, NO_DROPOUT),
+        kernel: AttentionKernel = trainable,
+        samples: Tensor | None = None,
+        qkv_layer: int | None = None,
+    ) -> Output:
+        """Run the encoder on a batch; `samples` are not used. kernel, qkv_layer: as for `Electra`."""
+        embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
+        attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
+        hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
+        generator = generator_output(self.masked_head, hidden, output_embeddings(self), masked, rows.keys, vocab_size)
+        return Output(generator=generator, discriminator=None, corrupted=None, qkv=qkv)
+
+
+def output_embeddings(model: Electra | MaskedLanguageModel) -> Tensor:
+    """(V, E) what guesses are scored by: the word embeddings, with or without a gradient to them.
+
+    With it, every piece that is no answer moves away from the hidden vectors, in a direction that all rare pieces share
+    (Gao et al. 2019, "Representation Degeneration Problem"), and Adam makes full steps of that.
+    """
+    words = model.embeddings.word.weight
+    return words.detach() if model.detaches_output else words
+
+
+@building()
+def encoder_of(model: Electra | MaskedLanguageModel) -> Encoder:
+    """The part that a pipeline runs: a copy of the embeddings and the discriminator's body."""
+    encoder = Encoder(model.shape)
+    encoder.embeddings.load_state_dict(model.embeddings.state_dict())
+    encoder.body.load_state_dict(model.discriminator.state_dict())
+    return encoder

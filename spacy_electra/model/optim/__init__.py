@@ -1,0 +1,1 @@
+"""The optimizer, and what belongs to its steps."""
