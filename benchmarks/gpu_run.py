@@ -13,7 +13,8 @@ from spacy_electra.data.store.reader import Store
 from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.model.pretrainer import build_electra, shim_of
 from spacy_electra.training.compiling import compile_training, is_wanted
-from spacy_electra.training.loop import RunContext, StepResult
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import StepResult
 from spacy_electra.training.run import Run, save_state, train_on_disk
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.schema import Training

@@ -22,8 +22,9 @@ from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, adamw_v1, cl
 from spacy_electra.model.optim.parameter_groups import parameter_groups
 from spacy_electra.model.pretrainer import network_of, padded, shim_of, silence_padding, wrap_network
 from spacy_electra.training.compiling import compile_training
-from spacy_electra.training.loop import TrainContext, train_step
+from spacy_electra.training.context import TrainContext
 from spacy_electra.training.schema import Training
+from spacy_electra.training.step import train_step
 
 StepOnRows = Callable[[Rows], None]
 

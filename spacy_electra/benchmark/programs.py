@@ -14,7 +14,7 @@ from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.shapes import PAIRS, ROWS, full_rows, packed_rows, padded_rows, short_documents
 from spacy_electra.data.batch import Rows
 from spacy_electra.model.precision import PRECISIONS
-from spacy_electra.training.loop import TrainContext
+from spacy_electra.training.context import TrainContext
 from spacy_electra.training.malloc import keep_freed_memory
 
 BATCHES = 8  # different ones, used in turn

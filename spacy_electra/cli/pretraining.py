@@ -36,10 +36,12 @@ from spacy_electra.model.init.pretrained import take_tables
 from spacy_electra.model.network.electra import Electra
 from spacy_electra.model.pretrainer import HEADS, network_of, shim_of
 from spacy_electra.training.compiling import compile_training, is_wanted
+from spacy_electra.training.context import RunContext
 from spacy_electra.training.distributed import ALONE, Ranks, join, leave
 from spacy_electra.training.least_memory import check_room
-from spacy_electra.training.loop import Evaluation, RunContext, settle_micro_batch
+from spacy_electra.training.loop import Evaluation
 from spacy_electra.training.malloc import keep_freed_memory
+from spacy_electra.training.micro_batches import settle_micro_batch
 from spacy_electra.training.monitor import Alarms
 from spacy_electra.training.run import (
     LAST,

@@ -20,7 +20,7 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.precision import NAMES
 from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import has_checkpoint
-from spacy_electra.training.loop import RunContext
+from spacy_electra.training.context import RunContext
 from spacy_electra.training.schema import CORPORA
 
 RUN_CONFIG, RESOLVED = "config.cfg", "resolved.cfg"

@@ -32,7 +32,8 @@ from spacy_electra.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from spacy_electra.training.loop import Evaluation, RunContext, StepResult, evaluate_dev, pretrain
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import Evaluation, StepResult, evaluate_dev, pretrain
 from spacy_electra.training.model_card import write_card
 from spacy_electra.training.state import Diverged, State, check_finite
 

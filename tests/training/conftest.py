@@ -16,7 +16,7 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.init.biases import piece_counts, start_from_frequencies
 from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.model.pretrainer import build_electra, network_of, shim_of
-from spacy_electra.training.loop import RunContext
+from spacy_electra.training.context import RunContext
 from spacy_electra.training.run import Run
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.schema import Training

@@ -15,8 +15,9 @@ from worker_task import small_task
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.network.electra import Electra
 from spacy_electra.model.pretrainer import network_of
+from spacy_electra.training.context import RunContext
 from spacy_electra.training.distributed import join, leave
-from spacy_electra.training.loop import RunContext, pretrain
+from spacy_electra.training.loop import pretrain
 from spacy_electra.training.run import Run, restore, save_state, train_on_disk
 from spacy_electra.training.state import State
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from spacy_electra.data.store.reader import Store
-from spacy_electra.training.loop import Evaluation, RunContext, StepResult, pretrain
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import Evaluation, StepResult, pretrain
 from spacy_electra.training.monitor import Alarms
 from spacy_electra.training.state import State
 

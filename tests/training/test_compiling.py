@@ -23,8 +23,11 @@ from spacy_electra.training.compiling import (
     is_wanted,
     keep_gradients,
 )
-from spacy_electra.training.loop import RunContext, evaluate_dev, pretrain, settle_micro_batch, train_step
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import evaluate_dev, pretrain
+from spacy_electra.training.micro_batches import settle_micro_batch
 from spacy_electra.training.state import State
+from spacy_electra.training.step import train_step
 
 MakeContext = Callable[..., RunContext]
 WeightsOf = Callable[[RunContext], dict[str, Tensor]]

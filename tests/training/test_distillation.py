@@ -18,10 +18,13 @@ from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.model.teacher import load_teacher
 from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.compiling import compile_training
+from spacy_electra.training.context import RunContext
 from spacy_electra.training.distillation import Distillation
-from spacy_electra.training.loop import RunContext, StepResult, pretrain, settle_micro_batch, train_step
+from spacy_electra.training.loop import StepResult, pretrain
+from spacy_electra.training.micro_batches import settle_micro_batch
 from spacy_electra.training.run import Run, restore, save_state, train_on_disk
 from spacy_electra.training.state import State
+from spacy_electra.training.step import train_step
 
 MakeContext = Callable[..., RunContext]
 MakeRun = Callable[..., Run]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from spacy_electra.training.loop import RunContext, pretrain
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import pretrain
 from spacy_electra.training.prefetch import feeding
 from spacy_electra.training.state import State
 

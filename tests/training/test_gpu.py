@@ -8,9 +8,12 @@ import torch
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.compiling import compile_training
-from spacy_electra.training.loop import RunContext, evaluate_dev, settle_micro_batch, train_step
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import evaluate_dev
+from spacy_electra.training.micro_batches import settle_micro_batch
 from spacy_electra.training.prefetch import feeding
 from spacy_electra.training.state import State
+from spacy_electra.training.step import train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
 

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import torch
 
-from spacy_electra.training.loop import RunContext, pretrain
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import pretrain
 from spacy_electra.training.state import State
 
 MakeContext = Callable[..., RunContext]

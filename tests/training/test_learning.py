@@ -16,7 +16,8 @@ from spacy_electra.data.store.reader import Store
 from spacy_electra.model.init.biases import piece_counts
 from spacy_electra.model.network.electra import Corrupted, Electra, Output, discriminator_output
 from spacy_electra.model.pretrainer import Batch, network_of
-from spacy_electra.training.loop import RunContext, pretrain
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import pretrain
 from spacy_electra.training.metrics import area_under_curve
 from spacy_electra.training.state import State
 

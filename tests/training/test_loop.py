@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from spacy_electra.data.batch import Rows
 from spacy_electra.data.batches.masking import mask_rows
 from spacy_electra.model.pretrainer import network_of, shim_of
-from spacy_electra.training.loop import RunContext, StepResult, evaluate_dev, pretrain, train_step
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import StepResult, evaluate_dev, pretrain
 from spacy_electra.training.metrics import SCORES
 from spacy_electra.training.state import Diverged, State
+from spacy_electra.training.step import train_step
 
 MakeContext = Callable[..., RunContext]
 WeightsOf = Callable[[RunContext], dict[str, Tensor]]

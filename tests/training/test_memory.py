@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from spacy_electra.model.pretrainer import network_of, shim_of
-from spacy_electra.training.loop import RunContext, _kept, pretrain, settle_micro_batch, train_step
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import pretrain
 from spacy_electra.training.memory import (
     MicroBatchSize,
     even_micro_batch,
@@ -21,7 +22,9 @@ from spacy_electra.training.memory import (
     step_bytes,
     within_memory,
 )
+from spacy_electra.training.micro_batches import _kept, settle_micro_batch
 from spacy_electra.training.state import State
+from spacy_electra.training.step import train_step
 
 MakeContext = Callable[..., RunContext]
 WeightsOf = Callable[[RunContext], dict[str, Tensor]]
@@ -192,7 +195,7 @@ def test_auto_takes_all_rows_where_there_is_room(make_context: MakeContext) -> N
 
 def test_auto_takes_fewer_where_there_is_little(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
     context = make_context(micro_batch_size="auto", batch_rows=64)
-    monkeypatch.setattr("spacy_electra.training.loop.free_memory", lambda device: 4 * 2**20)
+    monkeypatch.setattr("spacy_electra.training.micro_batches.free_memory", lambda device: 4 * 2**20)
     settle_micro_batch(context, State())
     assert 1 <= context.micro_batch.rows < 64
 

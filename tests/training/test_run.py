@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, ElectraForMaskedLM, ElectraForPreTrainin
 from spacy_electra.data.batches.masking import mask_rows
 from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import read_checkpoint
-from spacy_electra.training.loop import RunContext, StepResult, pretrain
+from spacy_electra.training.context import RunContext
+from spacy_electra.training.loop import StepResult, pretrain
 from spacy_electra.training.run import (
     Run,
     check_run_folder,

@@ -8,8 +8,8 @@ from spacy_electra.data.batches.packing import Packing, split_documents
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.optim.adamw import adamw_v1
 from spacy_electra.model.pretrainer import build_electra
+from spacy_electra.training.context import RunContext
 from spacy_electra.training.distributed import ALONE, Ranks
-from spacy_electra.training.loop import RunContext
 from spacy_electra.training.schedule import Budget
 from spacy_electra.training.schema import Training
 

@@ -28,8 +28,8 @@ from spacy_electra.data.store.writer import build_store
 from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 from spacy_electra.model.precision import NAMES
 from spacy_electra.model.pretrainer import shim_of
-from spacy_electra.training.loop import train_step
 from spacy_electra.training.malloc import keep_freed_memory
+from spacy_electra.training.step import train_step
 
 CHARACTERS = 3_000_000  # of text
 WORDS_AT_ONCE = 3000  # of a step of `spacy pretrain`, its default
