@@ -6,7 +6,6 @@ between training and evaluation at each call, which two threads cannot share. Ou
 
 import copy
 import threading
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -16,41 +15,25 @@ from typing import Any
 import torch
 from thinc.optimizers import Optimizer
 from thinc.shims import Shim
-from thinc.util import get_torch_default_device, torch2xp, xp2torch
+from thinc.util import get_torch_default_device, xp2torch
 from torch import Tensor, nn
 
 from spacy_electra.model.files.weights import SavedWeights, pack_weights, unpack_weights
 from spacy_electra.model.inference.backend import Backend, Choice, choose_backend
 from spacy_electra.model.inference.eager import cast
 from spacy_electra.model.isolation import isolated, survive_forks
-from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, clip_gradients
-from spacy_electra.model.optim.averages import replaced_weights, update_averages
-from spacy_electra.model.optim.loss_scale import LossScale
-from spacy_electra.model.optim.parameter_groups import parameter_groups
-from spacy_electra.model.optim.rates import UNGUARDED, ZeroRateWatch
+from spacy_electra.model.optim.averages import replaced_weights
+from spacy_electra.model.optim.rates import UNGUARDED
+from spacy_electra.model.optim.steps import GatherGradients, OptimizerSteps, Ticket
 from spacy_electra.model.precision import PRECISIONS, check_precision
 
 Forward = Callable[[Any, Any], Any]  # (module, inputs) -> outputs
 Predict = Callable[[Any], Any]  # inputs -> outputs
 Backprop = Callable[..., None]  # (roots, gradients=None)
-GatherGradients = Callable[[tuple[int, str], Any, Any], Any]  # (key, weights, gradient), arrays of thinc
-BeforeStep = Callable[[Sequence[nn.Parameter]], None]  # sees all gradients before they are clipped
-
-
-class _Ticket:
-    """Stands for a forward pass whose backward pass has not run. Dies with the callback that holds it."""
-
-    __slots__ = ("__weakref__",)
 
 
 class TorchShim(Shim):
-    """Runs a torch module under thinc.
-
-    An optimizer step that is asked for while a forward pass still waits for its backward pass is taken right after
-    that backward pass: `nlp.update(examples, sgd=...)` asks the transformer before its listeners have answered.
-    A pass waits for nothing once its callback was dropped, once it failed, or once a step was asked for and the next
-    forward pass begins without its answer: an exception that somebody keeps would otherwise hold all steps up.
-    """
+    """Runs a torch module under thinc: passes here, its optimizer steps in `steps`."""
 
     precisions: Collection[str] = PRECISIONS  # that may be asked for, beside "auto"
     default_rate = UNGUARDED  # where an optimizer says nothing of torch parameters
@@ -64,8 +47,7 @@ class TorchShim(Shim):
         check_precision(precision, known=self.precisions)
         self.forward = forward
         self.precision = precision
-        self.gradient_norm: Tensor | None = None  # () joint norm before the clip, of the last step
-        self.before_step: BeforeStep | None = None
+        self.steps = OptimizerSteps(self)
         self._forget()
         if module is not None:
             self.set_module(module)
@@ -80,12 +62,7 @@ class TorchShim(Shim):
         """Drop all that belongs to the weights as they were: optimizer state, copies for prediction, waiting passes."""
         self.training_forward: Forward | None = None  # stands in for `forward` in training: the same, compiled
         self.version = object()  # another one whenever the weights are others
-        self._waiting: weakref.WeakSet[_Ticket] = weakref.WeakSet()
-        self._asked: tuple[Optimizer, Hyperparameters] | None = None
-        self._adamw: tuple[Optimizer, AdamW] | None = None
-        self._taken, self._peak = 0, 0.0  # steps of that optimizer, and the highest of its rates
-        self._rate_watch = ZeroRateWatch()
-        self._loss_scale: LossScale | None = None
+        self.steps.begin_afresh()
         self._prepared: tuple[object, Backend, Predict] | None = None
         self._lock = threading.Lock()
 
@@ -155,120 +132,34 @@ class TorchShim(Shim):
         a step is taken.
         """
         dtype = self.choice.training
-        if self._asked is not None:
-            self._waiting.clear()
+        self.steps.begin_pass()
         is_lower = dtype != torch.float32
         autocast = torch.autocast(self.device.type, dtype=dtype, enabled=is_lower, cache_enabled=False)
         with torch.enable_grad(), autocast:  # the cache of an autocast around this one would outlive the weights
             outputs = (self.training_forward or self.forward)(self.module, inputs)
-        ticket = _Ticket()
-        self._waiting.add(ticket)
+        ticket = Ticket()
+        self.steps.wait_for(ticket)
 
         @isolated()
         def backprop(roots: Sequence[Tensor], gradients: Sequence[Tensor] | None = None) -> None:
-            self._waiting.discard(ticket)
+            self.steps.end_pass(ticket)
             gradients = [torch.ones_like(root) for root in roots] if gradients is None else gradients
             if dtype == torch.float16:
-                gradients = self._scale().enlarge(gradients)
+                gradients = self.steps.loss_scale().enlarge(gradients)
             learned = [root.requires_grad for root in roots]  # not where all that it hangs on is frozen
             torch.autograd.backward(list(compress(roots, learned)), list(compress(gradients, learned)))
-            if not self._waiting:
-                self._step()
+            self.steps.step_if_due()
 
         return outputs, backprop
 
-    # Steps
-
     @isolated()
     def finish_update(self, optimizer: Optimizer | GatherGradients) -> None:
-        """Take a step with the gradients gathered, now or as soon as no forward pass waits for its backward pass.
+        """Take a step with the gradients gathered, as `OptimizerSteps.ask` does."""
+        self.steps.ask(optimizer)
 
-        A function, which is what `nlp.rehearse` gives, gets each weight and its gradient now, as thinc's layers give it
-        theirs, and changes the weights in place: by thinc's own arithmetic, with moments apart from the steps' here.
-        Raises ValueError for an optimizer that is no Adam, as `Hyperparameters.of` does.
-        """
-        if not isinstance(optimizer, Optimizer):
-            self._give_gradients(optimizer)
-            return
-        self._rate_watch.see(optimizer)
-        if self._adamw is None or self._adamw[0] is not optimizer:
-            self._taken, self._peak = 0, 0.0
-        self._peak = max(self._peak, float(optimizer.learn_rate))
-        self._asked = (optimizer, self._hyperparameters(optimizer))
-        if not self._waiting:
-            self._step()
-
-    def _hyperparameters(self, optimizer: Optimizer) -> Hyperparameters:
-        return Hyperparameters.of(
-            optimizer,
-            peak=self._peak,
-            taken=self._taken,
-            highest_rate=self.highest_rate,
-            default=self.default_rate,
-        )
-
-    def _give_gradients(self, take: GatherGradients) -> None:
-        learned = {name: p for name, p in self.module.named_parameters() if p.grad is not None}
-        gradients = [p.grad for p in learned.values() if p.grad is not None]
-        is_lost = ~nn.utils.get_total_norm(gradients).isfinite()
-        if self._loss_scale is not None:
-            self._loss_scale.shrink(gradients)
-            self._loss_scale.learn(is_lost)
-        if not is_lost:
-            for (name, p), gradient in zip(learned.items(), gradients, strict=True):
-                take((self.id, name), torch2xp(p.detach()), torch2xp(gradient))
-        self.forget_gradients()
+    def weights_changed(self) -> None:
+        """Have everything that was made of the weights made anew."""
         self.version = object()
-
-    def forget_gradients(self) -> None:
-        """Drop gradients gathered since the last step, and forward passes that wait for their backward pass."""
-        self._waiting.clear()
-        self._asked = None
-        self.module.zero_grad(set_to_none=True)
-
-    def adamw_for(self, optimizer: Optimizer) -> AdamW:
-        """The torch optimizer, with its moments, that serves `optimizer`; begun afresh for another `optimizer`."""
-        if self._adamw is None or self._adamw[0] is not optimizer:
-            layer_decay = Hyperparameters.of(optimizer).layer_decay
-            scale = self._scale() if self.choice.training == torch.float16 else None
-            self._adamw = (optimizer, AdamW(parameter_groups(self.module, layer_decay=layer_decay), scale=scale))
-        return self._adamw[1]
-
-    @isolated()
-    def learn_more(self) -> None:
-        """Let the torch optimizer update parameters that have begun to need gradients; the others' moments stay."""
-        if self._adamw is not None:
-            optimizer, adamw = self._adamw
-            layer_decay = Hyperparameters.of(optimizer).layer_decay
-            adamw.add(parameter_groups(self.module, layer_decay=layer_decay, known=adamw.means.keys()))
-
-    def _scale(self) -> LossScale:
-        if self._loss_scale is None:
-            self._loss_scale = LossScale(self.device)
-        return self._loss_scale
-
-    def _step(self) -> None:
-        if self._asked is None:
-            return
-        (optimizer, now), self._asked = self._asked, None
-        if any(p.grad is not None for p in self.module.parameters()):
-            self._update(optimizer, now)
-        self.after_step()
-
-    def _update(self, optimizer: Optimizer, now: Hyperparameters) -> None:
-        adamw = self.adamw_for(optimizer)
-        if self.before_step is not None:
-            self.before_step(adamw.parameters)
-        if adamw.scale is not None:
-            adamw.scale.shrink([p.grad for p in adamw.parameters if p.grad is not None])
-        self.gradient_norm = clip_gradients(adamw.parameters, now.grad_clip)
-        adamw.step(now, norm=self.gradient_norm)
-        self._taken += 1
-        self.module.zero_grad(set_to_none=True)
-        self.version = object()
-        if optimizer.averages is not None:
-            weights = {(self.id, name): p for g in adamw.groups for name, p in zip(g.names, g.parameters, strict=True)}
-            update_averages(optimizer.averages, weights, steps=self._taken)
 
     @contextmanager
     def use_params(self, params: Mapping[tuple[int, str], Any]) -> Iterator[None]:
@@ -296,8 +187,7 @@ class TorchShim(Shim):
         survive_forks()
         self.__dict__.update(state)
         self._model = None if self._model is None else _that_can_learn(self._model)
-        self.gradient_norm = None
-        self.before_step = None
+        self.steps = OptimizerSteps(self)
         self._forget()
 
     @isolated()

@@ -162,7 +162,7 @@ class EncoderShim(TorchShim):
             )
             self._is_rounded = False
         self.fine_tuning.begin(self.encoder)
-        self.watch.see_answer(was_answered=self._asked is None)
+        self.watch.see_answer(was_answered=not self.steps.is_asked)
         return super().begin_update(inputs)
 
     @property
@@ -171,12 +171,12 @@ class EncoderShim(TorchShim):
         return None if self.fine_tuning.lora_rank else RATE_TIMES_WIDTH / self.shape.width
 
     def after_step(self) -> None:
-        if self.gradient_norm is not None:
-            self.watch.see_gradients(self.gradient_norm)
+        if self.steps.gradient_norm is not None:
+            self.watch.see_gradients(self.steps.gradient_norm)
         self._steps += 1
         if self.fine_tuning.changes_after(self._steps):
             self.fine_tuning.prepare(self.encoder, steps=self._steps)
-            self.learn_more()
+            self.steps.learn_more()
 
     @property
     def is_plain(self) -> bool:

@@ -102,7 +102,7 @@ def compiled_or_plain(shim: TorchShim, work: Callable[[], _Result]) -> _Result:
             raise
         failure = _first_line(error)
     shim.training_forward = None
-    shim.forget_gradients()
+    shim.steps.forget_gradients()
     torch.compiler.reset()
     logger.warning("the forward pass could not be compiled (%s): going on without compiling", failure)
     return work()
@@ -118,7 +118,7 @@ def _first_line(error: BaseException) -> str:
 
 def forget_passes(shim: TorchShim) -> None:
     """Drop what failed passes left: gradients, and programs whose memory is needed."""
-    shim.forget_gradients()
+    shim.steps.forget_gradients()
     if isinstance(shim.training_forward, CompiledForward):
         shim.training_forward.forget()
 

@@ -40,7 +40,7 @@ class TrainContext:
                 f"training.batch_rows is {rows}, too few for {self.ranks.size} processes: each takes a part of every "
                 f"step's rows. Raise it to {self.ranks.size} or more, or start fewer processes."
             )
-        shim_of(self.model).before_step = self.ranks.add_gradients if self.ranks.size > 1 else None
+        shim_of(self.model).steps.before_step = self.ranks.add_gradients if self.ranks.size > 1 else None
 
     @property
     def teacher(self) -> TeacherEncoder | None:

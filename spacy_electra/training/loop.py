@@ -108,7 +108,7 @@ def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> Step
         seconds=context.ranks.spread_number(budget_clock() - begun),
         best_loss=scores["loss"] if is_best else state.best_loss,
     )
-    norm = shim.gradient_norm
+    norm = shim.steps.gradient_norm
     assert norm is not None  # a step was taken
     evaluation = Evaluation(losses=losses, scores=scores, gradient_norm=float(norm), is_best=is_best, skipped=skipped)
     return replace(result, state=state, progress=context.progress(state), evaluation=evaluation)
@@ -116,7 +116,7 @@ def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> Step
 
 def skipped_steps(context: RunContext) -> tuple[int, int]:
     """Steps that were not taken: since the last one that was, and in all. Waits for the device."""
-    in_a_row, in_all = shim_of(context.model).adamw_for(context.optimizer).skipped.tolist()
+    in_a_row, in_all = shim_of(context.model).steps.adamw_for(context.optimizer).skipped.tolist()
     return int(in_a_row), int(in_all)
 
 

@@ -35,7 +35,8 @@ def settle_micro_batch(context: RunContext, state: State) -> None:
         fit = rows_that_fit(lambda count: _kept(context, count), free=free, most=most)
         rows = even_micro_batch(most, most=fit)
     context.micro_batch.rows = context.ranks.least(min(most, rows))
-    shim_of(context.model).adamw_for(context.optimizer)  # its moments before the first pass, which may be done again
+    # The optimizer's moments are there before the first pass, which may be done again
+    shim_of(context.model).steps.adamw_for(context.optimizer)
 
 
 def _kept(context: RunContext, count: int) -> int:

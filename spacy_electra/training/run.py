@@ -112,7 +112,7 @@ def restore(context: RunContext, folder: Path) -> State:
     """
     state = _read_back(context, folder) if context.ranks.is_first else State()
     if context.ranks.size > 1:
-        adamw = shim_of(context.model).adamw_for(context.optimizer)
+        adamw = shim_of(context.model).steps.adamw_for(context.optimizer)
         context.ranks.spread([*network_of(context.model).state_dict().values(), *adamw.named_state().values()])
     return context.ranks.spread_state(state)
 
@@ -125,7 +125,7 @@ def _read_back(context: RunContext, folder: Path) -> State:
             network_of(context.model).load_state_dict(checkpoint.weights)
         except RuntimeError as error:
             raise ValueError(f"the checkpoint in {folder} belongs to a model of another shape: {error}") from None
-        shim_of(context.model).adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
+        shim_of(context.model).steps.adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
         logger.info("going on with %s at step %d", folder, state.step)
     _cut_records(folder, state.step)
     return state
@@ -234,7 +234,7 @@ def save_state(run: Run, context: RunContext, state: State) -> None:
         return
     checkpoint = Checkpoint(
         weights=network_of(context.model).state_dict(),
-        optimizer=shim_of(context.model).adamw_for(context.optimizer).named_state(),
+        optimizer=shim_of(context.model).steps.adamw_for(context.optimizer).named_state(),
         state=state.moved(micro_batch_size=context.micro_batch.rows),
     )
     write_checkpoint(run.folder, checkpoint, keep=context.settings.keep_checkpoints)

@@ -19,12 +19,12 @@ from spacy_electra.model.network.electra import (
     Corrupted,
     Electra,
     MaskedLanguageModel,
-    MaskedLMHead,
     corrupt,
     discriminator_output,
     generator_output,
 )
 from spacy_electra.model.network.encoder import EncoderShape
+from spacy_electra.model.network.heads import MaskedLMHead
 from spacy_electra.model.network.sampling import CrossEntropy, draw
 from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, adamw_v1
 from spacy_electra.model.optim.parameter_groups import parameter_groups

@@ -59,7 +59,7 @@ def mean_after(shim: TorchShim, gradient: float) -> list[float]:
     output, backprop = shim.begin_update(torch.tensor([[1.0, 2.0**-10]]))
     backprop([output], [torch.full_like(output, gradient)])
     shim.finish_update(optimizer)
-    mean: list[float] = shim.adamw_for(optimizer).means["weight"].flatten().tolist()
+    mean: list[float] = shim.steps.adamw_for(optimizer).means["weight"].flatten().tolist()
     return mean
 
 
@@ -78,7 +78,7 @@ def test_an_overflow_costs_the_step_and_halves_the_scale() -> None:
     output, backprop = shim.begin_update(torch.tensor([[1.0, 0.5]]))
     backprop([output], [torch.full_like(output, 60000.0)])
     shim.finish_update(optimizer)
-    adamw = shim.adamw_for(optimizer)
+    adamw = shim.steps.adamw_for(optimizer)
     assert shim.module.weight.tolist() == [[1.0, 1.0]]
     assert (adamw.steps.item(), adamw.skipped.tolist()) == (0, [1, 1])
     assert adamw.named_state()["loss_scale"].tolist() == [START / 2, 0]
@@ -86,13 +86,14 @@ def test_an_overflow_costs_the_step_and_halves_the_scale() -> None:
 
 def test_only_float16_has_a_scale() -> None:
     shim, optimizer = shim_in("bf16"), adamw_v1(0.1)
-    assert "loss_scale" not in shim.adamw_for(optimizer).named_state()
+    assert "loss_scale" not in shim.steps.adamw_for(optimizer).named_state()
 
 
 @pytest.mark.parametrize(("before", "after"), [("fp16", "bf16"), ("fp32", "fp16")])
 def test_a_run_may_go_on_in_another_precision(before: str, after: str) -> None:
     optimizer = adamw_v1(0.1)
-    old, new = (shim_in(precision).adamw_for(optimizer) for precision in (before, after))
+    shims = [shim_in(precision) for precision in (before, after)]
+    old, new = (shim.steps.adamw_for(optimizer) for shim in shims)
     old.means["weight"].fill_(0.25)
     new.load_named_state(old.named_state())
     assert new.means["weight"].tolist() == [[0.25, 0.25]]

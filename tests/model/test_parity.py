@@ -12,8 +12,9 @@ from spacy_electra.data.batch import Rows, Special
 from spacy_electra.data.batches.masking import mask_rows
 from spacy_electra.data.rng import row_keys
 from spacy_electra.model.network.attention import within_lengths, within_segments
-from spacy_electra.model.network.electra import Electra, MaskedLMHead, ReplacedTokenHead
+from spacy_electra.model.network.electra import Electra
 from spacy_electra.model.network.encoder import Body, Embeddings, Encoder, EncoderShape
+from spacy_electra.model.network.heads import MaskedLMHead, ReplacedTokenHead
 
 VOCAB, POSITIONS = 500, 40
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)

@@ -64,9 +64,9 @@ def test_a_loss_needs_no_gradient(shim, optimizer):
 def test_the_clip_is_global(shim):
     update(shim, [2.0, 2.0])  # gradients 2, 2 and 1: norm 3
     shim.finish_update(adamw_v1(LEARN_RATE, grad_clip=0.3))
-    assert shim.gradient_norm is not None
-    assert shim.gradient_norm.item() == pytest.approx(3.0)
-    assert [mean.tolist() for mean in shim._adamw[1].means.values()] == [
+    assert shim.steps.gradient_norm is not None
+    assert shim.steps.gradient_norm.item() == pytest.approx(3.0)
+    assert [mean.tolist() for mean in shim.steps._adamw[1].means.values()] == [
         [[pytest.approx(0.02)] * 2],
         [pytest.approx(0.01)],
     ]
@@ -217,8 +217,8 @@ def test_another_optimizer_begins_with_no_past(shim):
     first, second = adamw_v1(LEARN_RATE), adamw_v1(LEARN_RATE)
     update(shim, [1.0, 1.0])
     shim.finish_update(first)
-    assert shim.adamw_for(first).steps.item() == 1
-    assert shim.adamw_for(second).steps.item() == 0
+    assert shim.steps.adamw_for(first).steps.item() == 1
+    assert shim.steps.adamw_for(second).steps.item() == 0
 
 
 def test_predictions_keep_no_graph(shim):

@@ -75,14 +75,14 @@ def test_moments_go_on_where_a_block_joins(make_nlp: MakeNlp, examples_of: Examp
     for _ in range(2 * EVERY):
         nlp.update(examples_of(nlp), sgd=optimizer)
     shim = shim_of(nlp)
-    adamw = shim.adamw_for(optimizer)
+    adamw = shim.steps.adamw_for(optimizer)
     before = {name: mean.clone() for name, mean in adamw.means.items()}
     assert {name for name, mean in before.items() if mean.any()} == {name for name in before if name.startswith(TOP)}
     assert any(name.startswith(BOTTOM) for name in before)
     gradients: list[Tensor] = []
-    shim.before_step = lambda parameters: gradients.extend(p.grad.clone() for p in parameters)
+    shim.steps.before_step = lambda parameters: gradients.extend(p.grad.clone() for p in parameters)
     nlp.update(examples_of(nlp), sgd=optimizer)
-    assert shim.adamw_for(optimizer) is adamw
+    assert shim.steps.adamw_for(optimizer) is adamw
     names = [name for group in adamw.groups for name in group.names]
     for name, gradient in zip(names, gradients, strict=True):
         torch.testing.assert_close(adamw.means[name], 0.9 * before[name] + 0.1 * gradient, rtol=1e-5, atol=1e-7)
@@ -97,7 +97,7 @@ def test_late_layers_learn_at_their_own_share_of_the_rate(make_nlp: MakeNlp, exa
     distances = {name: float((after - before[name]).abs().mean()) for name, after in weights(nlp).items()}
     # An embedding's first step is rate * 0.1 g / sqrt(0.001 g^2), rate 0.5 ** 3 of the head's.
     assert distances["embeddings.norm.bias"] == pytest.approx(0.125 * 1e-3 * 10**0.5, rel=0.05)
-    rates = {name: group.rate for group in shim_of(nlp).adamw_for(optimizer).groups for name in group.names}
+    rates = {name: group.rate for group in shim_of(nlp).steps.adamw_for(optimizer).groups for name in group.names}
     assert {name.split(".norm")[0]: rate for name, rate in rates.items() if "norm" in name} == {
         "body.blocks.1": 0.5,
         "body.blocks.0": 0.25,

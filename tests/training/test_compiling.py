@@ -74,7 +74,7 @@ def step_with_gradients(context: RunContext, rows: Rows) -> tuple[dict[str, floa
         names = {parameter: name for name, parameter in network_of(context.model).named_parameters()}
         gradients.update({names[p]: p.grad.clone() for p in parameters if p.grad is not None})
 
-    shim_of(context.model).before_step = look
+    shim_of(context.model).steps.before_step = look
     return train_step(context, rows).read(), gradients
 
 

@@ -75,7 +75,9 @@ def step_gradients(context: RunContext, *, progress: float = 0.0) -> dict[str, T
     context.optimizer.grad_clip = 0.0
     settle_micro_batch(context, State())
     train_step(context, context.train.batch(0, 4), progress=progress)
-    return {name: mean.clone() for name, mean in shim_of(context.model).adamw_for(context.optimizer).means.items()}
+    return {
+        name: mean.clone() for name, mean in shim_of(context.model).steps.adamw_for(context.optimizer).means.items()
+    }
 
 
 @pytest.mark.parametrize("saved_at", [3, 5])  # amid the teacher's work, and behind its end
@@ -165,7 +167,7 @@ def test_a_checkpoint_holds_nothing_of_the_teacher(
     checkpoint = read_checkpoint(run.folder)
     assert checkpoint is not None
     assert checkpoint.weights.keys() == network_of(alone.model).state_dict().keys()
-    assert checkpoint.optimizer.keys() == shim_of(alone.model).adamw_for(alone.optimizer).named_state().keys()
+    assert checkpoint.optimizer.keys() == shim_of(alone.model).steps.adamw_for(alone.optimizer).named_state().keys()
 
 
 def test_the_rows_of_a_pass_are_counted_with_the_teacher(taught: MakeContext) -> None:

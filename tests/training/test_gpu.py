@@ -35,7 +35,7 @@ def test_a_step_waits_for_nothing_on_the_card(context: RunContext) -> None:
                 train_step(context, rows)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    assert shim_of(context.model).adamw_for(context.optimizer).steps == 2  # waiting raises, so both were taken
+    assert shim_of(context.model).steps.adamw_for(context.optimizer).steps == 2  # waiting raises, so both were taken
 
 
 def test_a_card_learns_what_a_processor_does(
@@ -74,5 +74,5 @@ def test_compiled_steps_are_the_plain_ones(make_context: Callable[..., RunContex
         ]
         assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert shim_of(compiled.model).training_forward is not None
-    assert shim_of(compiled.model).adamw_for(compiled.optimizer).steps == 6
+    assert shim_of(compiled.model).steps.adamw_for(compiled.optimizer).steps == 6
     torch.compiler.reset()

@@ -61,7 +61,8 @@ def test_the_gradient_is_that_of_the_mean_losses_over_the_whole_step(make_contex
     norm = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
     context.optimizer.learn_rate = 1e-3
     train_step(context, rows)
-    moved = context.model.shims[0].adamw_for(context.optimizer).means  # a tenth of the clipped gradient after one step
+    # A tenth of the clipped gradient after one step
+    moved = context.model.shims[0].steps.adamw_for(context.optimizer).means
     clip = min(1.0, 1.0 / float(norm))
     for name, gradient in expected.items():
         torch.testing.assert_close(moved[name], 0.1 * clip * gradient, rtol=1e-3, atol=1e-7)
@@ -186,7 +187,7 @@ def poison(context: RunContext, *, steps: range) -> None:
         if taken in steps:
             parameters[0].grad[0] = float("nan")
 
-    shim_of(context.model).before_step = before_step
+    shim_of(context.model).steps.before_step = before_step
 
 
 def test_a_step_without_finite_gradients_is_not_taken(make_context: MakeContext) -> None:

@@ -138,7 +138,7 @@ def test_moments_have_their_place_before_the_first_pass(
     begin, placed = shim.begin_update, []
 
     def begin_and_look(inputs: object) -> object:
-        placed.append(shim._adamw is not None)
+        placed.append(shim.steps._adamw is not None)
         return begin(inputs)
 
     monkeypatch.setattr(shim, "begin_update", begin_and_look)

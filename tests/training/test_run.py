@@ -46,7 +46,7 @@ def records(run: Run, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
 
 
 def optimizer_state(context: RunContext) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = context.model.shims[0].adamw_for(context.optimizer).named_state()
+    state: dict[str, Tensor] = context.model.shims[0].steps.adamw_for(context.optimizer).named_state()
     return state
 
 
@@ -176,7 +176,7 @@ def test_a_norm_that_is_not_finite_is_recorded_as_none(
     run, context = make_run(tmp_path), make_context()
     for result in train_on_disk(run, context, State()):
         if result.state.step == 3:  # the next step's gradients are not finite, its losses are
-            shim_of(context.model).before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
+            shim_of(context.model).steps.before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
         if result.state.step == 4:
             break
     assert records(run)[-1]["gradient_norm"] is None
@@ -366,7 +366,7 @@ def poison_while(context: RunContext, *, rate_above: float, after: int) -> None:
         if taken > after and float(context.optimizer.learn_rate) > rate_above:
             parameters[0].grad[0] = float("nan")
 
-    shim_of(context.model).before_step = before_step
+    shim_of(context.model).steps.before_step = before_step
 
 
 DIVERGING = {"max_steps": 12, "warmup": 0.0, "max_skipped_steps": 1, "checkpoint_minutes": 1e-9, "eval_frequency": 2}

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spacy_electra.model.network.electra import MaskedLMHead
 from spacy_electra.model.network.encoder import Attention, Block, Body, Embeddings
+from spacy_electra.model.network.heads import MaskedLMHead
 
 WithoutCorpus = Literal["paper", "fan_in", "local"]
 Initialization = Literal[WithoutCorpus, "corpus"]

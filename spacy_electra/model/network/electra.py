@@ -17,7 +17,8 @@ from spacy_electra.data.rng import Purpose, random_uniform
 from spacy_electra.model.isolation import building
 from spacy_electra.model.network.attention import Attend, AttentionKernel, RowAttention, trainable, within_segments
 from spacy_electra.model.network.dropout import NO_DROPOUT, Dropout
-from spacy_electra.model.network.encoder import NORM_EPS, Body, Embeddings, Encoder, EncoderShape
+from spacy_electra.model.network.encoder import Body, Embeddings, Encoder, EncoderShape
+from spacy_electra.model.network.heads import MaskedLMHead, ReplacedTokenHead
 from spacy_electra.model.network.sampling import CrossEntropy, at_least_float32, draw
 
 
@@ -64,34 +65,6 @@ class Output:
     corrupted: Corrupted | None
     qkv: Tensor | None = None  # (B, T, 3 x D) of the layer that a teacher's relations are compared with
     teacher_loss: Tensor | None = None  # () sum of the divergences from the teacher's relations, over real positions
-
-
-class MaskedLMHead(nn.Module):
-    """Width -> embedding width, GELU, norm; then scores against the shared word embeddings."""
-
-    def __init__(self, shape: EncoderShape):
-        super().__init__()
-        self.dense = nn.Linear(shape.width, shape.embedding, dtype=torch.float32)
-        self.norm = nn.LayerNorm(shape.embedding, eps=NORM_EPS, dtype=torch.float32)
-        self.bias = nn.Parameter(torch.zeros(shape.vocab, dtype=torch.float32, device=self.dense.weight.device))
-
-    def forward(self, x: Tensor, words: Tensor) -> Tensor:
-        """(…, D) vectors and the (V, E) word embeddings -> (…, V) scores."""
-        return F.linear(self.norm(F.gelu(self.dense(x))), words, self.bias)
-
-
-class ReplacedTokenHead(nn.Module):
-    """One score a piece: above 0 means "replaced"."""
-
-    def __init__(self, shape: EncoderShape):
-        super().__init__()
-        self.dense = nn.Linear(shape.width, shape.width, dtype=torch.float32)
-        self.score = nn.Linear(shape.width, 1, dtype=torch.float32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T)."""
-        score: Tensor = self.score(F.gelu(self.dense(x)))
-        return score.squeeze(-1)
 
 
 def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
