@@ -13,7 +13,7 @@ from spacy_electra.cli.device import choose_device
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.folder_kinds import STORE, kind_of
 from spacy_electra.cli.outputs import check_json, write_json
-from spacy_electra.cli.pretraining import make_context, open_data
+from spacy_electra.cli.run_setup import make_context, open_data
 from spacy_electra.cli.runs import config_beside, model_folder
 from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config
 from spacy_electra.cli.start import read_start

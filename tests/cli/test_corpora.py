@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from spacy.util import load_config
 
 from spacy_electra.cli.corpora import mixed_counts
-from spacy_electra.cli.pretraining import make_context, open_data
+from spacy_electra.cli.run_setup import make_context, open_data
 from spacy_electra.cli.settings import read_pretraining_config
 from spacy_electra.data.batches.mixture import Mixture
 from spacy_electra.data.batches.packing import Packing, split_documents
