@@ -4,11 +4,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from spacy_electra.model.inference.backend import Machine, assume_machine
 
 # A shell that runs the tests in the background has them ignore it, and programs that they start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -87,3 +90,10 @@ def killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         raise AssertionError("the action does not end")
 
     return run
+
+
+@pytest.fixture
+def assume() -> Iterator[Callable[[Machine], None]]:
+    """Let backends be chosen as on another machine, until the test ends."""
+    with ExitStack() as assumptions:
+        yield lambda machine: assumptions.enter_context(assume_machine(machine))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import spacy
 
-from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Machine
 
 Invoke = Callable[..., Any]
@@ -16,9 +15,9 @@ WEIGHTS = Path(__file__).parents[2] / "assets" / "electra-tiny" / "discriminator
 
 
 @pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> On:
+def on(assume: Callable[[Machine], None]) -> On:
     """Let the processor be another one."""
-    return lambda **units: monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu", **units))
+    return lambda **units: assume(Machine("cpu", **units))
 
 
 @pytest.fixture(scope="module")

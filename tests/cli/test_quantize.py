@@ -15,7 +15,6 @@ from spacy.training import Example
 
 from spacy_electra.cli import quantize as command
 from spacy_electra.cli.quantize import read_examples
-from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Backend, Machine, choose_backend
 from spacy_electra.model.network.encoder import EncoderShape
 from spacy_electra.pipeline.agreement import agreement
@@ -66,9 +65,9 @@ def annotated(nlp: Language) -> list[Doc]:
 
 
 @pytest.fixture
-def units(monkeypatch: pytest.MonkeyPatch) -> None:
+def units(assume: Callable[[Machine], None]) -> None:
     """A processor that multiplies integers of 8 bits, for what is refused before any are multiplied."""
-    monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu", vnni=True))
+    assume(Machine("cpu", vnni=True))
 
 
 def settings_of(path: Path) -> tuple[str, list[str] | None]:
@@ -209,9 +208,9 @@ def test_a_config_that_weighs_no_scores_is_told(complaint: Invoke, pipeline: Pat
 
 
 def test_a_processor_without_the_kernels_is_told(
-    complaint: Invoke, pipeline: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    complaint: Invoke, pipeline: Path, data: Path, tmp_path: Path, assume: Callable[[Machine], None]
 ):
-    monkeypatch.setattr(backend, "machine_of", lambda device: Machine("cpu"))
+    assume(Machine("cpu"))
     told = complaint("quantize", pipeline, data, tmp_path / "out")
     assert "cannot predict in int8 here: this processor has no AVX512-VNNI" in told
     assert "AMD processor from Zen 4 on" in told

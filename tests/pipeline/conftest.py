@@ -13,7 +13,7 @@ from spacy.training import Example
 from transformers import ElectraConfig, ElectraModel
 
 from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
-from spacy_electra.model.inference import backend
+from spacy_electra.model.inference.backend import Machine, machine_of
 from spacy_electra.pipeline.architectures import build_electra_transformer, build_tok2vec_electra
 
 spacy.registry.architectures.register("spacy-electra.ElectraTransformer.v2", func=build_electra_transformer)
@@ -84,10 +84,10 @@ def make_nlp(model_dir: Path) -> Callable[..., Language]:
 
 
 @pytest.fixture
-def without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_amx(assume: Callable[[Machine], None]) -> None:
     """Let "auto" and "bf16" predict by the C kernels, where there are some, though the processor may have AMX."""
-    machine = replace(backend.machine_of(torch.device("cpu")), amx=False)
-    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    machine = replace(machine_of(torch.device("cpu")), amx=False)
+    assume(machine)
 
 
 @pytest.fixture

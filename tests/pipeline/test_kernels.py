@@ -8,7 +8,6 @@ import pytest
 import torch
 from spacy.tokens import Doc
 
-from spacy_electra.model.inference import backend
 from spacy_electra.model.inference.backend import Backend, choose_backend, machine_of
 from spacy_electra.model.network.encoder import EncoderShape
 from spacy_electra.model.optim.adamw import adamw_v1
@@ -90,9 +89,9 @@ def test_a_document_of_many_windows_on_several_threads(make_wide):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, precision):
+def test_without_kernels_predictions_run_in_torch(make_wide, assume, precision):
     machine = replace(machine_of(CPU), kernels_error="they were not compiled")
-    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    assume(machine)
     nlp = make_wide(precision=precision)
     assert backend_of(nlp) not in (Backend.NATIVE_INT16, Backend.NATIVE_INT8)
     for a, b in zip(arrays(nlp, TEXTS), arrays(make_wide(precision="fp32"), TEXTS), strict=True):
@@ -100,11 +99,11 @@ def test_without_kernels_predictions_run_in_torch(make_wide, monkeypatch, precis
 
 
 @needs_kernels
-def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch):
+def test_predictions_need_no_units_of_bfloat16(make_wide, assume):
     """A processor with AVX512-VNNI alone."""
     full = arrays(make_wide(precision="fp32"), TEXTS)
     machine = replace(machine_of(CPU), amx=False, avx512_bf16=False)
-    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    assume(machine)
     nlp = make_wide(precision="auto")
     choice = shim_of_transformer(nlp.get_pipe("transformer").model).choice
     assert (choice.prediction, choice.training) == (Backend.NATIVE_INT16, torch.float32)
@@ -112,8 +111,8 @@ def test_predictions_need_no_units_of_bfloat16(make_wide, monkeypatch):
         np.testing.assert_allclose(a, b, atol=0.01)
 
 
-def test_a_pipeline_in_int8_on_a_processor_without_kernels_says_why_not(make_wide, monkeypatch, caplog):
+def test_a_pipeline_in_int8_on_a_processor_without_kernels_says_why_not(make_wide, assume, caplog):
     machine = replace(machine_of(CPU), vnni=False)
-    monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    assume(machine)
     make_wide(precision="int8")
     assert 'precision = "int8" predicts as "auto" here: this processor has no AVX512-VNNI' in caplog.text

@@ -3,7 +3,8 @@
 The choice follows from what the device can do, never from how fast it ran.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -56,8 +57,30 @@ class Machine:
     kernels_error: str | None = None  # why the kernels in C cannot be loaded, which is looked at where they could run
 
 
-@cache
+_assumed: list[Machine] = []  # the last one counts
+
+
 def machine_of(device: torch.device) -> Machine:
+    """What a device can do, or what `assume_machine` says of it."""
+    return _assumed[-1] if _assumed else _found(device)
+
+
+@contextmanager
+def assume_machine(machine: Machine) -> Iterator[None]:
+    """Choose backends as another machine would, on every device and in all threads, until the end.
+
+    machine: what the choice is to believe. Kernels do not look whether the processor has the units that they need, so
+    nothing may be predicted by one that this processor lacks.
+    """
+    _assumed.append(machine)
+    try:
+        yield
+    finally:
+        _assumed.remove(machine)
+
+
+@cache
+def _found(device: torch.device) -> Machine:
     """torch has no public names for most of these questions, and older releases have none."""
     if device.type == "cuda":
         return Machine("cuda", cuda_capability=torch.cuda.get_device_capability(device))

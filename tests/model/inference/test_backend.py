@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spacy_electra.model.inference import backend, library
+from spacy_electra.model.inference import library
 from spacy_electra.model.inference.backend import (
     RULES,
     Backend,
@@ -61,9 +61,9 @@ On = Callable[[Machine], None]
 
 
 @pytest.fixture
-def on(monkeypatch: pytest.MonkeyPatch) -> On:
+def on(assume: Callable[[Machine], None]) -> On:
     """Let the choice be that of another machine."""
-    return lambda machine: monkeypatch.setattr(backend, "machine_of", lambda device: machine)
+    return assume
 
 
 @pytest.mark.parametrize(("machine", "shape", "auto", "training", "bf16", "int8"), TABLE)
