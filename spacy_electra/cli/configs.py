@@ -14,12 +14,14 @@ from spacy.util import get_lang_class, load_model_from_config
 
 from spacy_electra.cli.errors import check_name
 from spacy_electra.cli.start import Start
+from spacy_electra.training.schema import CORPORA
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIZES = ("tiny", "mini", "small", "base", "large")
 OBJECTIVES = ("electra", "mlm")
 SECTION_ORDER = ("paths", "system", "model", "nlp", "components", "corpora", "training", "pretraining", "initialize")
 TRANSFORMER = "transformer"
+LABELS_WEIGHT = 0.25  # rows of labelled documents for each other row (docs/experiments/own-text.md)
 
 
 def pretrain_config(size: str, *, gpu: bool, objective: str = OBJECTIVES[0]) -> Config:
@@ -49,6 +51,14 @@ def start_config(start: Start, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
     config["model"]["window"] = min(config["model"]["window"], start.positions)
     config["training"]["optimizer"]["learn_rate"] = start.learn_rate
     return config
+
+
+def with_labels(config: Config, store: str) -> Config:
+    """A pretraining config whose rows come in a fifth from the text of labelled documents.
+
+    store: folder that `tokenize` made of these documents.
+    """
+    return _changed(config, Config({CORPORA: {"labels": {"path": store, "weight": LABELS_WEIGHT}}}))
 
 
 def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: bool, frozen: bool) -> Config:

@@ -6,7 +6,15 @@ import typer
 from confection import Config
 from wasabi import msg
 
-from spacy_electra.cli.configs import SIZES, config_text, encoder_config, pipeline_config, pretrain_config, start_config
+from spacy_electra.cli.configs import (
+    SIZES,
+    config_text,
+    encoder_config,
+    pipeline_config,
+    pretrain_config,
+    start_config,
+    with_labels,
+)
 from spacy_electra.cli.device import say_if_cupy_is_missing
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.start import read_start
@@ -22,6 +30,9 @@ def init_config_cli(
     ),
     start: str | None = typer.Option(
         None, "--start", help="Go on from these weights, a folder or a hub name, whose shape is taken; null for none"
+    ),
+    labels: Path | None = typer.Option(
+        None, "--labels", help="Store of the labelled documents, made with `tokenize`: a fifth of the rows come from it"
     ),
     objective: str = typer.Option("electra", "--objective", help="electra, or mlm for a masked language model"),
     pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, apart by commas"),
@@ -46,6 +57,8 @@ def init_config_cli(
         if given
         else pretrain_config(size, gpu=gpu, objective=objective)
     }
+    if labels is not None:
+        configs["pretrain.cfg"] = with_labels(configs["pretrain.cfg"], str(labels))
     if frozen:
         configs["encoder.cfg"] = encoder_config(lang=lang, gpu=gpu)
     configs["pipeline.cfg"] = pipeline_config(names, size=size, lang=lang, gpu=gpu, frozen=frozen)
