@@ -1,4 +1,4 @@
-"""The work of `spacy electra pretrain`: config, store and device become a context, then a run on disk."""
+"""The work of `spacy electra pretrain`: from config, store and device to a run on disk."""
 
 import math
 import shlex
@@ -78,10 +78,11 @@ class RunResult:
 def run_pretraining(
     config: Path, *, output: Path, resume: bool, gpu_id: int, code: Path | None, arguments: list[str]
 ) -> int:
-    """Pretrain as the config says, into the folder `output`; the exit status, 0 or that of an interrupt.
+    """Pretrain into the folder `output`; returns the exit status, 0 or that of an interrupt.
 
-    code: Python file to import first. arguments: overrides as the command line has them, e.g. --training.max_steps 9.
-    Raises ValueError or OSError for everything a user can mend: config, data, device, folder.
+    code: Python file to import first.
+    arguments: overrides as on the command line, e.g. --training.max_steps 9.
+    Raises ValueError or OSError for everything that a user can fix: config, data, device, folder.
     """
     import_code(code)
     given = settings = read_pretraining_config(config, parse_config_overrides(list(arguments)))
@@ -123,7 +124,7 @@ def run_pretraining(
 
 
 def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> bool:
-    """Train until the budget is spent, and say how it went; whether the run was interrupted before that."""
+    """Train until the budget is spent, and print the result; returns whether the run was interrupted."""
     output, is_first = run.folder, context.ranks.is_first
     if context.progress(state) >= 1.0:
         finish(run, context, state)
@@ -143,7 +144,7 @@ def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, sta
 
 
 def open_data(settings: PretrainingConfig) -> Data:
-    """Vocabulary and stores. Raises FileNotFoundError or ValueError where they are missing or do not fit together."""
+    """Open tokenizer and stores. Raises FileNotFoundError or ValueError if one is missing or they do not match."""
     tokenizer = WordPiece.load(settings.paths.tokenizer)
     train = Store.open(settings.paths.train, tokenizer=tokenizer)
     dev = Store.open(settings.paths.dev, tokenizer=tokenizer) if settings.paths.dev else None
@@ -162,7 +163,8 @@ def make_context(
 ) -> RunContext:
     """Build the model and lay out the rows.
 
-    is_new: no checkpoint brings the weights. tables: lengths of the tables of positions and types in that checkpoint.
+    is_new: there is no checkpoint to load weights from.
+    tables: lengths of the tables of positions and types in the checkpoint.
     """
     training, seed = settings.training, settings.system.seed
     shapes = shapes_in(settings.config["model"], vocab_size=data.tokenizer.size)
@@ -214,7 +216,7 @@ def lay_out(data: Data, documents: Split, *, window: int, seed: int) -> tuple[Pa
 
 
 def run_loop(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> RunResult:
-    """Train until the budget is spent, or until Ctrl-C or SIGTERM, which leave a checkpoint of the last whole step."""
+    """Train until the budget is spent, or until Ctrl-C or SIGTERM, which save a checkpoint of the last whole step."""
     pieces_per_row = context.train.epoch_pieces / context.train.rows
     halves = ["generator", "discriminator"] if isinstance(network_of(context.model), Electra) else ["generator"]
     halves += ["teacher"] if context.distillation else []
@@ -245,7 +247,7 @@ def run_loop(settings: PretrainingConfig, context: RunContext, run: Run, state: 
 
 @contextmanager
 def told_as_interruption(interrupts: Interrupts) -> Iterator[None]:
-    """Where all ranks were asked to end, one that lost the others was interrupted as well: KeyboardInterrupt."""
+    """Raise KeyboardInterrupt for a rank that lost the others after all were interrupted."""
     try:
         yield
     except ConnectionError as error:
@@ -279,7 +281,7 @@ def parameters_of(context: RunContext) -> int:
 
 
 def announce(settings: PretrainingConfig, context: RunContext, state: State, output: Path) -> None:
-    """Say what is about to run."""
+    """Print what is about to run."""
     if state.step:
         msg.info(f"Going on at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
     training = settings.training
@@ -294,7 +296,7 @@ def announce(settings: PretrainingConfig, context: RunContext, state: State, out
 
 
 def conclude(ended: RunResult, output: Path) -> None:
-    """Say how it ended."""
+    """Print how the run ended."""
     scores = ended.evaluation.scores if ended.evaluation else {}
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
     msg.good(f"{ended.state.step:,} steps in {ended.state.seconds / 60:.1f} minutes: {told}")
@@ -302,7 +304,7 @@ def conclude(ended: RunResult, output: Path) -> None:
 
 
 def resume_command(output: Path, *, gpu_id: int, code: Path | None, processes: int) -> str:
-    """What goes on with the run in `output`; its own config has the overrides in it."""
+    """The command that resumes the run in `output`, whose config contains the overrides."""
     command = ["spacy", "electra", "pretrain", str(output / RUN_CONFIG), "--output", str(output), "--resume"]
     if gpu_id >= 0:
         command += ["--gpu-id", str(gpu_id)]
