@@ -1,6 +1,6 @@
-"""What pretraining on one's own text made of a start, averaged with it: the mean keeps what the start knew of rare words.
+"""The mean of a start and of what pretraining on one's own text made of it, which keeps what the start knew.
 
-Example: python scripts/mean_with_start.py training/software/pretrain training/software/adapted --start assets/electra-en
+Example: python scripts/mean_with_start.py training/pretrain training/adapted --start assets/electra-en
 """
 
 import shutil

@@ -1,6 +1,6 @@
-"""`spacy electra ...`: hangs our commands under spaCy's own.
+"""`spacy electra ...`: adds this package's commands to spaCy's own.
 
-Loaded at every `python -m spacy`, so nothing heavy is imported here: a command's module is, when it is asked for.
+Loaded at every `python -m spacy`, so nothing heavy is imported here. A command's module is imported when it is called.
 """
 
 from collections.abc import Iterator, MutableMapping
@@ -34,7 +34,7 @@ OVERRIDABLE = {"pretrain"}
 
 
 class _Commands(MutableMapping[str, Any]):
-    """Click commands by name, made when they are looked up."""
+    """Click commands by name, created when they are looked up."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
@@ -94,10 +94,10 @@ def _electra(
         "--version",
         is_eager=True,
         callback=_show_versions,
-        help="Show the versions of what takes part",
+        help="Show the versions of the packages in use",
     ),
 ) -> None:
-    """Pretrain transformers by ELECTRA on raw text, and use them in spaCy pipelines."""
+    """Pretrain ELECTRA transformers on raw text, and use them in spaCy pipelines."""
 
 
 spacy_app.add_typer(app)

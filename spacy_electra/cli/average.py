@@ -1,4 +1,4 @@
-"""`spacy electra average`: one model out of several that started from the same weights."""
+"""`spacy electra average`: the average of models that started from the same weights."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,13 +25,13 @@ def average_cli(
     ),
     out_dir: Path = typer.Argument(..., help="Folder for the average"),
     weights: str | None = typer.Option(
-        None, "--weights", "-w", help="How much each model counts, numbers apart by commas; the same where left out"
+        None, "--weights", "-w", help="Weight of each model, comma-separated; equal if omitted"
     ),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model that is there"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing model"),
 ) -> None:
-    """Average the weights of models that started from the same ones.
+    """Average the weights of models that started from the same weights.
 
-    The average of a start and of what pretraining made of it often keeps what the start knew, and adds what is new.
+    The average of a model before and after pretraining often keeps what the first one knew, and adds what is new.
     Heads are averaged over the models that have them.
 
     \b
@@ -49,7 +49,7 @@ def average_cli(
 
 
 def average_of(models: Sequence[Halves], shares: Sequence[float]) -> Halves:
-    """Both halves averaged. Raises ValueError where the models differ in vocabulary, shape or kind of generator."""
+    """Average both halves. Raises ValueError if the models differ in vocabulary, shape or kind of generator."""
     first = models[0]
     for other in models[1:]:
         if not cut_alike(first.tokenizer, other.tokenizer):
@@ -75,12 +75,12 @@ def average_of(models: Sequence[Halves], shares: Sequence[float]) -> Halves:
 
 
 def _head(generator: SavedModel) -> SavedModel:
-    """What a generator has beside the discriminator's body."""
+    """The weights that a generator has besides the discriminator's body."""
     return replace(generator, weights={n: w for n, w in generator.weights.items() if not is_encoder(n)})
 
 
 def shares_of(weights: str | None, models: int) -> list[float]:
-    """What --weights says. Raises ValueError where it is no list of a number above 0 for each model."""
+    """The numbers of --weights. Raises ValueError unless there is a number above 0 for each model."""
     if models < 2:
         raise ValueError("an average needs two models or more: give them before the folder to write.")
     if weights is None:

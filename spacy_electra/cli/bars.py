@@ -1,4 +1,4 @@
-"""Progress bars of commands that take longer than two seconds: on standard error, none where that is no terminal."""
+"""Progress bars of commands that take longer than two seconds: on standard error, if that is a terminal."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, *, what: str, unit: str) -> Any:
-    """A tqdm bar, to be used as a context manager. total: units in all, None where that is not known."""
+    """A tqdm bar, to be used as a context manager. total: number of units, None if unknown."""
     return tqdm(total=total, desc=what, unit=unit, unit_scale=True, leave=False, disable=None, delay=2)

@@ -1,7 +1,7 @@
-"""Configs from the packaged templates: pure assembly, no files written. A setting's default has one home, the template.
+"""Assemble configs from the packaged templates; writes no files. The template is the one home of a setting's default.
 
-A pretraining config is `pretrain.cfg` with what a size says otherwise; a pipeline's is `pipeline.cfg` with blocks of
-`components.cfg`, filled up with spaCy's own defaults so that `spacy init fill-config` has nothing to add.
+A pretraining config is `pretrain.cfg` with the changes of a size. A pipeline's config is `pipeline.cfg` with blocks of
+`components.cfg`, filled with spaCy's own defaults, so that `spacy init fill-config` has nothing to add.
 """
 
 import re
@@ -38,7 +38,7 @@ def pretrain_config(size: str, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
 
 
 def start_config(start: Start, *, gpu: bool, objective: str = OBJECTIVES[0]) -> Config:
-    """The config that `pretrain` takes to go on from weights that exist. Raises ValueError for an unknown objective."""
+    """The config for `pretrain` that starts from existing weights. Raises ValueError for an unknown objective."""
     config = pretrain_config(start.size, gpu=gpu, objective=objective)
     generator = config["model"]["generator"] if objective == "mlm" else start.generator
     config["paths"]["init"] = start.name
@@ -64,8 +64,8 @@ def with_labels(config: Config, store: str) -> Config:
 def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: bool, frozen: bool) -> Config:
     """The config that `spacy train` takes: one transformer, and components that listen to it.
 
-    size: of the transformer, or the nearest, which says how fast its layers may learn. frozen: the transformer is
-    sourced from the pipeline that `encoder_config` makes, and stays as it is.
+    size: of the transformer, or the nearest one; it decides the learning rates of its layers. frozen: the transformer
+    is sourced from the pipeline that `encoder_config` makes, and is not trained.
     Raises ValueError for an unknown component, size or language.
     """
     check_name(size, SIZES, what="size")
@@ -89,7 +89,7 @@ def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: boo
 
 
 def encoder_config(*, lang: str, gpu: bool) -> Config:
-    """The config from which `spacy assemble` makes a pipeline of the transformer alone."""
+    """The config from which `spacy assemble` makes a pipeline with only the transformer."""
     config = _base(lang, gpu=gpu)
     del config["training"]["optimizer"]  # assembling resolves it without variables
     config["nlp"]["pipeline"] = [TRANSFORMER]
@@ -113,7 +113,7 @@ def _base(lang: str, *, gpu: bool) -> Config:
 
 
 def _filled(config: Config) -> Config:
-    """The config with every default written out, as `spacy init fill-config` does it."""
+    """The config with every default written out, as `spacy init fill-config` writes it."""
     nlp = load_model_from_config(config, auto_fill=True, validate=False)
     return load_model_from_config(nlp.config).config
 
@@ -136,7 +136,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_text(config: Config) -> str:
-    """What is written to a file: a section, then those inside it, as people read."""
+    """The text of the config file: each section is followed by its subsections."""
     blocks = re.split(r"\n\n(?=\[)", config.to_str(interpolate=False).strip())
     by_name = {block.split("\n", 1)[0][1:-1]: block for block in blocks}
     tops = sorted(config, key=SECTION_ORDER.index)

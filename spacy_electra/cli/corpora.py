@@ -1,4 +1,4 @@
-"""Stores that are mixed into the training text, as [corpora] names them: opened, counted, laid out, put into words."""
+"""Stores that [corpora] mixes into the training text: open, count, pack and describe them."""
 
 from collections.abc import Mapping
 

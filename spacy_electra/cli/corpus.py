@@ -1,4 +1,4 @@
-"""`spacy electra corpus`: raw text that every machine has, the documentation of its installed packages."""
+"""`spacy electra corpus`: raw text from the docstrings of the installed packages, which every machine has."""
 
 import json
 import os
@@ -19,12 +19,12 @@ MODULES_A_PROCESS = 200  # fewer are read faster than another process starts
 
 @clear_errors
 def corpus_cli(
-    out_path: Path = typer.Argument(..., metavar="OUT.jsonl", help="File to write, a document a module"),
-    min_words: int = typer.Option(5, "--min-words", min=1, help="Words that a paragraph needs"),
+    out_path: Path = typer.Argument(..., metavar="OUT.jsonl", help="File to write, one document for each module"),
+    min_words: int = typer.Option(5, "--min-words", min=1, help="Minimum number of words in a paragraph"),
     roots: list[Path] = typer.Option([], "--from", help="Folder to read instead of the installed packages; repeatable"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file that is there"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file"),
 ) -> None:
-    """Collect the English prose of the documentation strings of the installed packages.
+    """Collect English prose from the docstrings of installed packages.
 
     Files are parsed, never imported. The same files give the same corpus.
 

@@ -1,4 +1,4 @@
-"""`spacy electra debug`: looks at a config, a corpus, a tokenizer, a model or a machine before time is spent."""
+"""`spacy electra debug`: inspect a config, a corpus, a tokenizer, a model or a machine before a run."""
 
 import typer
 
@@ -19,4 +19,4 @@ debug_cli.command("backend")(debug_backend)
 
 @debug_cli.callback()
 def _debug() -> None:
-    """Look at a config, a corpus or store, a tokenizer's pieces, a model, or what computes on this machine."""
+    """Inspect a config, a corpus or store, the pieces of a text, a model, or the backends of this machine."""

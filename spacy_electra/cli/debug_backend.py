@@ -1,4 +1,4 @@
-"""`spacy electra debug backend`: what predicts and trains here, why not a faster backend, what would change that."""
+"""`spacy electra debug backend`: which backend runs here, why not a faster one, and what would change that."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """An encoder that is looked at."""
+    """An encoder to show backends for."""
 
     name: str
     shape: EncoderShape
@@ -41,13 +41,13 @@ class Subject:
 @clear_errors
 def debug_backend(
     pipeline: str | None = typer.Argument(
-        None, metavar="[PIPELINE]", help="A pipeline on disk, or an installed package; else models of two sizes"
+        None, metavar="[PIPELINE]", help="Folder of a pipeline, or an installed package; models of two sizes if omitted"
     ),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="Number of the GPU; -1 for the CPU"),
 ) -> None:
-    """Print which backend predicts here in each precision, what training computes in, and why no faster backend does.
+    """Print which backend predicts on this machine in each precision, and why not a faster one.
 
-    docs/backends.md says what each backend is, and what it was measured at.
+    The type that training computes in is printed as well. docs/backends.md describes the backends and their speed.
 
     \b
     Example:
@@ -80,7 +80,7 @@ def encoders_in(pipeline: str) -> list[Subject]:
 
 
 def machine_in_words(machine: Machine) -> str:
-    """What a device can do, in words."""
+    """Describe what a device can do."""
     if machine.device == "cuda":
         return f"NVIDIA card of capability {'.'.join(map(str, machine.cuda_capability))}"
     units = [told for name, told in UNITS.items() if getattr(machine, name)]
@@ -91,7 +91,7 @@ def machine_in_words(machine: Machine) -> str:
 
 
 def show(subject: Subject, device: torch.device) -> None:
-    """Print the backends for one encoder, and what those that are passed over lack."""
+    """Print the backends for one encoder, and what the faster ones lack."""
     shape = subject.shape
     numbers = f"{shape.layers} layers, width {shape.width}, feed-forward width {shape.feed_forward}"
     print(f"\n{subject.name}: {numbers}, {shape.heads} heads")

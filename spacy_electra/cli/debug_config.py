@@ -1,4 +1,4 @@
-"""`spacy electra debug config`: check a pretraining config, and say what it would run."""
+"""`spacy electra debug config`: check a pretraining config, and describe its run."""
 
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ def debug_config(
     path: Path = typer.Argument(..., metavar="CONFIG", help="Pretraining config"),
     code: Path | None = typer.Option(None, "--code", "-c", help="Python file to import first"),
 ) -> None:
-    """Check every section, key and value of a pretraining config, and print what it would run.
+    """Check every section, key and value of a pretraining config, and describe its run.
 
-    Settings can be overridden as for `pretrain`.
+    Settings of the config can be overridden, as for `pretrain`.
 
     \b
     Example:
@@ -46,7 +46,7 @@ def debug_config(
 
 
 def plan_of(settings: PretrainingConfig) -> dict[str, Any]:
-    """What a run with these settings does, by name."""
+    """Describe a run with these settings, by name."""
     model, training = settings.config["model"], settings.training
     window, optimizer = model["window"], training.optimizer
     tokens = window * training.batch_rows
@@ -79,7 +79,7 @@ def plan_of(settings: PretrainingConfig) -> dict[str, Any]:
 
 
 def micro_batch_in_words(training: Training) -> str:
-    """How many rows a forward pass takes, in words."""
+    """Describe the rows of a forward pass."""
     if training.micro_batch_size == "auto":
         return "as many as fit"
     return f"{training.micro_batch_size:,} rows" if training.micro_batch_size else "all rows"

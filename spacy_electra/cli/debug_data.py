@@ -1,4 +1,4 @@
-"""`spacy electra debug data`: count a corpus or a store, and say what would be left out."""
+"""`spacy electra debug data`: count a corpus or a store, and what is left out."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from spacy_electra.data.tokenizer.unknown import TOO_MANY
 
 @clear_errors
 def debug_data(
-    paths: list[str] = typer.Argument(..., metavar="CORPUS...|STORE", help=f"{CORPUS}; or the folder of a store"),
-    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
-    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
+    paths: list[str] = typer.Argument(..., metavar="CORPUS...|STORE", help=f"{CORPUS}. Or the folder of a store"),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Number of broken lines to tolerate"),
+    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Maximum characters of a document"),
     max_document_mb: float = MAX_DOCUMENT_MB,
     max_window_mb: int = MAX_WINDOW_MB,
-    verify: bool = typer.Option(False, "--verify", help="Of a store: compare every byte with what was written"),
+    verify: bool = typer.Option(False, "--verify", help="For a store: check that no byte has changed"),
 ) -> None:
     """Print the counts of a corpus, with what is left out and why, or those of a store.
 

@@ -30,10 +30,10 @@ def debug_model(
     code: Path | None = typer.Option(None, "--code", "-c", help="Python file to import first"),
     shapes: bool = typer.Option(False, "--shapes", help="List every tensor with its shape"),
 ) -> None:
-    """Print the parameters of a config's model part by part, and the losses of a forward pass on random rows.
+    """Print the number of parameters of each part of a model, and its losses on random rows.
 
-    A fresh model with initialization = "paper" guesses by chance: both losses are near those of chance then. Other
-    starting weights, and weights to continue from, have opinions of their own about random rows.
+    A new model with initialization = "paper" predicts at random, so both losses are near chance. With other starting
+    weights they may differ.
 
     \b
     Example:
@@ -72,7 +72,7 @@ def _run(model: Pretrainer, settings: PretrainingConfig) -> None:
 
 
 def random_rows(window: int, vocab_size: int, special: Special, *, seed: int) -> Rows:
-    """SHOWN_ROWS full rows of pieces drawn evenly, [CLS] first and [SEP] last."""
+    """SHOWN_ROWS full rows of uniformly drawn pieces, [CLS] first and [SEP] last."""
     shape = (SHOWN_ROWS, window)
     ids = torch.randint(max(special.all) + 1, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
     ids[:, 0], ids[:, -1] = special.cls, special.sep

@@ -1,4 +1,4 @@
-"""`spacy electra debug pieces`: how a vocabulary cuts a text."""
+"""`spacy electra debug pieces`: how a tokenizer splits a text."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 @clear_errors
 def debug_pieces(
-    texts: list[str] = typer.Argument(..., metavar="TEXT...", help="Text to cut"),
+    texts: list[str] = typer.Argument(..., metavar="TEXT...", help="Text to tokenize"),
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of a tokenizer or a model"),
 ) -> None:
-    """Print the pieces of a text with their numbers and their places in it.
+    """Print the pieces of a text with their ids and offsets.
 
     \b
     Example:

@@ -38,7 +38,7 @@ def choose_device(gpu_id: int, *, memory_fraction: float) -> torch.device:
 
 
 def choose_rank_device(gpu_id: int, *, memory_fraction: float) -> torch.device:
-    """As `choose_device`; under torchrun each process takes the GPU of its number, or the CPU where there is none.
+    """As `choose_device`; under torchrun each process takes the GPU of its rank, or the CPU if there is none.
 
     Raises ValueError for `--gpu-id` under torchrun.
     """

@@ -1,4 +1,4 @@
-"""Documents of a corpus for commands: what `data.corpus` reads, and spaCy's `.spacy` files, turned into text."""
+"""Documents of a corpus for commands: the files that `data.corpus` reads, and the texts of `.spacy` files."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from spacy_electra.data.corpus.sources import find_files, is_url
 SPACY = ".spacy"
 CORPUS = (
     'Files, folders, globs or URLs: .txt (one document), .jsonl and .json (one object a line, key "text"), .parquet, '
-    ".spacy; the first three also with .gz, .zst, .bz2, .xz"
+    ".spacy. The first three also with .gz, .zst, .bz2, .xz"
 )
 MAX_FAULTS = 1000  # broken lines and lines without text in a corpus, after which a command stops
 MAX_DOCUMENT_MB = typer.Option(
@@ -25,10 +25,10 @@ MAX_DOCUMENT_MB = typer.Option(
     "--max-document-mb",
     min=0.001,
     max=1e6,
-    help="Most megabytes of a document, to bound memory",
+    help="Maximum megabytes of a document, to bound memory",
 )
 MAX_WINDOW_MB = typer.Option(
-    DEFAULT_MEMORY.window_mb, "--max-window-mb", min=1, max=2048, help="Most memory to unpack .zst and .xz with"
+    DEFAULT_MEMORY.window_mb, "--max-window-mb", min=1, max=2048, help="Megabytes of memory for unpacking .zst and .xz"
 )
 
 _UNPACKED_AT_ONCE = 1 << 20  # bytes
@@ -37,7 +37,7 @@ _UNPACKED_AT_ONCE = 1 << 20  # bytes
 def corpus_files(paths: Iterable[str]) -> list[str]:
     """The files and URLs that paths, folders, globs and URLs name, `.spacy` files last.
 
-    Raises FileNotFoundError or ValueError as `data.sources.find_files`.
+    Raises FileNotFoundError or ValueError as `data.corpus.sources.find_files`.
     """
     return sorted(find_files(paths, other=SPACY), key=_is_bin)
 
@@ -54,11 +54,13 @@ def open_documents(
 ) -> Iterator[Document]:
     """Stream the documents of what `corpus_files` found.
 
-    skipped: is filled while reading. max_faults: faults put up with. max_length: characters of a document, None for no
-    limit; not of `.spacy` files. may_be_empty: put up with no document at all, which files beside `.spacy` files may
-    always have. memory: what a document may take, and what may be unpacked at once. on_bytes: called with the bytes
-    read since the last call, of `total_bytes`.
-    Raises FileNotFoundError or ValueError as `data.corpus.read_documents`, and for a damaged `.spacy` file.
+    skipped: filled while reading.
+    max_faults: number of faults to tolerate.
+    max_length: characters of a document, None for no limit; does not apply to `.spacy` files.
+    may_be_empty: allow an empty corpus. Beside `.spacy` files the other files may always be empty.
+    memory: limits for one document and for unpacking.
+    on_bytes: called with the bytes read since the last call, of `total_bytes`.
+    Raises FileNotFoundError or ValueError as `data.corpus.documents.read_documents`, and for a damaged `.spacy` file.
     """
     texts = [name for name in files if not _is_bin(name)]
     bins = [Path(name) for name in files if _is_bin(name)]
@@ -82,7 +84,7 @@ def _is_bin(name: str) -> bool:
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
-    """What to raise for a `.spacy` file whose reading ended in this error."""
+    """The error to raise for a `.spacy` file that could not be read because of `error`."""
     return ValueError(f"{path} cannot be read as a .spacy file ({type(error).__name__}: {error}): make it again.")
 
 
@@ -108,7 +110,7 @@ def _texts_in(path: Path) -> Iterator[str]:
 
 
 def check_unpacked(path: Path, memory: MemoryLimits) -> None:
-    """Raise ValueError for a `.spacy` file that is damaged, or that unpacks to more than memory should hold at once."""
+    """Raise ValueError for a `.spacy` file that is damaged, or that unpacks to more than the memory limit."""
     unpacker, unpacked = zlib.decompressobj(), 0
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a command says when something is wrong: one message on standard error, exit status 1, no traceback."""
+"""Errors of commands: one message on standard error, exit status 1, no traceback."""
 
 import errno
 import functools
@@ -42,10 +42,10 @@ Arguments = ParamSpec("Arguments")
 
 
 def clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Turn the errors that a user can mend into one message; others keep their traceback.
+    """Turn the errors that a user can fix into one message; others keep their traceback.
 
-    Those are ValueError, OSError, ImportError, which is what a missing extra raises, and what spaCy's own reading of
-    options raises. The traceback is logged at the level DEBUG.
+    These are ValueError, OSError, ImportError (for a missing extra), and the errors of spaCy's own option parser. The
+    traceback is logged at the level DEBUG.
     """
 
     @functools.wraps(command)
@@ -80,12 +80,12 @@ def warn(text: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """The text, without the half characters that names of files may have where the system's are no UTF-8."""
+    """The text, with lone surrogates escaped, which names of files have if they are not UTF-8."""
     return text.encode("utf8", "backslashreplace").decode("utf8")
 
 
 def _message(error: Exception) -> str:
-    """What the error says; the system's own errors get the file first and what to do last."""
+    """The message of the error. Errors of the system get the file in front and a remedy at the end."""
     if not isinstance(error, OSError) or error.errno is None or not error.strerror:
         return str(error)
     place = f"{error.filename}: " if error.filename is not None else ""
@@ -104,7 +104,7 @@ def _interrupted(command: str) -> str:
 
 
 def check_name(name: str, known: Collection[str], *, what: str) -> None:
-    """Raise ValueError that names the nearest of `known` where `name` is none of them."""
+    """Raise ValueError that names the nearest of `known` if `name` is not one of them."""
     if name not in known:
         raise ValueError(
             f"unknown {what} {name!r}: did you mean {nearest(name, known)!r}? Valid are {', '.join(known)}."

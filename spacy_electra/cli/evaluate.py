@@ -23,15 +23,15 @@ from spacy_electra.training.loop import evaluate_dev
 
 @clear_errors
 def evaluate_cli(
-    source: str = typer.Argument(..., metavar="RUN_OR_MODEL", help="Folder of a run, or of a model with both halves"),
+    source: str = typer.Argument(..., metavar="RUN_OR_MODEL", help="Folder of a run, or of a model with a generator"),
     store_dir: Path = typer.Argument(..., metavar="STORE", help="Store that `tokenize` made with the same tokenizer"),
-    best: bool = typer.Option(False, "--best", help="Take a run's model-best, not model-last"),
-    whole: bool = typer.Option(False, "--all", help="Score on all documents, not only those that training holds out"),
-    rows: int | None = typer.Option(None, "--rows", min=1, help="Most rows to read, instead of the config's dev_rows"),
+    best: bool = typer.Option(False, "--best", help="Use the run's model-best, not model-last"),
+    whole: bool = typer.Option(False, "--all", help="Use all documents, not only the held-out ones"),
+    rows: int | None = typer.Option(None, "--rows", min=1, help="Maximum rows to read; default: the config's dev_rows"),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="Number of the GPU; -1 for the CPU"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the scores"),
 ) -> None:
-    """Print losses, the generator's accuracy, and precision, recall, F1 and AUC of the discriminator.
+    """Print losses, the generator's accuracy, and the discriminator's precision, recall, F1 and AUC.
 
     Rows, masks and samples follow from the run's seed, so the same command gives the same scores.
 
@@ -58,9 +58,9 @@ def evaluate_cli(
 
 
 def config_for_evaluation(model: str, store_dir: Path, *, whole: bool, rows: int | None) -> PretrainingConfig:
-    """The settings of the run that `model` belongs to, or the packaged ones, turned to `model` and the store.
+    """The settings of the run that `model` belongs to, or the packaged ones, for `model` and the store.
 
-    Raises FileNotFoundError or ValueError where the folder has not both halves of a model.
+    Raises FileNotFoundError or ValueError if the folder lacks generator or discriminator.
     """
     discriminator = find_discriminator(model)
     overrides: dict[str, Any] = {
@@ -83,13 +83,13 @@ def config_for_evaluation(model: str, store_dir: Path, *, whole: bool, rows: int
 
 
 def _bodies(model: str) -> dict[str, Any]:
-    """What [model] must say of the bodies of a model with both halves."""
+    """The settings in [model] for the bodies of generator and discriminator."""
     start = read_start(model)
     return {"discriminator": start.discriminator, "generator": start.generator}
 
 
 def _shapes(model: str) -> dict[str, Any]:
-    """What [model] must say of a model that belongs to no run."""
+    """The settings in [model] for a model that belongs to no run."""
     if find_generator(model, None) is None:
         raise FileNotFoundError(
             f"{model} has no generator beside its discriminator, so nothing can be replaced and judged: "

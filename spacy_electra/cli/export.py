@@ -1,4 +1,4 @@
-"""`spacy electra export`: the encoder of a run, for everything that reads Hugging Face's ElectraModel."""
+"""`spacy electra export`: the encoder of a run as a Hugging Face ElectraModel."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,12 @@ from spacy_electra.model.network.encoder import Encoder
 def export_cli(
     source: str = typer.Argument(..., metavar="RUN", help="Folder of a run or a model, or a name on the hub"),
     out_dir: Path = typer.Argument(..., help="Folder for config.json, model.safetensors and the tokenizer"),
-    best: bool = typer.Option(False, "--best", help="Take model-best, not model-last"),
-    layers: int | None = typer.Option(None, "--layers", min=1, help="Keep only the first layers, this many"),
-    onnx: bool = typer.Option(False, "--onnx", help="Write model.onnx as well (extra `onnx`), checked in onnxruntime"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model that is there"),
+    best: bool = typer.Option(False, "--best", help="Use model-best, not model-last"),
+    layers: int | None = typer.Option(None, "--layers", min=1, help="Number of lowest layers to keep"),
+    onnx: bool = typer.Option(False, "--onnx", help="Also write model.onnx (extra `onnx`), checked with onnxruntime"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing model"),
 ) -> None:
-    """Write the discriminator's encoder, without a head, as a Hugging Face ElectraModel.
+    """Write the discriminator's encoder, without its head, as a Hugging Face ElectraModel.
 
     \b
     Example:
@@ -51,7 +51,7 @@ def export_cli(
 
 
 def first_layers(encoder: Encoder, layers: int) -> Encoder:
-    """A copy that ends after the first `layers` blocks. Raises ValueError where it has fewer."""
+    """A copy that ends after the first `layers` blocks. Raises ValueError if it has fewer."""
     if layers > encoder.shape.layers:
         raise ValueError(f"--layers {layers} asks for more than the {encoder.shape.layers} layers that the model has.")
     short = Encoder(replace(encoder.shape, layers=layers))

@@ -1,4 +1,4 @@
-"""What lies in a folder that a command shall write into: nothing of another kind may be overwritten or mixed with."""
+"""The kind of a folder that a command writes into, so that no content of another kind is overwritten."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ _FILES = {  # one of which a folder of the kind has; a model has a tokenizer's f
 
 
 def kind_of(folder: Path) -> str | None:
-    """What a folder is, by the files in it; None for none of these."""
+    """The kind of a folder, by its files; None if it is none of these."""
     return next((kind for kind, names in _FILES.items() if any((folder / name).exists() for name in names)), None)
 
 
 def check_kind(folder: Path, wanted: str) -> None:
-    """Raise ValueError where the folder for something of this kind is a file, or is something of another kind."""
+    """Raise ValueError if the output folder is a file, or a folder of another kind."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"the output {folder} is a file: give a folder for the {wanted}.")
     found = kind_of(folder)

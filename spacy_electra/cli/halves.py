@@ -1,4 +1,4 @@
-"""A model as commands take and give it: the discriminator, the generator where one is beside it, their tokenizer."""
+"""A model as commands read and write it: the discriminator, the generator if there is one, and their tokenizer."""
 
 import shutil
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ PLAIN = (CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX, *STALE)  # of a model w
 
 @dataclass(frozen=True)
 class Halves:
-    """A model, read."""
+    """A model in memory."""
 
     tokenizer: WordPiece
     discriminator: SavedModel
@@ -54,7 +54,7 @@ class Halves:
 
 
 def read_halves(name: str) -> Halves:
-    """The discriminator of a folder or hub name, and the generator where one is beside it."""
+    """Read the discriminator of a folder or hub name, and the generator beside it if there is one."""
     discriminator = read_model(find_discriminator(name))
     check_encoder(discriminator)
     folder = find_generator(name, None)
@@ -70,7 +70,7 @@ def read_halves(name: str) -> Halves:
 
 
 def write_halves(model: Halves, out_dir: Path) -> None:
-    """One plain folder, or one for each half."""
+    """Write one plain folder, or one for each half."""
     if model.generator is None:
         with replaced_model(out_dir) as folder:
             write_saved(model.discriminator, model.tokenizer, folder)
@@ -84,7 +84,7 @@ def write_halves(model: Halves, out_dir: Path) -> None:
 
 
 def check_no_model(out_dir: Path, *, overwrite: bool) -> None:
-    """Raise ValueError where a folder holds a model that nobody wants to replace."""
+    """Raise ValueError if the folder holds a model and `overwrite` is false."""
     if not overwrite and any((out_dir / name / CONFIG).exists() for name in ("", *HALVES)):
         raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
 

@@ -1,4 +1,4 @@
-"""`spacy electra init-config`: the configs of both halves of the work, complete, into a folder."""
+"""`spacy electra init-config`: write complete configs for pretraining and fine-tuning."""
 
 from pathlib import Path
 
@@ -24,21 +24,21 @@ from spacy_electra.data.atomic_folder import replaced_folder
 @clear_errors
 def init_config_cli(
     out_dir: Path = typer.Argument(..., help="Folder for pretrain.cfg and pipeline.cfg"),
-    lang: str = typer.Option("en", "--lang", "-l", help="Code of the pipeline's language"),
+    lang: str = typer.Option("en", "--lang", "-l", help="Language code of the pipeline"),
     size: str | None = typer.Option(
-        None, "--size", "-s", help="tiny, mini (for CPUs), small, base, large (the paper's); tiny where left out"
+        None, "--size", "-s", help="tiny, mini (for CPUs), small, base, large (as in the paper); tiny if omitted"
     ),
     start: str | None = typer.Option(
-        None, "--start", help="Go on from these weights, a folder or a hub name, whose shape is taken; null for none"
+        None, "--start", help="Start from these weights and their shape: a folder or a hub name; null for none"
     ),
     labels: Path | None = typer.Option(
         None, "--labels", help="Store of the labelled documents, made with `tokenize`: a fifth of the rows come from it"
     ),
     objective: str = typer.Option("electra", "--objective", help="electra, or mlm for a masked language model"),
-    pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, apart by commas"),
-    gpu: bool = typer.Option(False, "--gpu", "-G", help="For a GPU: larger batches, torch allocates its memory"),
-    frozen: bool = typer.Option(False, "--frozen", help="Do not train the transformer along; writes encoder.cfg too"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the configs that are there"),
+    pipeline: str = typer.Option("ner", "--pipeline", "-p", help="Components on the transformer, comma-separated"),
+    gpu: bool = typer.Option(False, "--gpu", "-G", help="Configs for a GPU: larger batches, memory allocated by torch"),
+    frozen: bool = typer.Option(False, "--frozen", help="Keep the transformer frozen; also writes encoder.cfg"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing configs"),
 ) -> None:
     """Write a config for pretraining and one for `spacy train`.
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at the right moment: the first waits for the step under way to end, the second does not."""
+"""Handle Ctrl-C: the first one lets the current step finish, the second one does not."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While entered, remembers that an end was asked for instead of raising KeyboardInterrupt in the midst of a step.
+    """While entered, remembers an interrupt instead of raising KeyboardInterrupt during a step.
 
-    Outside the main thread, where Python delivers no signals, nothing is changed.
+    Does nothing outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self, *, is_one_of_many: bool = False) -> None:
-        """is_one_of_many: torchrun sends SIGTERM once more when the first process has ended, which is none to obey."""
+        """is_one_of_many: ignore the second SIGTERM, which torchrun sends when the first process has ended."""
         self.asked = False
         self._is_one_of_many = is_one_of_many
         self._asked_at = 0.0
@@ -37,7 +37,7 @@ class Interrupts:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        """The first signal; SIGTERM stays caught for a moment, as it may come twice: to a group, and passed on."""
+        """Note the first signal. SIGTERM stays caught for a moment: it may come twice, to the group and passed on."""
         if not self.asked:
             self.asked, self._asked_at = True, time.monotonic()
             self._restore(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""spaCy's training loggers, handed a stand-in for `nlp`: they print and store every column of a pretraining run."""
+"""spaCy's training loggers for pretraining runs, with a stand-in for `nlp`."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,29 +14,29 @@ SetupLogger = Callable[[Any, IO[str], IO[str]], tuple[LogStep, Callable[[], None
 
 @dataclass(frozen=True)
 class Half:
-    """What a logger asks a pipeline component."""
+    """What a logger reads of a pipeline component."""
 
     name: str
     is_trainable: bool = True
 
 
 def stand_in(config: Mapping[str, Any], halves: Sequence[str]) -> Any:
-    """As much of an `nlp` as loggers read: the pipeline's names, and the config with budget and score weights.
+    """The part of an `nlp` that loggers read: component names, and the config with budget and score weights.
 
-    config: the interpolated pretraining config. A minutes budget has no number of steps; loggers then see 0.
-    halves: what has a loss, "generator", "discriminator" and "teacher".
+    config: the interpolated pretraining config. A budget of minutes has no number of steps; loggers then see 0.
+    halves: the parts with a loss, "generator", "discriminator" and "teacher".
     """
     pipeline = [(name, Half(name)) for name in halves]
     return SimpleNamespace(pipeline=pipeline, pipe_names=list(halves), config=config, lang=None, meta={})
 
 
 def silent(nlp: Any, stdout: IO[str], stderr: IO[str]) -> tuple[LogStep, Callable[[], None]]:
-    """A logger for processes that say nothing."""
+    """A logger for processes that print nothing."""
     return (lambda info: None), (lambda: None)
 
 
 class RunLogger:
-    """Hands a run's results to a spaCy logger in the form that it knows."""
+    """Passes a run's results to a spaCy logger in spaCy's form."""
 
     def __init__(
         self, setup: SetupLogger, config: Mapping[str, Any], *, halves: Sequence[str], pieces_per_row: float
@@ -48,9 +48,9 @@ class RunLogger:
         self.log, self.finish = setup(stand_in(config, halves), sys.stdout, sys.stderr)
 
     def __call__(self, result: StepResult) -> None:
-        """One step. A logger gets None for those without an evaluation, as in `spacy train`.
+        """Log one step. The logger gets None for a step without an evaluation, as in `spacy train`.
 
-        No `output_path` is told: loggers would take it for a pipeline. "learn_rate" is ours.
+        There is no `output_path`, which loggers would take for a pipeline. "learn_rate" is an addition.
         """
         if result.evaluation is None:
             self.log(None)

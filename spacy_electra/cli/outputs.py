@@ -1,4 +1,4 @@
-"""What a command writes at its end: tried before the work, and printed where it cannot be written after all."""
+"""Outputs that a command writes at its end: checked before the work, and printed if writing fails after all."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from spacy_electra.data.atomic import write_file
 
 
 def check_folder(folder: Path) -> None:
-    """Raise OSError where `folder` cannot be made, or where nothing can be written into it."""
+    """Raise OSError if `folder` cannot be created or written to."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -26,9 +26,9 @@ def check_folder(folder: Path) -> None:
 
 
 def check_json(path: Path) -> None:
-    """Make the folder of a file that is written last, so that no work is lost. Raises ValueError or OSError.
+    """Create the folder of a file that is written last, so that no work is lost. Raises ValueError or OSError.
 
-    The file itself stays as it is; what is no ordinary file, as a pipe, is not tried.
+    The file itself is not changed. Anything but an ordinary file, such as a pipe, is not tested.
     """
     if path.is_dir():
         raise ValueError(f"--json {path} is a folder: give the path of a file.")
@@ -41,7 +41,7 @@ def check_json(path: Path) -> None:
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> bool:
-    """Write the facts; where that fails, print them with a warning and give False, for the command to end with 1."""
+    """Write the facts. If that fails, print them with a warning and return False, so that the command exits with 1."""
     text = json.dumps(facts, indent=2)
     try:
         write_file(path, f"{text}\n".encode())

@@ -21,7 +21,7 @@ def pieces_used(
     max_length: int | None = None,
     memory: MemoryLimits = DEFAULT_MEMORY,
 ) -> WordPiece:
-    """The tokenizer with the pieces that occur in a corpus, as `data.pruning.prune_vocabulary` chooses them."""
+    """The tokenizer with the pieces of a corpus, as `data.tokenizer.pruning.prune_vocabulary` chooses them."""
     skipped, files = Skipped(), corpus_files(corpus)
 
     def texts() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`spacy electra pretrain`: the command's signature; the work is in `pretraining.py`, which is imported late."""
+"""`spacy electra pretrain`: the signature of the command. `pretraining.py` does the work and is imported late."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from spacy_electra.cli.errors import clear_errors
 @clear_errors
 def pretrain_cli(
     ctx: typer.Context,
-    config: Path = typer.Argument(..., help="Pretraining config, as `spacy electra init-config` writes it"),
+    config: Path = typer.Argument(..., help="Pretraining config, as written by `spacy electra init-config`"),
     output: Path = typer.Option(..., "--output", "-o", help="Folder of the run"),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run in --output; on an empty folder, start"),
+    resume: bool = typer.Option(False, "--resume", help="Resume the run in --output; start one if the folder is empty"),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="Number of the GPU; -1 for the CPU"),
     code: Path | None = typer.Option(
         None, "--code", "-c", help="Python file to import first, for registered functions"
@@ -20,7 +20,7 @@ def pretrain_cli(
 ) -> None:
     """Pretrain generator and discriminator on a token store.
 
-    Settings of the config can be overridden behind the options. Ctrl-C writes a checkpoint before it ends the run.
+    Settings of the config can be overridden after the options. Ctrl-C saves a checkpoint and ends the run.
 
     \b
     Example:

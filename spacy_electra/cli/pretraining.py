@@ -1,4 +1,4 @@
-"""The work of `spacy electra pretrain`: config, store and device become a context, then a run on disk."""
+"""The work of `spacy electra pretrain`: from config, store and device to a run on disk."""
 
 import math
 from collections.abc import Iterator
@@ -44,10 +44,11 @@ from spacy_electra.training.state import State
 def run_pretraining(
     config: Path, *, output: Path, resume: bool, gpu_id: int, code: Path | None, arguments: list[str]
 ) -> int:
-    """Pretrain as the config says, into the folder `output`; the exit status, 0 or that of an interrupt.
+    """Pretrain into the folder `output`; returns the exit status, 0 or that of an interrupt.
 
-    code: Python file to import first. arguments: overrides as the command line has them, e.g. --training.max_steps 9.
-    Raises ValueError or OSError for everything a user can mend: config, data, device, folder.
+    code: Python file to import first.
+    arguments: overrides as on the command line, e.g. --training.max_steps 9.
+    Raises ValueError or OSError for everything that a user can fix: config, data, device, folder.
     """
     import_code(code)
     given = settings = read_pretraining_config(config, parse_config_overrides(list(arguments)))
@@ -89,7 +90,7 @@ def run_pretraining(
 
 
 def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> bool:
-    """Train until the budget is spent, and say how it went; whether the run was interrupted before that."""
+    """Train until the budget is spent, and print the result; returns whether the run was interrupted."""
     output, is_first = run.folder, context.ranks.is_first
     if context.progress(state) >= 1.0:
         finish(run, context, state)
@@ -109,7 +110,7 @@ def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, sta
 
 
 def run_loop(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> RunResult:
-    """Train until the budget is spent, or until Ctrl-C or SIGTERM, which leave a checkpoint of the last whole step."""
+    """Train until the budget is spent, or until Ctrl-C or SIGTERM, which save a checkpoint of the last whole step."""
     pieces_per_row = context.train.epoch_pieces / context.train.rows
     halves = ["generator", "discriminator"] if isinstance(network_of(context.model), Electra) else ["generator"]
     halves += ["teacher"] if context.distillation else []
@@ -140,7 +141,7 @@ def run_loop(settings: PretrainingConfig, context: RunContext, run: Run, state: 
 
 @contextmanager
 def told_as_interruption(interrupts: Interrupts) -> Iterator[None]:
-    """Where all ranks were asked to end, one that lost the others was interrupted as well: KeyboardInterrupt."""
+    """Raise KeyboardInterrupt for a rank that lost the others after all were interrupted."""
     try:
         yield
     except ConnectionError as error:

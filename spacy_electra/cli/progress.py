@@ -1,4 +1,4 @@
-"""One line on the terminal that says how far a run is: pieces a second, losses, time left. Silent elsewhere."""
+"""A progress line on the terminal: pieces per second, losses, time left. Silent if there is no terminal."""
 
 import sys
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ THOUSANDTHS = 1000  # of the budget, in thousandths
 
 
 class RunProgress:
-    """A bar over the budget, whichever budget that is."""
+    """A progress bar over the budget of a run."""
 
     def __init__(self, *, pieces_per_row: float, is_shown: bool = True) -> None:
         self.pieces_per_row = pieces_per_row
@@ -31,7 +31,7 @@ class RunProgress:
         self.bar.close()
 
     def aside(self) -> AbstractContextManager[None]:
-        """While entered, others may print: the bar stands aside."""
+        """While entered, the bar is hidden so that others may print."""
         away: AbstractContextManager[None] = tqdm.external_write_mode(file=sys.stdout)
         return away
 
@@ -53,6 +53,6 @@ class RunProgress:
 
 
 def clock_time(seconds: float) -> str:
-    """Minutes and seconds, and hours where there are any: 1:02:03."""
+    """Minutes and seconds, with hours if there are any: 1:02:03."""
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,4 +1,4 @@
-"""`spacy electra prune`: a smaller model out of a large one, with fewer layers and the pieces that a corpus uses."""
+"""`spacy electra prune`: a smaller model with fewer layers and the pieces that a corpus uses."""
 
 from pathlib import Path
 
@@ -19,18 +19,18 @@ def prune_cli(
     source: str = typer.Argument(..., metavar="CHECKPOINT", help="Folder of a run or a model, or a name on the hub"),
     out_dir: Path = typer.Argument(..., help="Folder for the smaller model"),
     layers: str | None = typer.Option(
-        None, "--layers", help="Keep the lowest, this many; or those with these numbers from 0, apart by commas"
+        None, "--layers", help="How many of the lowest layers to keep, or their numbers from 0, comma-separated"
     ),
-    vocab_size: int | None = typer.Option(None, "--vocab-size", "-n", min=10, help="Most pieces to keep"),
+    vocab_size: int | None = typer.Option(None, "--vocab-size", "-n", min=10, help="Maximum pieces to keep"),
     corpus: list[str] | None = typer.Option(
-        None, "--corpus", "-c", help=f"Text whose pieces are kept; give it again for more. {CORPUS}"
+        None, "--corpus", "-c", help=f"Text whose pieces are kept; repeatable. {CORPUS}"
     ),
-    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to tolerate"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the model that is there"),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Number of broken lines to tolerate"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing model"),
 ) -> None:
-    """Write a smaller ELECTRA out of an ELECTRA, BERT or DistilBERT: for `name` of a component, or `paths.init`.
+    """Make a smaller ELECTRA from an ELECTRA, BERT or DistilBERT, by layers and vocabulary.
 
-    Both halves are pruned where a generator stands beside the discriminator.
+    Use the result as `name` of a component, or as `paths.init`. A generator beside the discriminator is pruned as well.
 
     \b
     Example:
@@ -59,7 +59,7 @@ def prune_cli(
 
 
 def numbers_of(layers: str, *, there: int) -> list[int]:
-    """The layers that --layers names. Raises ValueError where it names none, or others than the model has."""
+    """The layers that --layers names. Raises ValueError if there are none, or if the model lacks one."""
     try:
         numbers = [int(part) for part in layers.split(",")]
     except ValueError:

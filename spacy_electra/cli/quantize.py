@@ -1,4 +1,4 @@
-"""`spacy electra quantize`: what int8 does to a pipeline's scores and speed, and the pipeline with it."""
+"""`spacy electra quantize`: compare a pipeline's scores and speed in int8, and write it in int8."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ WIDTH = 9  # of a column, at least
 
 @dataclass(frozen=True)
 class Comparison:
-    """A loaded pipeline, and what it is scored on."""
+    """A loaded pipeline, and the data to score it on."""
 
     nlp: Language
     sections: list[str]  # of the config, those of the encoders
@@ -50,20 +50,20 @@ class Comparison:
 
 @clear_errors
 def quantize_cli(
-    pipeline: str = typer.Argument(..., metavar="PIPELINE", help="A pipeline on disk, or an installed package"),
+    pipeline: str = typer.Argument(..., metavar="PIPELINE", help="Folder of a pipeline, or an installed package"),
     data: Path = typer.Argument(..., metavar="DATA", help="Annotated documents to score on, a .spacy file"),
-    out_dir: Path | None = typer.Argument(None, metavar="[OUT_DIR]", help="Folder for the pipeline in int8, if wanted"),
-    scores: str = typer.Option("", "--scores", help="Those to show, e.g. tag_acc,ents_f; else what training weighs"),
+    out_dir: Path | None = typer.Argument(None, metavar="[OUT_DIR]", help="Folder for the pipeline in int8; optional"),
+    scores: str = typer.Option("", "--scores", help="Scores to show, such as tag_acc,ents_f; else those of the config"),
     code: Path | None = typer.Option(
         None, "--code", "-c", help="Python file to import first, for registered functions"
     ),
     json_path: Path | None = typer.Option(None, "--json", help="File for the comparison"),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the pipeline that is there"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing pipeline"),
 ) -> None:
-    """Compare a pipeline in float32, "auto" and int8 on DATA, and write it with `precision = "int8"` to OUT_DIR.
+    """Compare a pipeline in float32, "auto" and int8 on DATA, and write it in int8 to OUT_DIR.
 
-    Printed are the scores that training weighs, how far they move, how much is annotated alike, and words per second
-    on this machine. On other documents scores move by other amounts: take documents that nothing was chosen on.
+    Prints scores, how far they move, the agreement with float32, and words per second on this machine. Scores move
+    differently on other documents, so use documents that no choice was made on.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def quantize_cli(
 
 
 def compare(task: Comparison) -> dict[str, dict[str, object]]:
-    """Score and print one precision after another; what was found, for JSON."""
+    """Score and print one precision after another; returns the results for JSON."""
     msg.info(f"Scores in percent on {task.data}, how far they move, and what stays annotated alike")
     full = task.score(FULL)
     say(["", *task.names, "alike", "words/s"])
@@ -105,7 +105,7 @@ def described(scored: Scored, alike: float) -> dict[str, object]:
 
 
 def prepare_comparison(pipeline: str, data: Path, *, scores: str) -> Comparison:
-    """Look at all that is read before anything is scored. Raises ValueError or OSError for what cannot be done."""
+    """Read and check all inputs before anything is scored. Raises ValueError or OSError."""
     nlp = spacy.load(pipeline)
     sections = encoder_sections(nlp)
     if not sections:
@@ -126,7 +126,7 @@ def prepare_comparison(pipeline: str, data: Path, *, scores: str) -> Comparison:
 
 
 def check_int8(shape: EncoderShape) -> None:
-    """Raise ValueError where an encoder of this shape cannot predict in int8 here, which says why."""
+    """Raise ValueError with the reason if an encoder of this shape cannot predict in int8 here."""
     cpu = torch.device("cpu")
     if choose_backend(INT8, cpu, shape).prediction is not Backend.NATIVE_INT8:
         missing = passed_over(INT8, cpu, shape)[0]
@@ -137,7 +137,7 @@ def check_int8(shape: EncoderShape) -> None:
 
 
 def check_outputs(out_dir: Path | None, json_path: Path | None, *, overwrite: bool) -> None:
-    """Make the folders that are written last, so that no work is lost. Raises ValueError or OSError."""
+    """Create the folders that are written last, so that no work is lost. Raises ValueError or OSError."""
     if out_dir is not None:
         check_pipeline_folder(out_dir, overwrite=overwrite)
     if json_path is not None:
@@ -147,7 +147,7 @@ def check_outputs(out_dir: Path | None, json_path: Path | None, *, overwrite: bo
 
 
 def check_pipeline_folder(out_dir: Path, *, overwrite: bool) -> None:
-    """Raise ValueError where a folder is no place for a pipeline."""
+    """Raise ValueError if a pipeline cannot be written into this folder."""
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"{out_dir} is a file: give a folder for the pipeline.")
     if out_dir.exists() and any(out_dir.iterdir()):
@@ -159,7 +159,7 @@ def check_pipeline_folder(out_dir: Path, *, overwrite: bool) -> None:
 
 
 def read_examples(nlp: Language, data: Path) -> list[Example]:
-    """The documents of a .spacy file. Raises ValueError where there are none to read."""
+    """The documents of a .spacy file. Raises ValueError if they cannot be read."""
     if not data.is_file():
         raise ValueError(f"there is no file {data}: give a .spacy file of annotated documents.")
     if data.suffix != SPACY:

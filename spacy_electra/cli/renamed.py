@@ -1,4 +1,4 @@
-"""Keys of a pretraining config that had another name in version 0.1, which still stands for them in this one."""
+"""Keys of a pretraining config that had another name in version 0.1. The old name still works in this version."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +17,9 @@ RENAMED_VALUES = {("training.on_divergence", "go back"): "rollback"}
 
 
 def rename_keys(config: Config) -> list[str]:
-    """Give the keys of a config their names of today, in place; the older names that it had.
+    """Rename the old keys of a config in place; returns the old names that it had.
 
-    config: not resolved. A key that stands under both names keeps the value of today's name.
+    config: not resolved. If a key is there under both names, the value of the new name is kept.
     """
     old_names = []
     for old, new in RENAMED.items():
@@ -33,7 +33,7 @@ def rename_keys(config: Config) -> list[str]:
 
 
 def rename_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The overrides of a command line under the names of today, and the older names among them."""
+    """The overrides of a command line under their new names, and the old names among them."""
     named: dict[str, Any] = {}
     for name, value in overrides.items():
         new = RENAMED.get(name, name)
@@ -42,6 +42,6 @@ def rename_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list
 
 
 def warn_of_old_names(names: list[str]) -> None:
-    """One warning for each older name, once."""
+    """Warn once for each old name."""
     for name in dict.fromkeys(names):
         warn(f"{name} is called {RENAMED[name]} now; the older name will go in the next minor version.")

@@ -1,4 +1,4 @@
-"""What a run on disk says of how it began: it must agree with the config that goes on with it."""
+"""The config that a run on disk began with. A config that resumes the run must agree with it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class StoredRun:
 
 
 def read_stored_run(folder: Path) -> StoredRun | None:
-    """What `write_beginning` left in `folder`; None where no checkpoint is there to go on from."""
+    """Read what `write_run_config` wrote into `folder`; None if there is no checkpoint to resume from."""
     if not (has_checkpoint(folder) and all((folder / name).is_file() for name in (RUN_CONFIG, RESOLVED))):
         return None
     config, resolved = load_config(folder / RUN_CONFIG), load_config(folder / RESOLVED)
@@ -75,7 +75,8 @@ def write_run_config(
 ) -> None:
     """Write config.cfg and resolved.cfg.
 
-    dev: the store of the dev set where it is one of its own. corpora: those that are mixed into train, by name.
+    dev: the store of the dev set, if it has its own.
+    corpora: the stores that are mixed into train, by name.
     """
     replace_file(folder / RUN_CONFIG, settings.config.to_str().encode())
     resolved = settings.config.copy()
@@ -96,7 +97,7 @@ def write_run_config(
 
 
 def fingerprints(train: Store, dev: Store | None, corpora: Mapping[str, Store]) -> dict[str, str]:
-    """What identifies the rows of a run, whatever their folders are called. No corpus is called train or dev."""
+    """Identify the rows of a run by their content, not by folder names. No corpus is called train or dev."""
     named = {name: store.fingerprint for name, store in corpora.items()}
     return {"train": train.fingerprint, "dev": dev.fingerprint if dev else HELD_OUT, **named}
 
@@ -110,9 +111,9 @@ def resume_config(
     dev: Store | None,
     corpora: Mapping[str, Store],
 ) -> PretrainingConfig:
-    """The settings with what `auto` chose when the run began; its number of threads is set as well.
+    """The settings, with what `auto` chose when the run began. Also sets its number of threads.
 
-    Raises ValueError for a change that the checkpoint cannot follow; tells the other changes.
+    Raises ValueError for a change that does not fit the checkpoint; reports the other changes.
     """
     _check_corpora(beginning, corpora)
     before, now = (dict(_flat(config)) for config in (beginning.config, settings.config))
@@ -139,13 +140,13 @@ def resume_config(
 
 
 def check_teacher(beginning: StoredRun, context: RunContext) -> None:
-    """Raise ValueError where the run was begun with other weights of its teacher."""
+    """Raise ValueError if the run began with other weights of its teacher."""
     if context.teacher is not None and context.teacher.fingerprint != beginning.resolved["teacher"]["fingerprint"]:
         raise _unfit(beginning.folder, "a teacher of other weights than teacher.name has now")
 
 
 def _check_corpora(beginning: StoredRun, corpora: Mapping[str, Store]) -> None:
-    """Raise ValueError where other corpora are mixed than when the run began, by their names."""
+    """Raise ValueError if the names of the mixed corpora differ from those at the start of the run."""
     before = beginning.config.get(CORPORA, {})
     for name in (*before, *corpora):
         if name not in corpora:
@@ -155,7 +156,7 @@ def _check_corpora(beginning: StoredRun, corpora: Mapping[str, Store]) -> None:
 
 
 def _check_tokenizer(folder: Path, tokenizer: WordPiece) -> None:
-    """Raise ValueError where the run was begun with other pieces. An older run may have lost its tokenizer."""
+    """Raise ValueError if the run began with another tokenizer. Runs of older versions may lack theirs."""
     try:
         before = WordPiece.load(folder / "tokenizer")
     except FileNotFoundError:
@@ -169,7 +170,7 @@ def _described(store: Store | None) -> str:
 
 
 def set_threads(count: int) -> None:
-    """Compute with as many threads as before, as equal sums need; OMP_NUM_THREADS and fewer cores go first."""
+    """Use as many threads as before, so that sums are equal; OMP_NUM_THREADS and fewer cores take precedence."""
     if "OMP_NUM_THREADS" not in os.environ and count <= (os.cpu_count() or 1):
         torch.set_num_threads(count)
 

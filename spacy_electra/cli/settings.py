@@ -1,4 +1,4 @@
-"""A pretraining config, read and checked: takes a file and overrides, gives typed sections and filled-in defaults."""
+"""Read and check a pretraining config: takes a file and overrides, returns typed sections with defaults filled in."""
 
 import configparser
 import inspect
@@ -42,7 +42,7 @@ ADDED_LATER = (("training", "max_unknown"),)
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """A config whose keys and values are valid. Nothing is built yet but optimizer and logger."""
+    """A config with valid keys and values. Only optimizer and logger are built yet."""
 
     config: Config  # plain values, with the defaults of the functions it names
     paths: Paths
@@ -52,7 +52,7 @@ class PretrainingConfig:
     corpora: dict[str, Corpus] = field(default_factory=dict)  # mixed into paths.train, by name in alphabetical order
 
     def with_model(self, **changes: Any) -> "PretrainingConfig":
-        """The same with other values in [model]."""
+        """A copy with other values in [model]."""
         config = self.config.copy()
         config["model"].update(changes)
         return replace(self, config=config)
@@ -61,7 +61,7 @@ class PretrainingConfig:
 def read_pretraining_config(path: Path, overrides: Mapping[str, Any]) -> PretrainingConfig:
     """Load and check a config.
 
-    Raises FileNotFoundError where there is none, and ValueError that names the first wrong section, key or value.
+    Raises FileNotFoundError if there is none, and ValueError that names the first wrong section, key or value.
     """
     overrides, old_names = rename_overrides(overrides)
     config, more = _load(path, overrides)
@@ -90,7 +90,7 @@ def read_pretraining_config(path: Path, overrides: Mapping[str, Any]) -> Pretrai
 
 
 def _read_teacher(config: Config) -> Teacher | None:
-    """The section [teacher], to which its defaults are added, where the config has one."""
+    """The section [teacher], with its defaults filled in; None if the config has none."""
     if "teacher" not in config:
         return None
     teacher = read_section(Teacher, config["teacher"])
@@ -105,7 +105,7 @@ def _read_corpora(config: Config) -> dict[str, Corpus]:
 
 
 def _add_later_keys(config: Config) -> None:
-    """Give a config that was written earlier the packaged values of the keys that it could not have."""
+    """Add newer keys with their packaged values to a config of an older version."""
     packaged = load_config(TEMPLATES / "pretrain.cfg", interpolate=False)
     for section, key in ADDED_LATER:
         if isinstance(config.get(section), dict):
@@ -141,7 +141,7 @@ def _load(path: Path, overrides: Mapping[str, Any]) -> tuple[Config, list[str]]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raise ValueError that names the file where it is no config: broken syntax, a key twice, an open variable."""
+    """Raise ValueError that names the file if it is not a config: bad syntax, duplicate key, unknown variable."""
     try:
         yield
     except (configparser.Error, ValueError) as error:  # a ConfigValidationError among them
@@ -151,7 +151,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_overrides(plain: Config, overrides: Mapping[str, Any]) -> None:
-    """Refuse sections that are not there, and numbers without a value, which spaCy's parser takes for true."""
+    """Refuse unknown sections, and numbers without a value, which spaCy's parser takes for true."""
     for name, value in overrides.items():
         first, *rest = name.split(".")
         if first in OPTIONAL and first not in plain:
@@ -166,7 +166,7 @@ def _check_overrides(plain: Config, overrides: Mapping[str, Any]) -> None:
 
 
 def _check_paths(plain: Config, overrides: Mapping[str, Any], *, text: str) -> None:
-    """Refuse a further name in [paths] like one of ours that no variable of the config's `text` speaks of."""
+    """Refuse a name in [paths] that is close to a known one and that no variable in the config's `text` uses."""
     ours = list(Paths.model_fields)
     given = [*plain.get("paths", {}), *(name.removeprefix("paths.") for name in overrides if name.startswith("paths."))]
     for name in given:
@@ -175,7 +175,7 @@ def _check_paths(plain: Config, overrides: Mapping[str, Any], *, text: str) -> N
 
 
 def make(section: dict[str, Any], place: str) -> Any:
-    """What the registered function in a section makes. Raises ValueError that names the first value of a wrong type.
+    """Call the registered function of a section. Raises ValueError that names the first value of a wrong type.
 
     place: the section's name, e.g. "training.optimizer".
     """
@@ -184,13 +184,13 @@ def make(section: dict[str, Any], place: str) -> Any:
 
 
 def check_types(section: dict[str, Any], place: str) -> None:
-    """Raise the ValueErrors of `make` without making anything."""
+    """Raise the ValueErrors of `make` without calling anything."""
     with _told_by_key():
         registry.fill({place: section})
 
 
 def shapes_in(section: dict[str, Any], *, vocab_size: int) -> HalfShapes | None:
-    """The bodies that a section [model] describes, of which nothing is built; None for an architecture of others.
+    """The bodies that a section [model] describes, without building them; None for an architecture of others.
 
     Raises the ValueErrors of `check_model` and `make`.
     """
@@ -214,7 +214,7 @@ def _told_by_key() -> Iterator[None]:
 
 
 def _fill_in(config: Config, place: tuple[str, ...], kind: str) -> None:
-    """Hold the section at `place` against the signature of the function it names, and add its defaults."""
+    """Check the section at `place` against the signature of the function it names, and add its defaults."""
     name = ".".join(place)
     section: Any = config
     for part in place:

@@ -1,4 +1,4 @@
-"""What `init-config --start` reads of a model: the numbers that both configs take from it."""
+"""Read the numbers of a model that `init-config --start` puts into both configs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +24,17 @@ class Start:
 
     @property
     def size(self) -> str:
-        """The preset whose settings beside the shape suit it."""
+        """The preset whose other settings suit this shape."""
         return next((size for size, most in DEEPEST.items() if self.discriminator["layers"] <= most), "large")
 
     @property
     def learn_rate(self) -> float:
-        """Peak rate of pretraining, to one digit."""
+        """Peak learning rate of pretraining, rounded to one digit."""
         return float(f"{PRETRAINING_RATE_TIMES_WIDTH / self.discriminator['width']:.0e}")
 
 
 def read_start(name: str) -> Start:
-    """Read what configs take from a model. Raises FileNotFoundError or ValueError where `name` is none."""
+    """Read what configs need of a model. Raises FileNotFoundError or ValueError if `name` is not a model."""
     saved, folder = read_model(find_discriminator(name)), find_generator(name, None)
     shape, numbers = saved.shape, None
     if folder is not None:

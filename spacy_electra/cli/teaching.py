@@ -1,4 +1,4 @@
-"""From the section [teacher] to the teacher that a run has beside its model."""
+"""Load the teacher of a run from the section [teacher]."""
 
 import torch
 
@@ -12,7 +12,7 @@ from spacy_electra.training.schema import Teacher
 def make_distillation(
     section: Teacher | None, model: Pretrainer, tokenizer: WordPiece, device: torch.device
 ) -> Distillation | None:
-    """Load the teacher of `model` onto `device`; None where the config has none. Raises the errors of `load_teacher`.
+    """Load the teacher of `model` onto `device`; None if the config has none. Raises the errors of `load_teacher`.
 
     tokenizer: of the run.
     """

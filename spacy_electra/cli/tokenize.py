@@ -1,4 +1,4 @@
-"""`spacy electra tokenize`: cut a corpus into pieces once, for all pretraining runs on it."""
+"""`spacy electra tokenize`: tokenize a corpus once, for all pretraining runs on it."""
 
 from pathlib import Path
 
@@ -36,26 +36,24 @@ def tokenize_cli(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder of the store"),
     tokenizer: Path = typer.Option(..., "--tokenizer", "-t", help="Folder of the tokenizer, or a run's model-last"),
-    processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one uses all cores by threads"),
-    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
-    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
+    processes: int = typer.Option(1, "--processes", "-n", min=1, help="Processes; one alone uses all cores by threads"),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Number of broken lines to tolerate"),
+    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Maximum characters of a document"),
     max_document_mb: float = MAX_DOCUMENT_MB,
     max_window_mb: int = MAX_WINDOW_MB,
-    num_shards: int = typer.Option(1, "--num-shards", min=1, help="Share the files out among this many jobs"),
-    shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Which of the jobs this is, from 0"),
-    merge: bool = typer.Option(False, "--merge", help="Make one store of what all jobs wrote"),
+    num_shards: int = typer.Option(1, "--num-shards", min=1, help="Number of jobs that share the files"),
+    shard_index: int | None = typer.Option(None, "--shard-index", min=0, help="Number of this job, from 0"),
+    merge: bool = typer.Option(False, "--merge", help="Merge the output of all jobs into one store"),
     join: bool = typer.Option(False, "--join", hidden=True),
-    overwrite: bool = typer.Option(
-        False, "--overwrite", help="Replace the store that is there once this one is finished"
-    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing store once this one is finished"),
 ) -> None:
-    """Cut a corpus into pieces; the store that it makes is what `pretrain` reads.
+    """Tokenize a corpus into a store, which `pretrain` reads.
 
-    Interrupted, it goes on where it was when it is run again. A store that is finished stays as it is.
+    Run it again to resume after an interruption. A finished store is not changed.
 
-    Several jobs, on one machine or many with the same folders, can share the work: each is called with its own
-    --shard-index. When all have ended, the same command with --merge in its place makes their store whole, with the
-    same bytes as one job alone would write.
+    Several jobs can share the work, on one machine or on several with the same folders. Call each job with its own
+    --shard-index. When all have ended, call the same command with --merge instead. The store has the same bytes as
+    one made by a single job.
 
     \b
     Example:
@@ -111,7 +109,7 @@ def tokenize_cli(
 
 
 def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
-    """Tell of a .txt of many lines, each of which somebody may have meant as a text."""
+    """Inform about a .txt of many lines if each of them may have been meant as a text."""
     (name,) = files
     if is_url(name) or name.endswith(SPACY) or suffixes(name)[0] != ".txt":
         return
@@ -121,7 +119,7 @@ def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
 
 
 def _check_jobs(num_shards: int, shard_index: int | None, *, merge: bool) -> None:
-    """Raise ValueError where the options contradict each other."""
+    """Raise ValueError if the options contradict each other."""
     if merge and shard_index is not None:
         raise ValueError("--merge takes the place of --shard-index, but got both: leave one of them out.")
     if num_shards > 1 and shard_index is None and not merge:
@@ -163,6 +161,6 @@ def _tell_part(out_dir: Path, shares: Shares, index: int | None) -> None:
 
 
 def _tell(manifest: Manifest, out_dir: Path, files: list[str], pieces: WordPiece) -> None:
-    """Say what the store holds. files: of the corpus, to name the words that are unknown."""
+    """Print the size of the store. files: of the corpus, to name unknown words."""
     msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces of {manifest.vocabulary:,}, {out_dir}")
     warn_of_unknown(manifest, files, pieces)

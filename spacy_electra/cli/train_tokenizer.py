@@ -26,27 +26,27 @@ def train_tokenizer_cli(
     paths: list[str] = typer.Argument(..., metavar="CORPUS...", help=CORPUS),
     out_dir: Path = typer.Argument(..., help="Folder for the tokenizer's files"),
     vocab_size: int | None = typer.Option(
-        None, "--vocab-size", "-n", min=10, help=f"Pieces of the vocabulary; {VOCAB_SIZE:,} of a new one where left out"
+        None, "--vocab-size", "-n", min=10, help=f"Number of pieces; {VOCAB_SIZE:,} for a new vocabulary if omitted"
     ),
     cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
     strip_accents: bool | None = typer.Option(
         None,
         "--strip-accents/--keep-accents",
-        help="Lose accents or keep them; left out, uncased ones lose them, but not other scripts' marks",
+        help="If omitted, uncased vocabularies strip accents, but keep marks that are letters",
     ),
     source: str | None = typer.Option(
         None,
         "--from",
-        help="Take the vocabulary of these weights instead of learning one, with --vocab-size the most frequent of "
-        "its pieces that the corpus uses; null learns one",
+        help="Take the vocabulary of these weights instead of learning one; null learns one. With --vocab-size, keep "
+        "the pieces that are most frequent in the corpus",
     ),
-    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Broken lines to put up with"),
-    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Most characters of a document"),
+    max_faults: int = typer.Option(MAX_FAULTS, "--max-faults", min=0, help="Number of broken lines to tolerate"),
+    max_length: int | None = typer.Option(None, "--max-length", min=1, help="Maximum characters of a document"),
     max_document_mb: float = MAX_DOCUMENT_MB,
     max_window_mb: int = MAX_WINDOW_MB,
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the tokenizer that is there"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing tokenizer"),
 ) -> None:
-    """Learn a WordPiece vocabulary; Hugging Face's ElectraTokenizer reads it as well.
+    """Learn a WordPiece vocabulary, which Hugging Face's ElectraTokenizer can read.
 
     \b
     Example:

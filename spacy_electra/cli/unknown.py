@@ -1,4 +1,4 @@
-"""What commands say of pieces that are unknown: a warning where a store is made, an error before a run."""
+"""Messages about unknown pieces: a warning when a store is made, an error before a run."""
 
 import sys
 
@@ -13,7 +13,7 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 
 def warn_of_unknown(manifest: Manifest, files: list[str], tokenizer: WordPiece) -> None:
-    """Warn where a store that was just made has many unknown pieces, with words of the files that are unknown."""
+    """Warn if a new store has many unknown pieces, with unknown words of the files."""
     share = (manifest.unknown or 0) / max(manifest.pieces, 1)
     if share <= TOO_MANY:
         return
@@ -29,7 +29,7 @@ def warn_of_unknown(manifest: Manifest, files: list[str], tokenizer: WordPiece) 
 
 
 def check_unknown(*stores: Store | None, most: float) -> None:
-    """Raise ValueError where more than the share `most` of a store's pieces is [UNK]."""
+    """Raise ValueError if more than the share `most` of a store's pieces is [UNK]."""
     for store in filter(None, stores):
         share = store.unknown_share()
         if share > most:

@@ -1,4 +1,4 @@
-"""`spacy electra benchmark`: this package beside what others would use, both measured in one run."""
+"""`spacy electra benchmark`: compare this package with other programs, measured in one run."""
 
 import typer
 
@@ -12,4 +12,4 @@ benchmark_cli.command("pipeline")(benchmark_pipeline)
 
 @benchmark_cli.callback()
 def _benchmark() -> None:
-    """Measure speed beside reference programs, interleaved in one run."""
+    """Compare speed with reference programs; all take turns in one run."""

@@ -1,4 +1,4 @@
-"""`spacy electra benchmark pipeline`: a pipeline beside the same weights in spacy-transformers' own component."""
+"""`spacy electra benchmark pipeline`: compare with the same weights in spacy-transformers' own model."""
 
 import tempfile
 from collections.abc import Iterator
@@ -47,18 +47,18 @@ class Sources:
 
 @clear_errors
 def benchmark_pipeline(
-    pipeline: str = typer.Argument(..., metavar="PIPELINE", help="A pipeline on disk, or an ELECTRA discriminator"),
-    texts: list[Path] = typer.Argument(..., metavar="TEXTS...", help="Files of texts; each has lines of its own"),
-    documents: int = typer.Option(500, "--documents", min=1, help="Most documents to take of each file"),
-    rounds: int = typer.Option(4, "--rounds", min=1, help="Times that everything runs"),
-    threads: int = typer.Option(1, "--threads", min=1, help="Threads of torch"),
-    roberta: bool = typer.Option(True, help="Also run a stock component in the shape of RoBERTa-base"),
+    pipeline: str = typer.Argument(..., metavar="PIPELINE", help="Folder of a pipeline or an ELECTRA discriminator"),
+    texts: list[Path] = typer.Argument(..., metavar="TEXTS...", help="Files of texts, each with rows of its own"),
+    documents: int = typer.Option(500, "--documents", min=1, help="Maximum documents to read from each file"),
+    rounds: int = typer.Option(4, "--rounds", min=1, help="Number of rounds"),
+    threads: int = typer.Option(1, "--threads", min=1, help="Number of torch threads"),
+    roberta: bool = typer.Option(True, help="Also run spacy-transformers' model in the shape of RoBERTa-base"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
-    """Time a transformer, and the whole pipeline, beside spacy-transformers' own model on the same weights, in turn.
+    """Compare the speed of a transformer and its pipeline with spacy-transformers' own model.
 
-    Rates are words per CPU-second of the fastest round; memory is that of a program's own process. Tokens per piece is
-    what the encoder computes, padding and overlap included, for each piece of the texts.
+    Both have the same weights and take turns. Rates are words per CPU-second of the fastest round; memory is that of
+    each program's process. "Tokens per piece" counts what the encoder computes, padding and overlap included.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`spacy electra benchmark pretrain`: steps beside Hugging Face's modules, `spacy pretrain` and the device's peak."""
+"""`spacy electra benchmark pretrain`: compare with Hugging Face's modules, `spacy pretrain` and the device's peak."""
 
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from spacy_electra.training.compiling import is_wanted
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A row of the table."""
 
     what: str
     ours: float
@@ -44,18 +44,18 @@ class Row:
 
 @clear_errors
 def benchmark_pretrain(
-    sizes: str = typer.Option("tiny,small", "--sizes", help="Frozen shapes to run, apart by commas"),
-    rounds: int = typer.Option(12, "--rounds", min=2, help="Steps of each program; `small` takes half"),
-    threads: int = typer.Option(1, "--threads", min=1, help="Threads of torch on a CPU"),
+    sizes: str = typer.Option("tiny,small", "--sizes", help="Benchmark shapes to run, comma-separated"),
+    rounds: int = typer.Option(12, "--rounds", min=2, help="Steps of each program; `small` runs half as many"),
+    threads: int = typer.Option(1, "--threads", min=1, help="Number of torch threads on a CPU"),
     words: bool = typer.Option(True, help="Also run `spacy pretrain` (CPU only)"),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="Number of the GPU; -1 for the CPU"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the figures"),
 ) -> None:
-    """Time pretraining steps beside the same step written with Hugging Face's modules, in turn, batch for batch.
+    """Compare the speed of pretraining steps with the same steps in Hugging Face's modules.
 
-    Shapes, batches and precisions are equal; rates are pieces per CPU-second of the fastest step, on a GPU per second
-    of the fastest few steps, and the ratio's spread is that of the rounds. The reference is Hugging Face's
-    ElectraForMaskedLM and ElectraForPreTraining.
+    The reference is Hugging Face's ElectraForMaskedLM and ElectraForPreTraining, with equal shapes, batches and
+    precisions. Rates are pieces per CPU-second of the fastest step; on a GPU, per second of the fastest few steps. The
+    spread of the ratio is that of the rounds.
 
     \b
     Example:
