@@ -197,3 +197,18 @@ def test_rates_follow_width_and_depth(
 def test_a_size_beside_a_start_is_refused(complaint: Invoke, run_dir: Path, tmp_path: Path):
     told = complaint("init-config", tmp_path / "c", "--size", "mini", "--start", run_dir / "model-last")
     assert "both say how large the model is: give one of them" in told
+
+
+def test_labelled_documents_are_mixed_into_the_rows(
+    electra: Invoke, run_dir: Path, store_dir: Path, tokenizer_dir: Path, tmp_path: Path
+):
+    labels = tmp_path / "labels"
+    (tmp_path / "labels.jsonl").write_text('{"text": "the cat sat on the mat"}\n' * 9, encoding="utf8")
+    electra("tokenize", tmp_path / "labels.jsonl", labels, "--tokenizer", tokenizer_dir)
+    electra("init-config", tmp_path / "configs", "--start", run_dir / "model-last", "--labels", labels)
+    config = tmp_path / "configs" / "pretrain.cfg"
+    assert load_config(config)["corpora"] == {"labels": {"path": str(labels), "weight": 0.25}}
+    paths = ["--paths.train", store_dir, "--paths.tokenizer", tokenizer_dir]
+    budget = ["--training.max_steps", 2, "--training.max_minutes", 0, "--training.dev_rows", 4]
+    printed = electra("pretrain", config, "--output", tmp_path / "run", *paths, *budget)
+    assert "train 80.0%, labels 20.0%" in " ".join(printed.split())
