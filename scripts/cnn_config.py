@@ -17,7 +17,7 @@ from spacy_electra.cli.errors import clear_errors
 def main(
     output: Path = typer.Argument(..., help="File for the config"),
     lang: str = typer.Option("en", help="Code of the language"),
-    pipeline: str = typer.Option(..., help="Components, apart by commas"),
+    pipeline: str = typer.Option(..., help="Components, separated by commas"),
     max_steps: int = typer.Option(..., help="Steps of a run"),
     eval_frequency: int = typer.Option(..., help="Steps between two looks at dev"),
 ) -> None:

@@ -76,8 +76,8 @@ def main(
     data: Path = typer.Option("corpus/downloads", envvar="LADDER_DATA", help="Folder with the tasks' published data"),
     work: Path = typer.Option("training/ladder", help="Folder for everything that is made on the way"),
     results: Path = typer.Option("docs/results", help="Folder of the results; the page is beside it"),
-    rungs: str = typer.Option(",".join(RUNGS), help="Rungs to climb, apart by commas"),
-    seeds: str = typer.Option("", help="Seeds, apart by commas; those of the task where left out"),
+    rungs: str = typer.Option(",".join(RUNGS), help="Rungs to climb, separated by commas"),
+    seeds: str = typer.Option("", help="Seeds, separated by commas; those of the task where left out"),
     processes: int = typer.Option(1, min=1, help="Programs at once, a core each"),
     keep_models: bool = typer.Option(False, "--keep-models", help="Keep the pipelines that were scored"),
 ) -> None:
@@ -92,7 +92,7 @@ def main(
             setup, ladder = prepare(described, names, data=data, work=work, results=results, keep_models=keep_models)
             failed = run_all(setup, ladder, numbers, processes=processes)
     except KeyboardInterrupt:
-        msg.warn("Interrupted. The same command goes on where it was.")
+        msg.warn("Interrupted. The same command resumes.")
         raise typer.Exit(INTERRUPTED) from None
     if failed:
         raise ValueError("\n\n".join([f"{len(failed)} runs failed.", *failed]))

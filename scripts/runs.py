@@ -47,8 +47,8 @@ def read_cost(folder: Path) -> float:
 
 
 def read_seeds(text: str) -> list[int]:
-    """Numbers apart by commas. Raises ValueError for anything else."""
+    """Numbers separated by commas. Raises ValueError for anything else."""
     seeds = [part.strip() for part in text.split(",")]
     if not all(seed.isdigit() for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(f"expected different whole numbers apart by commas as seeds, e.g. 0,1,2, but got {text!r}.")
+        raise ValueError(f"expected different whole numbers as seeds, such as 0,1,2, but got {text!r}.")
     return [int(seed) for seed in seeds]

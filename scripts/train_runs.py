@@ -60,7 +60,7 @@ def main(
     variant: list[str] = typer.Option(
         ..., help="NAME=FOLDER of the transformer's weights, or NAME=FILE.cfg; once for each variant"
     ),
-    seeds: str = typer.Option("0,1,2", help="Seeds, apart by commas"),
+    seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas"),
     processes: int = typer.Option(2, min=1, help="Runs at once"),
     gpu_id: int = typer.Option(-1, help="Number of the GPU; -1 for the CPU"),
 ) -> None:

@@ -91,6 +91,6 @@ def shares_of(weights: str | None, models: int) -> list[float]:
         shares = []
     if len(shares) != models or not all(0 < share < float("inf") for share in shares):
         raise ValueError(
-            f"--weights must be {models} numbers above 0 apart by commas, one for each model, but is {weights!r}."
+            f"--weights must be {models} numbers above 0 separated by commas, one for each model, but is {weights!r}."
         )
     return shares

@@ -94,8 +94,8 @@ def _message(error: Exception) -> str:
 
 def _interrupted(command: str) -> str:
     what_stays = {
-        "tokenize": ": run it again, it goes on where it was (not with --overwrite)",
-        "pretrain": ": what it saved stays, go on with --resume",
+        "tokenize": ": run it again, it resumes (not with --overwrite)",
+        "pretrain": ": what it saved stays, continue with --resume",
         "train_tokenizer": ": nothing was written",
         "corpus": ": nothing was written",
         "quantize": ": nothing was written",

@@ -75,7 +75,7 @@ def run_pretraining(
     with held(output) if context.ranks.is_first else nullcontext():
         check_run_folder(output, resume=resume)
         if context.ranks.is_first and (read_stored_run(output) is None) != (beginning is None):
-            raise ValueError(f"another process has written into {output} meanwhile: start again to go on from there.")
+            raise ValueError(f"another process has written into {output} meanwhile: start again to resume it.")
         state = restore(context, output)  # the ranks have met: all have looked at the folder before the first writes
         settle_micro_batch(context, state)
         if context.ranks.is_first:
@@ -103,7 +103,7 @@ def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, sta
             say_if_cupy_is_missing()
     ended = run_loop(settings, context, run, state)
     if ended.was_interrupted and is_first:
-        msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Go on with:")
+        msg.warn(f"Interrupted after {ended.state.step:,} steps, which are saved. Resume with:")
     elif is_first:
         conclude(ended, output)
     return ended.was_interrupted

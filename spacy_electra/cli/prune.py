@@ -63,11 +63,11 @@ def numbers_of(layers: str, *, there: int) -> list[int]:
     try:
         numbers = [int(part) for part in layers.split(",")]
     except ValueError:
-        raise ValueError(f"--layers must be a number, or numbers apart by commas, but is {layers!r}.") from None
+        raise ValueError(f"--layers must be a number, or numbers separated by commas, but is {layers!r}.") from None
     chosen = numbers if "," in layers else list(range(min(numbers[0], there + 1)))
     if not chosen or not all(0 <= number < there for number in chosen):
         raise ValueError(
             f"--layers {layers} asks for others than the {there} layers of the model: give how many of the lowest to "
-            f"keep, 1 to {there}, or numbers from 0 to {there - 1} apart by commas."
+            f"keep, 1 to {there}, or numbers from 0 to {there - 1} separated by commas."
         )
     return chosen

@@ -188,7 +188,7 @@ def _refusal(folder: Path, key: str, before: Any, now: Any) -> ValueError:
 def _unfit(folder: Path, how: str) -> ValueError:
     return ValueError(
         f"the run in {folder} was begun with {how}: its checkpoint does not fit. "
-        f"Set it back, or start in another folder; paths.init = {folder}/model-last goes on from finished weights."
+        f"Set it back, or start in another folder; paths.init = {folder}/model-last starts from its finished weights."
     )
 
 

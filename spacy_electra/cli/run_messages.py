@@ -59,7 +59,7 @@ def parameters_of(context: RunContext) -> int:
 def announce(settings: PretrainingConfig, context: RunContext, state: State, output: Path) -> None:
     """Say what is about to run."""
     if state.step:
-        msg.info(f"Going on at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
+        msg.info(f"Resuming at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
     training = settings.training
     budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
     budget = " or ".join(f"{most:,.12g} {unit}" for unit, most in budgets.items() if most)

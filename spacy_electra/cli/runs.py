@@ -20,7 +20,7 @@ def model_folder(name: str, *, best: bool = False) -> str:
         return str(found)
     is_run = (run / "config.cfg").is_file() or (run / "latest").is_file()
     if best or is_run:
-        why = "it comes in the second half of a run" if best else "the run has not ended, go on with --resume"
+        why = "it comes in the second half of a run" if best else "the run has not ended, continue with --resume"
         raise FileNotFoundError(f"{run} has no {wanted}: {why}.")
     return name
 

@@ -104,7 +104,7 @@ def compiled_or_plain(shim: TorchShim, work: Callable[[], _Result]) -> _Result:
     shim.training_forward = None
     shim.steps.forget_gradients()
     torch.compiler.reset()
-    logger.warning("the forward pass could not be compiled (%s): going on without compiling", failure)
+    logger.warning("the forward pass could not be compiled (%s): training continues without compiling", failure)
     return work()
 
 

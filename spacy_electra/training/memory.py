@@ -65,7 +65,7 @@ def within_memory(micro_batch: MicroBatchSize, work: Callable[[], _Result], *, f
                 f"or choose a shorter model.window or a smaller model."
             )
         micro_batch.shrink()
-        logger.warning("out of memory: going on with %d rows at a time (%s)", micro_batch.rows, failure)
+        logger.warning("out of memory: continuing with %d rows at a time (%s)", micro_batch.rows, failure)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -69,7 +69,7 @@ def check_run_folder(folder: Path, *, resume: bool) -> None:
         raise ValueError(f"the output {folder} is a file: give a folder to --output.")
     if not resume and (has_checkpoint(folder) or any((folder / name).exists() for name in (METRICS, BEST, LAST))):
         raise ValueError(
-            f"the folder {folder} holds a run: add --resume to go on with it, or give another folder to --output."
+            f"the folder {folder} holds a run: add --resume to resume it, or give another folder to --output."
         )
 
 
@@ -126,7 +126,7 @@ def _read_back(context: RunContext, folder: Path) -> State:
         except RuntimeError as error:
             raise ValueError(f"the checkpoint in {folder} belongs to a model of another shape: {error}") from None
         shim_of(context.model).steps.adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
-        logger.info("going on with %s at step %d", folder, state.step)
+        logger.info("resuming %s at step %d", folder, state.step)
     _cut_records(folder, state.step)
     return state
 

@@ -92,9 +92,7 @@ def test_help_of_the_group_lists_every_command(run_command: Invoke):
     assert all(f"  {name} " in listed for name in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    ("name", "told"), [("tokenize", "it goes on where it was"), ("train_tokenizer", "nothing was written")]
-)
+@pytest.mark.parametrize(("name", "told"), [("tokenize", "it resumes"), ("train_tokenizer", "nothing was written")])
 def test_ctrl_c_ends_a_command_with_one_line(capsys: pytest.CaptureFixture[str], name: str, told: str):
     def command() -> None:
         os.kill(os.getpid(), signal.SIGINT)

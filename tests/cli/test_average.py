@@ -89,7 +89,7 @@ def test_other_weights_than_a_number_for_each_model_are_refused(
     complaint: Invoke, one: Path, other: Path, tmp_path: Path, given: str
 ):
     told = complaint("average", one, other, tmp_path / "out", "--weights", given)
-    assert f"--weights must be 2 numbers above 0 apart by commas, one for each model, but is '{given}'" in told
+    assert f"--weights must be 2 numbers above 0 separated by commas, one for each model, but is '{given}'" in told
 
 
 def test_one_model_alone_has_no_average(complaint: Invoke, one: Path, tmp_path: Path):

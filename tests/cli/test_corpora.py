@@ -157,7 +157,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
     shutil.copytree(mixed_run, again)
     (again / "latest").write_text("step-00000002\n", encoding="utf8")
     printed = electra("pretrain", mixed_cfg, "--output", again, "--resume", *tiny, *EACH_STEP)
-    assert "Going on at step 2" in printed
+    assert "Resuming at step 2" in printed
     assert_same_run(again, mixed_run)
 
 

@@ -211,7 +211,7 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(
     assert command[:4] == ["python", "-m", "spacy", "electra"]
     resumed = run_command(*command[4:], "--training.logger.interrupt_at", 0)
     assert resumed.exit_code == 0, resumed.stderr
-    assert "Going on at step 3" in resumed.stdout
+    assert "Resuming at step 3" in resumed.stdout
     train(tmp_path / "whole", *LONGER)
     assert_same_run(output, tmp_path / "whole")
 

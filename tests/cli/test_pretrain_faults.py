@@ -51,7 +51,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_earlier_checkpoints_stay
     assert "Traceback" not in failed.stderr
     assert "file too large. The system allows no larger file there" in " ".join(failed.stderr.split())
     assert files_in(run / "checkpoints") == before
-    assert "Going on at step 4" in electra(*longer)
+    assert "Resuming at step 4" in electra(*longer)
     checkpoint = read_checkpoint(run)
     assert checkpoint is not None
     assert checkpoint.state.step == 8

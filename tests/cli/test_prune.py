@@ -97,7 +97,7 @@ def test_layers_alone_leave_the_vocabulary(electra: Invoke, bert: Path, tmp_path
         (("--layers", 4), "--layers 4 asks for others than the 3 layers"),
         (("--layers", "0,3"), "--layers 0,3 asks for others than the 3 layers"),
         (("--layers", 0), "--layers 0 asks for others"),
-        (("--layers", "two"), "--layers must be a number, or numbers apart by commas, but is 'two'"),
+        (("--layers", "two"), "--layers must be a number, or numbers separated by commas, but is 'two'"),
     ],
 )
 def test_what_cannot_be_pruned_is_one_message(

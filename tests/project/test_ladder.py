@@ -126,7 +126,7 @@ def test_a_missing_floret_is_told_before_other_work(setup: Setup, job: Job, monk
     [
         (["nowhere.cfg"], "there is no task nowhere.cfg"),
         ([SOFTWARE, "--rungs", "cnn,florett"], "unknown rung 'florett': did you mean 'cnn-floret'"),
-        ([SOFTWARE, "--seeds", "0,0"], "expected different whole numbers apart by commas as seeds"),
+        ([SOFTWARE, "--seeds", "0,0"], "expected different whole numbers as seeds"),
         ([SOFTWARE, "--pretraining.minuets", "3"], "did you mean 'minutes'"),
         ([SOFTWARE, "--minutes", "3"], "--minutes"),
         ([SOFTWARE, "--task.start", "nowhere"], "to start from: change `start`"),
@@ -265,10 +265,10 @@ def test_a_ladder_that_is_ended_goes_on_where_it_was_and_leaves_no_process(small
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
-    assert "The same command goes on where it was" in said
+    assert "The same command resumes." in said
     assert not psutil.pid_exists(at_work)
     climb(small, *options)
     (log,) = made.glob("electra-*/pretrain.log")
-    assert "Going on at step" in log.read_text(encoding="utf8")
+    assert "Resuming at step" in log.read_text(encoding="utf8")
     spent = read_result(result_path(small.parent / "results", "small", "electra", 0)).cpu_minutes_pretraining
     assert spent > 0.6

@@ -90,4 +90,4 @@ def test_ctrl_c_in_the_middle_of_pretraining_loses_nothing(project: Path) -> Non
     said, _ = process.communicate(timeout=LIMIT)
     assert process.returncode != 0
     assert "which are saved" in said
-    assert "Going on at step" in run(project, minutes=1.5)
+    assert "Resuming at step" in run(project, minutes=1.5)

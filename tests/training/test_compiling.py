@@ -139,7 +139,8 @@ def test_a_run_that_cannot_be_compiled_goes_on_as_a_plain_one_and_says_so_once(
     with caplog.at_level(logging.WARNING, logger="spacy_electra"):
         results = [list(pretrain(context, State())) for context in (plain, failing)]
     assert [record.getMessage() for record in caplog.records if record.name == "spacy_electra"] == [
-        "the forward pass could not be compiled (RuntimeError: no program can be made): going on without compiling"
+        "the forward pass could not be compiled (RuntimeError: no program can be made): training continues without "
+        "compiling"
     ]
     assert [one.evaluation for one in results[0]] == [one.evaluation for one in results[1]]
     after = weights_of(plain)

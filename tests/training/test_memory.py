@@ -68,8 +68,8 @@ def test_work_that_runs_out_of_memory_is_done_again_with_half_the_rows(caplog: p
     assert tried == [9, 5, 3]
     assert forgotten == [9, 5]
     assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
-        "out of memory: going on with 5 rows at a time",
-        "out of memory: going on with 3 rows at a time",
+        "out of memory: continuing with 5 rows at a time",
+        "out of memory: continuing with 3 rows at a time",
     ]
 
 

@@ -42,7 +42,7 @@ def read_documents(
     """Stream the documents of files, folders, globs and URLs, in the order of `sources.find_files`.
 
     skipped: is filled while reading. max_faults: broken lines, lines without text and documents that are too long or
-    hold a NUL character that are put up with; one more stops. min_length, max_length: characters that a document needs
+    hold a NUL character that are tolerated; one more stops. min_length, max_length: characters that a document needs
     and may have, white space at its ends apart; None for no limit. may_be_empty: put up with no document at all.
     memory: what a document may take; what is larger is a fault. on_bytes: called with the bytes of the files, as
     stored, read since the last call (`sources.total_bytes` gives their sum).

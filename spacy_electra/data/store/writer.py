@@ -242,7 +242,7 @@ def _left_by_earlier_build(directory: Path, fresh: Manifest, tokenizer: WordPiec
     if found.shard_pieces != fresh.shard_pieces:
         raise ValueError(
             f"{directory} holds an interrupted build with shard_pieces={found.shard_pieces}, but got "
-            f"{fresh.shard_pieces}. Go on with {found.shard_pieces}, or start again with --overwrite."
+            f"{fresh.shard_pieces}. Resume with {found.shard_pieces}, or start again with --overwrite."
         )
     return replace(found, shards=tuple(takewhile(lambda shard: is_whole(directory, found, shard), found.shards)))
 
