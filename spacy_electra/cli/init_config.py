@@ -1,5 +1,6 @@
 """`spacy electra init-config`: write complete configs for pretraining and fine-tuning."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -64,16 +65,26 @@ def init_config_cli(
     configs["pipeline.cfg"] = pipeline_config(names, size=size, lang=lang, gpu=gpu, frozen=frozen)
     _write(configs, out_dir, overwrite=overwrite)
     msg.good(f"Wrote {', '.join(configs)} into {out_dir}")
-    command = "python -m spacy"
-    use_gpu = " --gpu-id 0" if gpu else ""
-    if start is not None:
-        print(f"{command} electra train-tokenizer CORPUS corpus/tokenizer --from {start}")
-    print(f"{command} electra pretrain {out_dir / 'pretrain.cfg'} --output training/pretrain{use_gpu}")
-    if frozen:
-        print(f"{command} assemble {out_dir / 'encoder.cfg'} training/encoder")
-    print(f"{command} train {out_dir / 'pipeline.cfg'} --output training/pipeline{use_gpu}")
+    for command in next_commands(out_dir, start=start, labels=labels, gpu=gpu, frozen=frozen):
+        print(f"python -m spacy {command}")
     if gpu:
         say_if_cupy_is_missing()
+
+
+def next_commands(out_dir: Path, *, start: str | None, labels: Path | None, gpu: bool, frozen: bool) -> Iterator[str]:
+    """The commands that lead from the configs in `out_dir` to a pipeline; CORPUS stands for the user's files."""
+    use_gpu = " --gpu-id 0" if gpu else ""
+    source = f" --from {start}" if start is not None else ""
+    tokenizer = "corpus/tokenizer"
+    yield f"electra train-tokenizer CORPUS {tokenizer}{source}"
+    yield f"electra tokenize CORPUS corpus/pretrain --tokenizer {tokenizer}"
+    if labels is not None:
+        yield f"electra tokenize train.spacy {labels} --tokenizer {tokenizer}"
+    yield f"electra pretrain {out_dir / 'pretrain.cfg'} --output training/pretrain{use_gpu}"
+    if frozen:
+        yield f"assemble {out_dir / 'encoder.cfg'} training/encoder"
+    paths = "--paths.train train.spacy --paths.dev dev.spacy"
+    yield f"train {out_dir / 'pipeline.cfg'} --output training/pipeline {paths}{use_gpu}"
 
 
 def _write(configs: dict[str, Config], out_dir: Path, *, overwrite: bool) -> None:

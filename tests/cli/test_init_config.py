@@ -212,3 +212,15 @@ def test_labelled_documents_are_mixed_into_the_rows(
     budget = ["--training.max_steps", 2, "--training.max_minutes", 0, "--training.dev_rows", 4]
     printed = electra("pretrain", config, "--output", tmp_path / "run", *paths, *budget)
     assert "train 80.0%, labels 20.0%" in " ".join(printed.split())
+
+
+def test_every_command_on_the_way_to_a_pipeline_is_told(electra: Invoke, tmp_path: Path):
+    _, *commands = electra("init-config", tmp_path, "--labels", "corpus/labels").split("python -m spacy ")
+    assert [" ".join(command.split()[:2]) for command in commands] == [
+        "electra train-tokenizer",
+        "electra tokenize",
+        "electra tokenize",
+        "electra pretrain",
+        f"train {tmp_path / 'pipeline.cfg'}",
+    ]
+    assert "train.spacy corpus/labels" in commands[2]
