@@ -14,7 +14,7 @@ from spacy_electra.model.attention import HALF, AttentionKernel, sdpa, sdpa_in_f
 from spacy_electra.model.encoder import Encoder, EncoderShape
 from spacy_electra.model.inference import native, onednn
 from spacy_electra.model.inference.eager import EagerEncoder, cast
-from spacy_electra.model.inference.library import ENCODER, load_error
+from spacy_electra.model.inference.library import load_error
 from spacy_electra.model.inference.native import NativeEncoder
 from spacy_electra.model.inference.packed import EncodeFn
 from spacy_electra.model.precision import INT8, PRECISIONS, check_precision
@@ -70,7 +70,7 @@ def machine_of(device: torch.device) -> Machine:
         avx512_bf16=_cpu_has("_is_avx512_bf16_supported"),
         vnni=has_vnni,
         onednn_bf16=onednn.is_built_in() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-        kernels_error=load_error(ENCODER) if has_vnni else None,
+        kernels_error=load_error() if has_vnni else None,
     )
 
 
@@ -101,7 +101,7 @@ NO_AMX = Need(
 KERNELS = Need(
     lambda m, s: m.kernels_error is None,
     "the C kernels cannot be loaded: {machine.kernels_error}",
-    "install gcc 10 or newer, then this package again",
+    "on Linux on x86-64: pip install spacy-electra[kernels]",
 )
 WIDTHS = Need(
     lambda m, s: s is not None and native.supports(s),
