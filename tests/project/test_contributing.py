@@ -18,7 +18,17 @@ PACKAGE = Path(spacy_electra.__file__).parent
 DOCUMENTS = ("CONTRIBUTING.md", "README.md", "kernels/README.md", "SECURITY.md", ".github/pull_request_template.md")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
-IN_TREE = ("spacy_electra/", "kernels/", "tests/", "scripts/", "docs/", "configs/", ".github/", "assets/", "benchmarks/")
+IN_TREE = (
+    "spacy_electra/",
+    "kernels/",
+    "tests/",
+    "scripts/",
+    "docs/",
+    "configs/",
+    ".github/",
+    "assets/",
+    "benchmarks/",
+)
 Job = dict[str, Any]
 
 
