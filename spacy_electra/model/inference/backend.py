@@ -101,7 +101,7 @@ NO_AMX = Need(
 KERNELS = Need(
     lambda m, s: m.kernels_error is None,
     "the C kernels cannot be loaded: {machine.kernels_error}",
-    "on Linux on x86-64: pip install spacy-electra[kernels]",
+    "pip install spacy-electra[kernels], on Linux on x86-64",
 )
 WIDTHS = Need(
     lambda m, s: s is not None and native.supports(s),
