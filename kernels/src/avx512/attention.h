@@ -41,10 +41,10 @@ INTERNAL float max_probability_norm(const AttentionHead *head)
     return by_sum < MAX_INT16_NORM ? by_sum : MAX_INT16_NORM;
 }
 
-/* Queries next to each other, whose scores and probabilities begin at row `slot` of the buffers. */
+/* Queries next to each other, whose scores and probabilities begin at row `buffer_row` of the buffers. */
 typedef struct {
     int64_t first; /* row of the sequence */
-    int64_t slot;
+    int64_t buffer_row;
     int64_t columns;
     float max_norm; /* of their rows of quantized probabilities */
 } QueryTile;
@@ -58,8 +58,8 @@ INLINE void softmax(int count, Precision precision, const AttentionHead *head, Q
 {
     int64_t last = (head->length - 1) / LANES * LANES, columns = queries.columns;
     __mmask16 valid = (__mmask16)(0xffffu >> (LANES - (head->length - last)));
-    float *scores = buffers.scores + queries.slot * columns, square[TILE_ROWS];
-    int16_t *probabilities = (int16_t *)buffers.probabilities + queries.slot * columns;
+    float *scores = buffers.scores + queries.buffer_row * columns, square[TILE_ROWS];
+    int16_t *probabilities = (int16_t *)buffers.probabilities + queries.buffer_row * columns;
     __m512 highest[TILE_ROWS], query[TILE_ROWS], max[TILE_ROWS], sum[TILE_ROWS], squares[TILE_ROWS], factor[TILE_ROWS];
     __m512 rounded[TILE_ROWS];
     for (int i = 0; i < count; i++)
