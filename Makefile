@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RELEASE_STAMP := $(VENV)/.installed-release
 PACKAGES := dist/spacy_electra-[0-9]*
+KERNELS := dist/spacy_electra_kernels-[0-9]*
+KERNEL_FILES := $(wildcard kernels/*.* kernels/spacy_electra_kernels/*.py kernels/src/*.[ch] kernels/src/*/*.h)
 
 .PHONY: run test test-slow test-installed test-oldest test-newest lint format start-wheel wheel check-wheel check-release clean
 
@@ -42,29 +44,31 @@ format: $(STAMP)
 start-wheel: $(STAMP)
 	$(BIN)/python scripts/package_model.py assets/electra-en dist --name spacy-electra-en --version 0.1.0 --license Apache-2.0
 
-# The sdist, the wheel of this system made from it, and the wheel without kernels for all other systems
+# An sdist and a wheel each of the package and of its kernels, which need Linux on x86-64 and gcc 10 or newer
 wheel: $(STAMP)
-	rm -rf build/lib build/bdist.* build/temp.* $(PACKAGES)
+	rm -rf build/lib build/bdist.* kernels/build $(PACKAGES) $(KERNELS)
 	$(BIN)/python -m build --no-isolation
-	SPACY_ELECTRA_KERNELS=no $(BIN)/python -m build --no-isolation --wheel
+	$(BIN)/python -m build --no-isolation --outdir dist kernels
 
 # auditwheel names the oldest glibc that the kernels run with, without which registries take no wheel for Linux
 check-wheel: wheel $(RELEASE_STAMP)
-	for wheel in dist/spacy_electra-*-linux_*.whl; do test ! -f $$wheel || \
+	for wheel in dist/spacy_electra_kernels-*-linux_*.whl; do test ! -f $$wheel || \
 	  { PATH=$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir dist $$wheel && rm $$wheel; } || exit 1; done
 	$(BIN)/python scripts/check_packages.py dist
-	$(BIN)/twine check --strict $(PACKAGES)
+	$(BIN)/twine check --strict $(PACKAGES) $(KERNELS)
 	$(BIN)/check-wheel-contents $(PACKAGES).whl
+	$(BIN)/check-wheel-contents --config kernels/pyproject.toml $(KERNELS).whl
 
 # Whether this commit may be released as TAG, for example `make check-release TAG=v0.1.0`
 check-release: $(STAMP)
 	$(BIN)/python scripts/check_release.py $(TAG)
 
 # torch first: pinned alone it is the build that fits the machine, asked for by another package it may not be
-$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard spacy_electra/model/kernels/*)
+$(STAMP): setup.cfg pyproject.toml constraints.txt $(KERNEL_FILES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,zstd]"
+	@PYTHON=$(BIN)/python sh scripts/install_kernels.sh
 	touch $(STAMP)
 
 $(RELEASE_STAMP): $(STAMP)
@@ -72,4 +76,4 @@ $(RELEASE_STAMP): $(STAMP)
 	touch $(RELEASE_STAMP)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache spacy_electra/model/_kernels*.so
+	rm -rf build dist *.egg-info kernels/build kernels/*.egg-info .pytest_cache .mypy_cache .ruff_cache

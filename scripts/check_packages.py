@@ -1,11 +1,13 @@
-"""Check an sdist and wheels before they are published: files, kernels, names, and that no weights came along.
+"""Check sdists and wheels before they are published: files, tags, the compiled library, and that no weights came along.
 
 Example: python scripts/check_packages.py dist
 """
 
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -15,35 +17,60 @@ from wasabi import msg
 import spacy_electra
 from spacy_electra.cli.errors import clear_errors
 
-NAME = "spacy_electra"
-LICENSES = ("LICENSE", "NOTICE")
-IN_WHEELS = ("spacy_electra/py.typed", "spacy_electra/cli/templates/pretrain.cfg")
-IN_SDIST = (
-    *LICENSES,
-    "README.md",
-    "CHANGELOG.md",
-    "CITATION.cff",
-    "setup.py",
-    "spacy_electra/model/kernels/encoder.c",
-    "spacy_electra/model/kernels/layer.h",
-)
-KERNELS = {"spacy_electra/model/_kernels_encoder.so"}
+ROOT = Path(__file__).parents[1]
 WEIGHTS = (".safetensors", ".bin", ".onnx")
+COMPILED = (".so", ".dylib", ".dll", ".pyd")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What the packages of one project hold."""
+
+    name: str  # in the names of its files
+    licenses: tuple[str, ...]
+    in_wheels: tuple[str, ...]
+    in_sdist: tuple[str, ...]
+    library: str | None = None  # that its wheel has; without one the wheel is for all systems
+
+
+PACKAGE = Distribution(
+    name="spacy_electra",
+    licenses=("LICENSE", "NOTICE"),
+    in_wheels=("spacy_electra/py.typed", "spacy_electra/cli/templates/pretrain.cfg"),
+    in_sdist=("README.md", "CHANGELOG.md", "CITATION.cff"),
+)
+KERNELS = Distribution(
+    name="spacy_electra_kernels",
+    licenses=("LICENSE",),
+    in_wheels=("spacy_electra_kernels/__init__.py", "spacy_electra_kernels/py.typed"),
+    in_sdist=("README.md", "setup.py", "src/encoder.c", "src/abi.h", "src/avx512/gemm.h", "src/scalar/gemm.h"),
+    library="spacy_electra_kernels/libspacy_electra_kernels.so",
+)
+DISTRIBUTIONS = {distribution.name.replace("_", "-"): distribution for distribution in (PACKAGE, KERNELS)}
 
 
 @clear_errors
-def main(folder: Path = typer.Argument(..., help="Folder with one sdist and its wheels")) -> None:
+def main(folder: Path = typer.Argument(..., help="Folder with the sdists and wheels of both projects")) -> None:
     """Print each package that is as it should be; fail at the first that is not."""
-    for path in find_packages(folder):
+    for path in [*find_packages(folder, PACKAGE), *find_packages(folder, KERNELS)]:
         (check_wheel if path.suffix == ".whl" else check_sdist)(path)
         msg.good(f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
-def find_packages(folder: Path) -> list[Path]:
+def version_of(distribution: Distribution) -> str:
+    """The version in the source."""
+    if distribution is PACKAGE:
+        return spacy_electra.__version__
+    source = (ROOT / "kernels" / KERNELS.name / "__init__.py").read_text(encoding="utf8")
+    (version,) = re.findall(r'^__version__ = "(.+)"$', source, flags=re.MULTILINE)
+    return str(version)
+
+
+def find_packages(folder: Path, distribution: Distribution) -> list[Path]:
     """The sdist and the wheels of this version. Raises ValueError where the one or the other is missing."""
-    version = spacy_electra.__version__
-    packages = sorted([*folder.glob(f"{NAME}-{version}.tar.gz"), *folder.glob(f"{NAME}-{version}-*.whl")])
-    found = ", ".join(path.name for path in folder.glob(f"{NAME}-*")) or "nothing"
+    name, version = distribution.name, version_of(distribution)
+    packages = sorted([*folder.glob(f"{name}-{version}.tar.gz"), *folder.glob(f"{name}-{version}-*.whl")])
+    found = ", ".join(path.name for path in folder.glob(f"{name}-*")) or f"nothing of {name}"
     if len({path.suffix for path in packages}) < 2:
         raise ValueError(
             f"{folder} holds {found}, expected the sdist and a wheel of version {version}: `make wheel` makes both."
@@ -55,29 +82,32 @@ def check_wheel(path: Path) -> None:
     """Raise ValueError for a wheel that a registry would refuse, or in which something is missing or too much."""
     with zipfile.ZipFile(path) as packed:
         names = packed.namelist()
-    _, version, _, tags = parse_wheel_filename(path.name)
-    expected = [*IN_WHEELS, *(f"{NAME}-{version}.dist-info/licenses/{name}" for name in LICENSES)]
-    _check_files(path, names, expected)
-    for tag in tags:
-        if tag.platform.startswith("linux_"):
+    project, version, _, tags = parse_wheel_filename(path.name)
+    distribution = DISTRIBUTIONS[project]
+    metadata = f"{distribution.name}-{version}.dist-info"
+    _check_files(path, names, [*distribution.in_wheels, *(f"{metadata}/licenses/{x}" for x in distribution.licenses)])
+    if {(tag.interpreter, tag.abi) for tag in tags} != {("py3", "none")}:
+        raise ValueError(f"{path.name} is for some versions of Python alone, expected py3-none.")
+    for platform in (tag.platform for tag in tags):
+        if platform.startswith("linux_"):
             raise ValueError(
-                f"{path.name} is for {tag.platform}, which registries refuse, expected manylinux: "
+                f"{path.name} is for {platform}, which registries refuse, expected manylinux: "
                 "`make check-wheel` renames it by auditwheel."
             )
-        needed = KERNELS if tag.platform != "any" else set()
-        if found := KERNELS.intersection(names) ^ needed:
-            raise ValueError(
-                f"{path.name} for {tag.platform} has kernels that it should not have, or lacks some: "
-                f"{', '.join(sorted(found))}. Build it where gcc 10 or newer is found."
-            )
+        if (platform == "any") != (distribution.library is None):
+            raise ValueError(f"{path.name} is for {platform}: only a wheel without a library is for any system.")
+    needed = {distribution.library} - {None}
+    if wrong := needed ^ {name for name in names if name.endswith(COMPILED)}:
+        raise ValueError(f"{path.name} lacks a library, or has one too many: {', '.join(sorted(map(str, wrong)))}.")
 
 
 def check_sdist(path: Path) -> None:
     """Raise ValueError for an sdist in which something is missing or too much."""
-    top = f"{NAME}-{parse_sdist_filename(path.name)[1]}/"
+    project, version = parse_sdist_filename(path.name)
+    distribution = DISTRIBUTIONS[project]
     with tarfile.open(path) as packed:
-        names = [name.removeprefix(top) for name in packed.getnames()]
-    _check_files(path, names, IN_SDIST)
+        names = [name.removeprefix(f"{distribution.name}-{version}/") for name in packed.getnames()]
+    _check_files(path, names, [*distribution.licenses, *distribution.in_sdist])
 
 
 def _check_files(path: Path, names: Iterable[str], expected: Iterable[str]) -> None:

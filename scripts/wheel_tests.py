@@ -7,6 +7,7 @@ Example: python scripts/wheel_tests.py --dependencies oldest -- tests/data
 
 import argparse
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = "spacy_electra"
+PACKAGE, KERNELS = "spacy_electra", "spacy-electra-kernels"
 EXTRAS = "test,zstd"
 ORIGIN = """
 import sys
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     """The exit status of pytest, or of the first command that fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dependencies", choices=INSTALLERS, default="pinned", help="Which versions: see CONTRIBUTING")
-    parser.add_argument("--wheels", type=Path, help="Folder with a wheel that is there already")
+    parser.add_argument("--wheels", type=Path, help="Folder with wheels that are there already")
     parser.add_argument("pytest", nargs="*", help="Arguments of pytest")
     given = parser.parse_args(arguments)
     folder = ROOT / "build" / "installed" / f"{given.dependencies}-{sys.version_info.major}.{sys.version_info.minor}"
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
     try:
         wheel = find_wheel(python, given.wheels.resolve() if given.wheels else None, folder / "wheel")
         INSTALLERS[given.dependencies](python, wheel)
+        install_kernels(python, given.wheels.resolve() if given.wheels else None)
         check_origin(python, folder / "env", tree)
         run(python, "-m", "pytest", "-q", *given.pytest, cwd=tree, HF_HUB_OFFLINE="1")
     except subprocess.CalledProcessError as error:
@@ -113,6 +115,19 @@ def install_oldest(python: Path, wheel: Path) -> None:
 
 
 INSTALLERS = {"pinned": install_pinned, "oldest": install_oldest, "newest": install_newest}
+
+
+def install_kernels(python: Path, wheels: Path | None) -> None:
+    """The C kernels from `wheels` or from the source, where they are for this system and can be compiled."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return
+    source = ("--no-index", "--find-links", wheels, KERNELS) if wheels else (ROOT / "kernels",)
+    try:
+        run(python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", *source)
+    except subprocess.CalledProcessError:
+        if wheels:
+            raise
+        print("no C kernels: they do not compile here, so PyTorch predicts in the tests", file=sys.stderr)
 
 
 def check_origin(python: Path, environment: Path, tree: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_kernels_multiply_no_bytes_in_an_excluded_part(name):
     torch.manual_seed(0)
     layers = NativeEncoder(Encoder(SHAPE), int8=True, excluded=[name])._encoder.layers
     kinds = {
-        f"layer.{number}.{part}": {linear.kind for linear in linears}
+        f"layer.{number}.{part}": {linear.precision for linear in linears}
         for number in range(2)
         for part, linears in (
             ("attention", [layers[number].output]),
@@ -67,7 +67,7 @@ def test_the_kernels_multiply_no_bytes_in_an_excluded_part(name):
         )
     }
     assert [part for part, found in kinds.items() if GEMM_INT8 not in found] == [name]
-    assert (layers[1].qkv.kind == GEMM_INT8) == (name != "layer.1.attention")
+    assert (layers[1].qkv.precision == GEMM_INT8) == (name != "layer.1.attention")
 
 
 @needs_kernels
@@ -80,7 +80,7 @@ def test_with_every_part_excluded_int8_is_auto_bit_for_bit(make_wide):
 
 @needs_kernels
 def test_what_projects_embeddings_is_never_of_bytes():
-    assert NativeEncoder(Encoder(SHAPE), int8=True)._encoder.project.kind == GEMM_INT16
+    assert NativeEncoder(Encoder(SHAPE), int8=True)._encoder.projection.precision == GEMM_INT16
 
 
 def test_an_unknown_part_is_refused_with_the_nearest_name(make_nlp):

@@ -15,10 +15,20 @@ from spacy_electra.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(spacy_electra.__file__).parent
-DOCUMENTS = ("CONTRIBUTING.md", "README.md", "SECURITY.md", ".github/pull_request_template.md")
+DOCUMENTS = ("CONTRIBUTING.md", "README.md", "kernels/README.md", "SECURITY.md", ".github/pull_request_template.md")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
-IN_TREE = ("spacy_electra/", "tests/", "scripts/", "docs/", "configs/", ".github/", "assets/", "benchmarks/")
+IN_TREE = (
+    "spacy_electra/",
+    "kernels/",
+    "tests/",
+    "scripts/",
+    "docs/",
+    "configs/",
+    ".github/",
+    "assets/",
+    "benchmarks/",
+)
 Job = dict[str, Any]
 
 
@@ -162,8 +172,8 @@ def test_the_range_of_transformers_is_left_to_spacy_transformers(setup: ConfigPa
 def test_hooks_before_a_commit_use_the_versions_of_the_tests(setup: ConfigParser):
     (ruff,) = [line for line in setup["options.extras_require"]["test"].split() if line.startswith("ruff==")]
     hooks = [hook for repo in read_yaml(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
-    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format", "mypy"]
-    assert [hook["additional_dependencies"] for hook in hooks if "additional_dependencies" in hook] == [[ruff], [ruff]]
+    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format", "mypy", "clang-format"]
+    assert [hook["additional_dependencies"] for hook in hooks if hook["id"].startswith("ruff")] == [[ruff], [ruff]]
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper(setup: ConfigParser):

@@ -4,72 +4,107 @@ import io
 import shutil
 import tarfile
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from check_packages import IN_SDIST, IN_WHEELS, KERNELS, LICENSES, check_sdist, check_wheel, find_packages
+from check_packages import (
+    KERNELS,
+    PACKAGE,
+    Distribution,
+    check_sdist,
+    check_wheel,
+    find_packages,
+    version_of,
+)
 from check_release import find_faults
+from packaging.requirements import Requirement
 from wheel_tests import copy_tree, tracked_files
 
 import spacy_electra
 
 VERSION = spacy_electra.__version__
-METADATA = f"spacy_electra-{VERSION}.dist-info"
 ANY, LINUX = "py3-none-any", "py3-none-manylinux_2_28_x86_64"
-PLAIN = {*IN_WHEELS, *(f"{METADATA}/licenses/{name}" for name in LICENSES)}
+BOTH = pytest.mark.parametrize("distribution", [PACKAGE, KERNELS], ids=lambda distribution: distribution.name)
 
 
-def write_wheel(folder: Path, names: set[str], *, tag: str) -> Path:
-    path = folder / f"spacy_electra-{VERSION}-{tag}.whl"
+def in_wheel(distribution: Distribution) -> set[str]:
+    """What a whole wheel has."""
+    metadata = f"{distribution.name}-{version_of(distribution)}.dist-info"
+    licenses = {f"{metadata}/licenses/{name}" for name in distribution.licenses}
+    return {*distribution.in_wheels, *licenses, *filter(None, [distribution.library])}
+
+
+def write_wheel(folder: Path, distribution: Distribution, names: set[str], *, tag: str) -> Path:
+    path = folder / f"{distribution.name}-{version_of(distribution)}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as packed:
         for name in names:
             packed.writestr(name, "")
     return path
 
 
-def write_sdist(folder: Path, names: set[str]) -> Path:
-    path = folder / f"spacy_electra-{VERSION}.tar.gz"
-    with tarfile.open(path, "w:gz") as packed:
+def write_sdist(folder: Path, distribution: Distribution, names: set[str]) -> Path:
+    top = f"{distribution.name}-{version_of(distribution)}"
+    with tarfile.open(folder / f"{top}.tar.gz", "w:gz") as packed:
         for name in names:
-            packed.addfile(tarfile.TarInfo(f"spacy_electra-{VERSION}/{name}"), io.BytesIO())
-    return path
+            packed.addfile(tarfile.TarInfo(f"{top}/{name}"), io.BytesIO())
+    return folder / f"{top}.tar.gz"
 
 
-@pytest.mark.parametrize(("tag", "names"), [(ANY, PLAIN), (LINUX, PLAIN | KERNELS)])
-def test_a_whole_wheel_passes(tmp_path: Path, tag: str, names: set[str]):
-    check_wheel(write_wheel(tmp_path, names, tag=tag))
+@pytest.mark.parametrize(("distribution", "tag"), [(PACKAGE, ANY), (KERNELS, LINUX)], ids=["package", "kernels"])
+def test_a_whole_wheel_passes(tmp_path: Path, distribution: Distribution, tag: str):
+    check_wheel(write_wheel(tmp_path, distribution, in_wheel(distribution), tag=tag))
+
+
+LIBRARY = "spacy_electra_kernels/libspacy_electra_kernels.so"
 
 
 @pytest.mark.parametrize(
-    ("tag", "names", "message"),
+    ("distribution", "tag", "changed", "message"),
     [
-        (ANY, PLAIN - {"spacy_electra/py.typed"}, "lacks spacy_electra/py.typed"),
-        (ANY, PLAIN - {f"{METADATA}/licenses/NOTICE"}, "lacks .*NOTICE"),
-        (ANY, PLAIN | KERNELS, "has kernels that it should not have"),
-        (ANY, PLAIN | {"spacy_electra/model.safetensors"}, "holds weights"),
-        (LINUX, PLAIN, "or lacks some: spacy_electra/model/_kernels_encoder.so"),
-        ("py3-none-linux_x86_64", PLAIN | KERNELS, "is for linux_x86_64, which registries refuse"),
+        (PACKAGE, ANY, "spacy_electra/py.typed", "lacks spacy_electra/py.typed"),
+        (PACKAGE, ANY, f"spacy_electra-{VERSION}.dist-info/licenses/NOTICE", "lacks .*NOTICE"),
+        (PACKAGE, ANY, "spacy_electra/model.safetensors", "holds weights"),
+        (PACKAGE, ANY, "spacy_electra/model/fast.so", "one too many: spacy_electra/model/fast.so"),
+        (PACKAGE, LINUX, "more.py", "only a wheel without a library is for any system"),
+        (PACKAGE, "cp311-cp311-manylinux_2_28_x86_64", "more.py", "for some versions of Python alone"),
+        (KERNELS, LINUX, LIBRARY, f"lacks a library, or has one too many: {LIBRARY}"),
+        (KERNELS, ANY, "more.py", "only a wheel without a library is for any system"),
+        (KERNELS, "py3-none-linux_x86_64", "more.py", "is for linux_x86_64, which registries refuse"),
     ],
 )
-def test_a_wheel_with_a_fault_is_refused_by_name(tmp_path: Path, tag: str, names: set[str], message: str):
+def test_a_wheel_with_a_fault_is_refused_by_name(
+    tmp_path: Path, distribution: Distribution, tag: str, changed: str, message: str
+):
+    """changed: a file that is left out, or added."""
     with pytest.raises(ValueError, match=message):
-        check_wheel(write_wheel(tmp_path, names, tag=tag))
+        check_wheel(write_wheel(tmp_path, distribution, in_wheel(distribution) ^ {changed}, tag=tag))
 
 
-def test_an_sdist_must_hold_what_compiles_and_what_is_owed(tmp_path: Path):
-    check_sdist(write_sdist(tmp_path, set(IN_SDIST)))
-    for name in ("NOTICE", "spacy_electra/model/kernels/encoder.c"):
+@BOTH
+def test_an_sdist_must_hold_what_compiles_and_what_is_owed(tmp_path: Path, distribution: Distribution):
+    whole = {*distribution.licenses, *distribution.in_sdist}
+    check_sdist(write_sdist(tmp_path, distribution, whole))
+    for name in whole:
         with pytest.raises(ValueError, match=f"lacks {name}"):
-            check_sdist(write_sdist(tmp_path, set(IN_SDIST) - {name}))
+            check_sdist(write_sdist(tmp_path, distribution, whole - {name}))
     with pytest.raises(ValueError, match="holds weights"):
-        check_sdist(write_sdist(tmp_path, {*IN_SDIST, "assets/electra-en/discriminator/model.safetensors"}))
+        check_sdist(write_sdist(tmp_path, distribution, {*whole, "assets/electra-en/discriminator/model.safetensors"}))
 
 
-def test_packages_of_another_version_are_none(tmp_path: Path):
-    (tmp_path / "spacy_electra-0.0.0-py3-none-any.whl").touch()
-    write_sdist(tmp_path, set())
+@BOTH
+def test_packages_of_another_version_are_none(tmp_path: Path, distribution: Distribution):
+    (tmp_path / f"{distribution.name}-0.0.0-py3-none-any.whl").touch()
+    write_sdist(tmp_path, distribution, set())
     with pytest.raises(ValueError, match=r"holds .*0\.0\.0.*expected the sdist and a wheel of version"):
-        find_packages(tmp_path)
+        find_packages(tmp_path, distribution)
+
+
+def test_the_extra_takes_the_kernels_of_this_tree(root: Path):
+    setup = ConfigParser()
+    setup.read(root / "setup.cfg", encoding="utf8")
+    requirement = Requirement(setup["options.extras_require"]["kernels"].strip())
+    assert requirement.specifier.contains(version_of(KERNELS))
 
 
 @pytest.fixture

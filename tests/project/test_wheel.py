@@ -34,13 +34,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip")
     tree = folder / "tree"  # a copy, for building leaves an egg-info behind that would hide the entry points
-    shutil.copytree(
-        ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__", "*.so")
-    )
-    for name in ("setup.cfg", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+    shutil.copytree(ROOT / "spacy_electra", tree / "spacy_electra", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, tree / name)
     run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree, cwd=folder)
-    (wheel,) = folder.glob("spacy_electra-*.whl")
+    (wheel,) = folder.glob("spacy_electra-*-py3-none-any.whl")
     venv.create(folder / "env", with_pip=False)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "env"), "platbase": str(folder / "env")}))
     run(*pip, "install", "-q", "--no-deps", "--no-index", "--target", site, wheel, cwd=folder)
@@ -81,12 +79,32 @@ def test_templates_are_packaged(python: Path, tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="kernels are for Linux on x86-64")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
-def test_kernels_are_packaged(python: Path, tmp_path: Path):
-    folder = "from spacy_electra.model.inference.library import FOLDER"
-    program = f"{folder}; print(len(list(FOLDER.glob('_kernels_*'))), FOLDER)"
-    count, place = run(python, "-c", program, cwd=tmp_path).split()
-    assert count == "1"
-    assert str(ROOT) not in place
+def test_the_kernels_have_a_wheel_for_every_python_that_is_found_where_it_is_installed(python: Path, tmp_path: Path):
+    tree, site = tmp_path / "tree", tmp_path / "site"
+    shutil.copytree(ROOT / "kernels", tree, ignore=shutil.ignore_patterns("__pycache__", "*.so", "build", "*.egg-info"))
+    pip = (sys.executable, "-m", "pip")
+    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path, tree, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-linux_x86_64.whl")
+    run(*pip, "install", "-q", "--no-deps", "--no-index", "--target", site, wheel, cwd=tmp_path)
+    program = (
+        f"import sys; sys.path.insert(0, {str(site)!r});"
+        "from spacy_electra.model.inference.library import find_library, load_error;"
+        "print(find_library(), load_error())"
+    )
+    assert run(python, "-c", program, cwd=tmp_path).split() == [
+        str(site / "spacy_electra_kernels" / "libspacy_electra_kernels.so"),
+        "None",
+    ]
+
+
+def test_without_the_kernels_the_reason_says_what_installs_them(python: Path, tmp_path: Path):
+    program = (
+        "import sys; sys.modules['spacy_electra_kernels'] = None;"
+        "from spacy_electra.model.inference.library import load_error; print(load_error())"
+    )
+    told = run(python, "-c", program, cwd=tmp_path)
+    assert "spacy-electra-kernels is not installed" in told or "for Linux on x86-64" in told
 
 
 def first_commands() -> list[list[str]]:

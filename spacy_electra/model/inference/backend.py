@@ -13,7 +13,7 @@ import torch
 
 from spacy_electra.model.inference import native, onednn
 from spacy_electra.model.inference.eager import EagerEncoder, cast
-from spacy_electra.model.inference.library import ENCODER, load_error
+from spacy_electra.model.inference.library import load_error
 from spacy_electra.model.inference.native import NativeEncoder
 from spacy_electra.model.inference.packed import EncodeFn
 from spacy_electra.model.network.attention import HALF, AttentionKernel, sdpa, sdpa_in_float32
@@ -93,7 +93,7 @@ def _found(device: torch.device) -> Machine:
         avx512_bf16=_cpu_has("_is_avx512_bf16_supported"),
         vnni=has_vnni,
         onednn_bf16=onednn.is_built_in() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-        kernels_error=load_error(ENCODER) if has_vnni else None,
+        kernels_error=load_error() if has_vnni else None,
     )
 
 
@@ -124,7 +124,7 @@ NO_AMX = Need(
 KERNELS = Need(
     lambda m, s: m.kernels_error is None,
     "the C kernels cannot be loaded: {machine.kernels_error}",
-    "install gcc 10 or newer, then this package again",
+    "pip install spacy-electra[kernels], on Linux on x86-64",
 )
 KERNEL_WIDTHS = Need(
     lambda m, s: s is not None and native.supports(s),

@@ -1,31 +1,33 @@
 """The backend in C: all blocks of an encoder in one call, in integers, on CPUs with AVX512-VNNI.
 
 Each of ten operations that torch has for a block reads and writes all tokens of a batch, and begins with what Python
-and torch's dispatch take. The kernels (`kernels/encoder.c`) take some sequences through all blocks while they lie in a
-core's cache. They multiply integers of 16 bits, or of 8 where that is asked for.
+and torch's dispatch take. The kernels (`kernels/src/encoder.c`) take some sequences through all blocks while they lie
+in a core's cache. They multiply int16, or int8 where that is asked for.
 
 Legend: S tokens of all sequences, N rows of the answer, D width.
 """
 
 from collections.abc import Collection
-from ctypes import POINTER, Structure, byref, c_float, c_int64, c_void_p
+from ctypes import byref, c_int64
 
 import torch
 from torch import Tensor, nn
 
 from spacy_electra.model.files.int8 import ATTENTION, FEED_FORWARD, TINY, Quantized, part_of, quantize_weight
 from spacy_electra.model.files.parameter_shapes import check_shapes
-from spacy_electra.model.inference.library import ENCODER, check_answer, library
+from spacy_electra.model.inference import library as abi
+from spacy_electra.model.inference.library import check_status, library
 from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.model.network.encoder import Block, Encoder, EncoderShape
 
-PANEL = 64  # columns that the kernels sum at once
+# As in common.h, abi.h and operands.h of the kernels:
+PANEL = 64  # columns that are summed at once
 LANES = 16  # numbers of a register
-ROTATED = 16  # registers of a block at most
-GEMM_INT8, GEMM_INT16 = 1, 2  # kinds of matrix multiplications, as products.h counts them
-PART = 256  # inputs that are summed in 32 bits
-LONGEST = 65_400  # norm of a part's quantized values; twice what rows may have
-HIGHEST = 32_767  # quantized value
+ROTATED = 16  # registers that are rotated together, at most
+GEMM_INT8, GEMM_INT16 = 1, 2  # precision of a matrix multiplication
+INT16_PART = 256  # inputs that are summed in 32 bits
+MAX_INT16_NORM = 65_400  # of a part's quantized values; twice what rows may have
+MAX_INT16 = 32_767
 
 
 def supports(shape: EncoderShape) -> bool:
@@ -33,45 +35,6 @@ def supports(shape: EncoderShape) -> bool:
     by_panel = (shape.width, shape.feed_forward)
     by_lane = (shape.width // shape.heads, shape.embedding)
     return not any(number % PANEL for number in by_panel) and not any(number % LANES for number in by_lane)
-
-
-class _Linear(Structure):
-    _fields_ = (
-        *((name, c_void_p) for name in ("weights", "scale", "total", "bias")),
-        *((name, c_int64) for name in ("inputs", "outputs", "kind")),
-    )
-
-
-class _Norm(Structure):
-    _fields_ = (("gain", c_void_p), ("shift", c_void_p), ("eps", c_float))
-
-
-class _Layer(Structure):
-    _fields_ = (
-        *((name, _Linear) for name in ("qkv", "output", "up", "down")),
-        ("attention_norm", _Norm),
-        ("norm", _Norm),
-    )
-
-
-class _Encoder(Structure):
-    _fields_ = (
-        ("word", c_void_p),
-        ("position", c_void_p),
-        ("norm", _Norm),
-        ("embedding", c_int64),
-        ("project", _Linear),
-        ("layers", POINTER(_Layer)),
-        *((name, c_int64) for name in ("count", "width", "heads", "vocabulary", "positions")),
-    )
-
-
-class _Windows(Structure):
-    _fields_ = (
-        *((name, c_void_p) for name in ("ids", "positions", "places", "starts", "lengths")),
-        *((name, c_int64) for name in ("windows", "slots", "rows")),
-        ("out", c_void_p),
-    )
 
 
 class NativeEncoder:
@@ -86,32 +49,33 @@ class NativeEncoder:
         self._held: list[Tensor] = []  # what the structures point to
         shape, body, embeddings = encoder.shape, encoder.body, encoder.embeddings
         self.width, self.vocab, self.positions = shape.width, shape.vocab, shape.positions
-        layers = (_Layer * shape.layers)()
+        layers = (abi.CLayer * shape.layers)()
         for number, block in enumerate(body.blocks):
             assert isinstance(block, Block)
             attention, feed_forward = (
                 int8 and part_of(number, name) not in excluded for name in (ATTENTION, FEED_FORWARD)
             )
-            layers[number] = _Layer(
+            layers[number] = abi.CLayer(
                 qkv=self._linear(block.attention.qkv, int8=attention and number > 0),
                 output=self._linear(block.attention.output, int8=attention),
                 up=self._linear(block.feed_forward.up, int8=feed_forward),
                 down=self._linear(block.feed_forward.down, int8=feed_forward),
-                attention_norm=self._norm(block.norm1),
-                norm=self._norm(block.norm2),
+                norm1=self._norm(block.norm1),
+                norm2=self._norm(block.norm2),
             )
-        self._encoder = _Encoder(
-            word=self._hold(embeddings.word.weight),
-            position=self._hold(embeddings.position.weight + embeddings.token_type.weight[0]),
-            norm=self._norm(embeddings.norm),
-            embedding=shape.embedding,
-            project=_Linear() if isinstance(body.project, nn.Identity) else self._linear(body.project, int8=False),
+        projects = not isinstance(body.project, nn.Identity)
+        self._encoder = abi.CEncoder(
+            word_embeddings=self._hold(embeddings.word.weight),
+            position_embeddings=self._hold(embeddings.position.weight + embeddings.token_type.weight[0]),
+            embedding_norm=self._norm(embeddings.norm),
+            embedding_size=shape.embedding,
+            projection=self._linear(body.project, int8=False) if projects else abi.CLinear(),
             layers=layers,
-            count=shape.layers,
-            width=shape.width,
-            heads=shape.heads,
-            vocabulary=shape.vocab,
-            positions=shape.positions,
+            num_layers=shape.layers,
+            hidden_size=shape.width,
+            num_heads=shape.heads,
+            vocab_size=shape.vocab,
+            max_positions=shape.positions,
         )
 
     def _hold(self, tensor: Tensor) -> int:
@@ -121,21 +85,21 @@ class NativeEncoder:
         self._held.append(kept)
         return kept.data_ptr()
 
-    def _norm(self, norm: nn.LayerNorm) -> _Norm:
-        return _Norm(gain=self._hold(norm.weight.clone()), shift=self._hold(norm.bias.clone()), eps=norm.eps)
+    def _norm(self, norm: nn.LayerNorm) -> abi.CLayerNorm:
+        return abi.CLayerNorm(gamma=self._hold(norm.weight.clone()), beta=self._hold(norm.bias.clone()), eps=norm.eps)
 
-    def _linear(self, linear: nn.Module, *, int8: bool) -> _Linear:
+    def _linear(self, linear: nn.Module, *, int8: bool) -> abi.CLinear:
         assert isinstance(linear, nn.Linear)
         weight = linear.weight.detach()
         quantized = quantize_weight(rotated(weight)) if int8 else quantize_int16(weight)
-        return _Linear(
+        return abi.CLinear(
             weights=self._hold(packed(quantized.levels)),
-            scale=self._hold(quantized.scale),
-            total=self._hold(quantized.restored().sum(dim=1)) if int8 else None,
+            scales=self._hold(quantized.scale),
+            weight_sums=self._hold(quantized.restored().sum(dim=1)) if int8 else None,
             bias=self._hold(linear.bias.clone()),
-            inputs=linear.in_features,
-            outputs=linear.out_features,
-            kind=GEMM_INT8 if int8 else GEMM_INT16,
+            in_features=linear.in_features,
+            out_features=linear.out_features,
+            precision=GEMM_INT8 if int8 else GEMM_INT16,
         )
 
     def __call__(self, batch: PackedBatch) -> Tensor:
@@ -146,22 +110,21 @@ class NativeEncoder:
         rows = len(batch.output_index)
         vectors = torch.empty((rows, self.width), dtype=torch.float32, device="cpu")
         arrays = {
-            "ids": batch.ids,
-            "positions": batch.positions,
-            "places": batch.output_rows(),
-            "starts": batch.cu_seqlens[:-1],
-            "lengths": batch.lengths,
+            "input_ids": batch.ids,
+            "position_ids": batch.positions,
+            "output_rows": batch.output_rows(),
+            "cu_seqlens": batch.cu_seqlens,
         }
-        given = _Windows(
+        given = abi.CBatch(
             **{name: array.ctypes.data for name, array in arrays.items()},
-            windows=len(batch.lengths),
-            slots=batch.tokens,
-            rows=rows,
+            num_sequences=len(batch.cu_seqlens) - 1,
+            num_tokens=batch.tokens,
+            num_outputs=rows,
             out=vectors.data_ptr(),
         )
-        encode = library(ENCODER).spacy_electra_encode
-        answer = encode(byref(self._encoder), byref(given), c_int64(torch.get_num_threads()))
-        check_answer(answer, work="the transformer's windows")
+        threads = c_int64(torch.get_num_threads())
+        status = library().spacy_electra_encode(byref(self._encoder), byref(given), threads)
+        check_status(status, work="the transformer's windows")
         return vectors
 
     def computed_tokens(self, batch: PackedBatch) -> int:
@@ -174,9 +137,9 @@ def quantize_int16(weight: Tensor) -> Quantized:
     The sum over a part, with a row half as long, never overflows 32 bits by Cauchy and Schwarz, so it is exact.
     """
     weight = weight.float()
-    squares = torch.stack([part.square().sum(dim=1) for part in weight.split(PART, dim=1)])
-    by_length = squares.amax(dim=0).sqrt() / LONGEST
-    scale = torch.maximum(by_length, weight.abs().amax(dim=1) / HIGHEST).clamp_min(TINY)
+    squares = torch.stack([part.square().sum(dim=1) for part in weight.split(INT16_PART, dim=1)])
+    by_norm = squares.amax(dim=0).sqrt() / MAX_INT16_NORM
+    scale = torch.maximum(by_norm, weight.abs().amax(dim=1) / MAX_INT16).clamp_min(TINY)
     return Quantized(levels=(weight / scale[:, None]).round().to(torch.int16), scale=scale)
 
 

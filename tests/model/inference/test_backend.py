@@ -1,8 +1,10 @@
 """Which backend is chosen for which machine, what is said of those that are not, and that they agree."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ AVX512 = Machine("cpu", onednn_bf16=True)
 CASCADE_LAKE = replace(AVX512, vnni=True)
 ZEN4 = replace(CASCADE_LAKE, avx512_bf16=True)
 SAPPHIRE_RAPIDS = replace(ZEN4, amx=True)
-NOT_COMPILED = replace(ZEN4, kernels_error="they were not compiled")
+WITHOUT_KERNELS = replace(ZEN4, kernels_error="the package spacy-electra-kernels is not installed")
 WITHOUT_ONEDNN = replace(SAPPHIRE_RAPIDS, onednn_bf16=False, vnni=False)
 PASCAL, VOLTA, AMPERE = (Machine("cuda", cuda_capability=number) for number in ((6, 0), (7, 0), (8, 0)))
 APPLE = Machine("mps")
@@ -47,7 +49,7 @@ TABLE = [
     (CASCADE_LAKE, NARROW, Backend.EAGER_FP32, FP32, Backend.ONEDNN_BF16, Backend.EAGER_FP32),
     (ZEN4, FITS, Backend.NATIVE_INT16, BF16, Backend.NATIVE_INT16, Backend.NATIVE_INT8),
     (ZEN4, NARROW, Backend.ONEDNN_BF16, BF16, Backend.ONEDNN_BF16, Backend.ONEDNN_BF16),
-    (NOT_COMPILED, FITS, Backend.ONEDNN_BF16, BF16, Backend.ONEDNN_BF16, Backend.ONEDNN_BF16),
+    (WITHOUT_KERNELS, FITS, Backend.ONEDNN_BF16, BF16, Backend.ONEDNN_BF16, Backend.ONEDNN_BF16),
     (SAPPHIRE_RAPIDS, FITS, Backend.ONEDNN_BF16, BF16, Backend.ONEDNN_BF16, Backend.NATIVE_INT8),
     (SAPPHIRE_RAPIDS, NARROW, Backend.ONEDNN_BF16, BF16, Backend.ONEDNN_BF16, Backend.ONEDNN_BF16),
     (WITHOUT_ONEDNN, FITS, Backend.EAGER_BF16, BF16, Backend.EAGER_BF16, Backend.EAGER_BF16),
@@ -109,7 +111,14 @@ def test_an_unknown_precision_lists_the_known() -> None:
     ("precision", "machine", "shape", "over", "told", "remedy"),
     [
         ("auto", SAPPHIRE_RAPIDS, FITS, [Backend.NATIVE_INT16], "has AMX", 'precision = "int8"'),
-        ("auto", NOT_COMPILED, FITS, [Backend.NATIVE_INT16], "they were not compiled", "install gcc 10"),
+        (
+            "auto",
+            WITHOUT_KERNELS,
+            FITS,
+            [Backend.NATIVE_INT16],
+            "is not installed",
+            "pip install spacy-electra[kernels]",
+        ),
         ("auto", ZEN4, NARROW, [Backend.NATIVE_INT16], "width 96", "multiples of 64"),
         ("int8", OLD, FITS, [Backend.NATIVE_INT8], "no AVX512-VNNI", "Zen 4"),
         ("int8", AMPERE, FITS, [Backend.NATIVE_INT8], "run on CPUs alone", "run it on a CPU"),
@@ -128,7 +137,7 @@ def test_what_a_faster_backend_lacks_is_told_with_what_would_change_that(
 
 
 def test_all_that_is_lacking_is_told(on: On) -> None:
-    on(replace(SAPPHIRE_RAPIDS, kernels_error="they were not compiled"))
+    on(replace(SAPPHIRE_RAPIDS, kernels_error="they are not installed"))
     (found,) = passed_over("auto", CPU, NARROW)
     assert len(found.lacks) == len(found.remedies) == 3
 
@@ -187,31 +196,52 @@ def test_every_backend_gives_the_vectors_of_float32_within_rounding(name: Backen
 
 
 @pytest.fixture
-def kernels_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder in which the kernels are looked for."""
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
+def library_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the installed kernels would have their library."""
+    package = ModuleType(library.PACKAGE)
+    vars(package)["LIBRARY"] = tmp_path / "libspacy_electra_kernels.so"
+    monkeypatch.setitem(sys.modules, library.PACKAGE, package)
     library._load.cache_clear()
-    yield tmp_path
+    yield tmp_path / "libspacy_electra_kernels.so"
     library._load.cache_clear()
 
 
-def test_kernels_that_are_not_there_were_not_compiled(kernels_in: Path) -> None:
-    assert "were not compiled" in str(library.load_error("encoder"))
-
-
-def test_kernels_that_are_no_library_are_told(kernels_in: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (kernels_in / "_kernels_encoder.so").write_bytes(b"no library")
+@pytest.mark.usefixtures("library_at")
+def test_without_the_package_of_the_kernels_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, library.PACKAGE, None)
+    monkeypatch.setattr(library, "HAS_WHEELS", True)
     with caplog.at_level("INFO", logger="spacy_electra"):
-        error = library.load_error("encoder")
+        error = library.load_error()
+    assert error == "the package spacy-electra-kernels is not installed"
+    assert "pip install spacy-electra[kernels]" in caplog.text
+
+
+@pytest.mark.usefixtures("library_at")
+def test_where_there_are_no_kernels_nobody_is_told_to_install_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, library.PACKAGE, None)
+    monkeypatch.setattr(library, "HAS_WHEELS", False)
+    with caplog.at_level("INFO", logger="spacy_electra"):
+        assert library.load_error() == "they are for Linux on x86-64"
+    assert not caplog.text
+
+
+def test_a_file_that_is_no_library_is_told(library_at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "HAS_WHEELS", True)
+    library_at.write_bytes(b"no library")
+    error = library.load_error()
     assert error is not None
-    assert "_kernels_encoder" in error
+    assert library_at.name in error
 
 
-@pytest.mark.skipif(not runs_here(Backend.NATIVE_INT8), reason="no AVX512-VNNI or no compiled kernels")
-def test_kernels_of_another_interface_are_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "INTERFACE", -1)
+@pytest.mark.skipif(not runs_here(Backend.NATIVE_INT8), reason="no AVX512-VNNI or no kernels")
+def test_kernels_of_another_abi_are_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "ABI_VERSION", -1)
     library._load.cache_clear()
     try:
-        assert "another version" in str(library.load_error("encoder"))
+        assert "this version of spacy-electra needs -1" in str(library.load_error())
     finally:
         library._load.cache_clear()

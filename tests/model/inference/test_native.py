@@ -305,7 +305,9 @@ def test_an_encoder_whose_weights_are_not_of_its_shape_is_refused():
         NativeEncoder(encoder, int8=False)
 
 
-@pytest.mark.parametrize(("field", "value"), [("heads", -1), ("width", 2**40), ("count", 0), ("embedding", 17)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_heads", -1), ("hidden_size", 2**40), ("num_layers", 0), ("embedding_size", 17)]
+)
 def test_the_kernels_refuse_a_shape_by_themselves(field, value):
     native = NativeEncoder(made(), int8=False)
     setattr(native._encoder, field, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent / "kernels"
+HERE = Path(__file__).parent
 ROUNDS, SEEDS = 100, (1, 2, 3)
 FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-strict-aliasing"]
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def compiled(source: Path, program: Path) -> None:
-    """The intrinsics in `kernels/immintrin.h` take the place of the compiler's."""
+    """The intrinsics in `immintrin.h` here take the place of the compiler's."""
     libraries = ["-pthread", "-lm", "-Wno-psabi", f"-I{HERE}"]
     made = subprocess.run(["gcc", *FLAGS, "-o", program, source, *libraries], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr

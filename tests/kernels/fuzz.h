@@ -1,5 +1,9 @@
 /* Random numbers and memory of the exact size, so that a sanitizer sees the first byte beyond. */
 
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +16,6 @@ static int64_t below(int64_t count)
 }
 
 #define ONE_OF(...) ((int64_t[]){__VA_ARGS__})[below(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))]
-#define ABSURD ONE_OF(-1, 0, -5, 1, 3, 17, 65, INT64_MAX, INT64_MIN, INT64_MIN + 1, 1LL << 32, 1LL << 40, 1LL << 62, LARGEST + 64)
 
 static void *held[4096];
 static int count_held;
@@ -60,10 +63,11 @@ static void expect(int holds, const char *what)
     }
 }
 
+void try_one(int64_t number); /* of the program that includes this */
+
 /* Rounds of tries, each with what is valid and with what is not. */
 int main(int count, char **arguments)
 {
-    void try_one(int64_t number);
     int64_t rounds = count > 1 ? atoll(arguments[1]) : 10;
     state = count > 2 ? (uint64_t)atoll(arguments[2]) : 1;
     for (int64_t number = 0; number < rounds; number++) {
@@ -73,3 +77,5 @@ int main(int count, char **arguments)
     printf("%lld rounds\n", (long long)rounds);
     return 0;
 }
+
+#endif
