@@ -95,7 +95,7 @@ class EncoderShim(TorchShim):
         self._names: np.ndarray | None = None
         self._steps = 0  # asked for since the weights came
         self._is_told_of_unknown = False
-        self._is_rounded = False  # the weights are levels of bytes, and nobody was told yet what that means in training
+        self._is_rounded = False  # to int8, and nobody was warned yet of what that means in training
 
     def set_precision(self, precision: str, *, int8_excluded: Sequence[str] = ()) -> None:
         """Predict so from the next call on. Raises ValueError for names that are unknown."""

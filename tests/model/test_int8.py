@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from spacy_electra.model.files.int8 import (
-    LEVELS,
+    MAX_INT8,
     compressed,
     expanded,
     linear_weights,
@@ -23,13 +23,13 @@ def test_a_weight_is_at_most_half_a_level_off():
     quantized = quantize_weight(weight)
     off = (quantized.restored() - weight).abs()
     assert (off <= quantized.scale[:, None] / 2 * (1 + 1e-5)).all()
-    assert quantized.levels.abs().max() <= LEVELS
+    assert quantized.values.abs().max() <= MAX_INT8
 
 
 def test_the_scale_of_a_row_comes_from_its_largest_weight():
-    """Row [1, -2] has levels of a little over 2/127; a row of zeros stays zeros."""
+    """Row [1, -2] has values of a little over 2/127; a row of zeros stays zeros."""
     quantized = quantize_weight(torch.tensor([[1.0, -2.0], [0.0, 0.0]]))
-    assert quantized.levels.tolist() == [[63, -127], [0, 0]]
+    assert quantized.values.tolist() == [[63, -127], [0, 0]]
     assert quantized.scale[0].item() == pytest.approx(2 / 127, rel=1e-3)
     assert quantized.restored()[1].tolist() == [0.0, 0.0]
 
@@ -38,7 +38,7 @@ def test_what_was_rounded_is_rounded_to_itself():
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(3))
     once = quantize_weight(weight)
     again = quantize_weight(once.restored())
-    assert torch.equal(once.levels, again.levels)
+    assert torch.equal(once.values, again.values)
     assert torch.equal(once.scale, again.scale)
 
 

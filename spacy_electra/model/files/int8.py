@@ -1,6 +1,6 @@
-"""Weights in int8: levels with one scale for each output channel, on disk and for the kernels that predict in bytes.
+"""Weights in int8: quantized values with a scale for each output channel, on disk and for kernels that predict in int8.
 
-Zero is zero. Also the parts of an encoder that multiply bytes or do not. Source of per-channel scales: Yao et al. 2022,
+Zero is zero. Also the parts of an encoder that may stay out of int8. Source of per-channel scales: Yao et al. 2022,
 ZeroQuant, section 4.1.
 
 Legend: K inputs, N outputs.
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from spacy_electra.model.keys import nearest
 
-LEVELS = 127  # on either side of zero
-SCALE_BITS = 12  # of a scale's 23 fraction bits are 0, so that LEVELS x scale is exact and a second look finds it again
+MAX_INT8 = 127  # on either side of zero
+SCALE_BITS = 12  # of a scale's 23 fraction bits are 0: MAX_INT8 x scale is exact, and quantizing again finds it again
 TINY = 1e-12  # in place of the scale of a channel that is all zeros
 SCALE = ".scale"  # behind a weight's name on disk
 ATTENTION, FEED_FORWARD = "attention", "feed_forward"
@@ -23,23 +23,23 @@ ATTENTION, FEED_FORWARD = "attention", "feed_forward"
 
 @dataclass(frozen=True)
 class Quantized:
-    """A weight in levels."""
+    """A quantized weight."""
 
-    levels: Tensor  # (N, K) int8, or int16 in `inference.native`
+    values: Tensor  # (N, K) int8, or int16 in `inference.native`
     scale: Tensor  # (N,) float32
 
     def restored(self) -> Tensor:
         """(N, K) float32."""
-        return self.levels * self.scale[:, None]
+        return self.values * self.scale[:, None]
 
 
 def quantize_weight(weight: Tensor) -> Quantized:
     """Round a weight (N, K) to bytes. What `restored` gives is rounded to the same bytes and scales again."""
     largest = weight.float().abs().amax(dim=1).clamp_min(TINY)
-    bits = (largest / LEVELS).view(torch.int32)
+    bits = (largest / MAX_INT8).view(torch.int32)
     cut = (1 << SCALE_BITS) - 1
     scale = ((bits + cut) & ~cut).view(torch.float32)  # rounded up, so that no level is beyond the last
-    return Quantized(levels=(weight.float() / scale[:, None]).round().to(torch.int8), scale=scale)
+    return Quantized(values=(weight.float() / scale[:, None]).round().to(torch.int8), scale=scale)
 
 
 class UnknownPartError(ValueError):
@@ -73,7 +73,7 @@ def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Ten
     for name, weight in weights.items():
         if name in linear:
             quantized = quantize_weight(weight)
-            answer[name], answer[name + SCALE] = quantized.levels, quantized.scale
+            answer[name], answer[name + SCALE] = quantized.values, quantized.scale
         else:
             answer[name] = weight.half()
     return answer
@@ -90,7 +90,7 @@ def expanded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
                     f"the weight {name!r:.80} is {weight.dtype} {tuple(weight.shape)} with {tuple(scale.shape)} "
                     f"scales, expected rows of int8 and one float32 for each"
                 )
-            answer[name] = Quantized(levels=weight, scale=scale).restored()
+            answer[name] = Quantized(values=weight, scale=scale).restored()
         elif not name.endswith(SCALE):
             answer[name] = weight.float() if weight.dtype == torch.float16 else weight
     return answer

@@ -93,7 +93,7 @@ class NativeEncoder:
         weight = linear.weight.detach()
         quantized = quantize_weight(rotated(weight)) if int8 else quantize_int16(weight)
         return abi.CLinear(
-            weights=self._hold(packed(quantized.levels)),
+            weights=self._hold(packed(quantized.values)),
             scales=self._hold(quantized.scale),
             weight_sums=self._hold(quantized.restored().sum(dim=1)) if int8 else None,
             bias=self._hold(linear.bias.clone()),
@@ -140,7 +140,7 @@ def quantize_int16(weight: Tensor) -> Quantized:
     squares = torch.stack([part.square().sum(dim=1) for part in weight.split(INT16_PART, dim=1)])
     by_norm = squares.amax(dim=0).sqrt() / MAX_INT16_NORM
     scale = torch.maximum(by_norm, weight.abs().amax(dim=1) / MAX_INT16).clamp_min(TINY)
-    return Quantized(levels=(weight / scale[:, None]).round().to(torch.int16), scale=scale)
+    return Quantized(values=(weight / scale[:, None]).round().to(torch.int16), scale=scale)
 
 
 def rotated(weight: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def _factors(x: Tensor, rate: float) -> Tensor:
     """In the shape of x, 0 for a `rate` of the numbers, else what makes up for them.
 
     torch draws for each number by itself, which takes three times as long where MKL does not do it (it does on Intel's
-    processors). The rate is rounded to a multiple of 1 / LEVELS, and what makes up for it is that of the rounded rate.
+    processors). The rate is rounded to a multiple of 1 / RANDOM_LEVELS, and the rest is scaled by the rounded rate.
     """
     dropped = min(round(rate * RANDOM_LEVELS), RANDOM_LEVELS - 1)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)

@@ -150,10 +150,10 @@ def test_a_weight_in_int16_fills_sixteen_bits_or_thirty_one_with_a_row():
     weight = torch.zeros(3, 64)
     weight[0, :2] = torch.tensor([1.0, -0.5])
     weight[1] = 1.0
-    levels = quantize_int16(weight).levels
-    assert levels[0, :3].tolist() == [32767, -16384, 0]
-    assert levels[1].tolist() == [65400 // 8] * 64
-    assert not levels[2].any()
+    values = quantize_int16(weight).values
+    assert values[0, :3].tolist() == [32767, -16384, 0]
+    assert values[1].tolist() == [65400 // 8] * 64
+    assert not values[2].any()
     torch.testing.assert_close(quantize_int16(weight).restored(), weight, atol=1e-4, rtol=0)
 
 
