@@ -87,7 +87,7 @@ static int break_one(Encoder *encoder, Batch *batch, Layer *layer)
                                (const void **)&batch->output_rows,       (const void **)&batch->cu_seqlens};
     int64_t *of_batch[] = {(int64_t *)batch->input_ids, (int64_t *)batch->position_ids, (int64_t *)batch->cu_seqlens};
     int64_t which;
-    switch (below(6)) {
+    switch (below(7)) {
     case 0:
         which = below(10);
         if (which == 2 && !encoder->projection.weights)
@@ -111,6 +111,7 @@ static int break_one(Encoder *encoder, Batch *batch, Layer *layer)
             ONE_OF(-1, 0, INT64_MIN, INT64_MAX, 1LL << 40);
         return 1;
     case 4: encoder->vocab_size = ONE_OF(-1, 0, INT64_MAX); return 1;
+    case 5: batch->num_tokens += ONE_OF(-1, 1, 1LL << 40); return batch->num_sequences > 0;
     default: batch->num_sequences = ONE_OF(-1, INT64_MIN, INT64_MAX); return 1;
     }
 }
