@@ -29,7 +29,7 @@ TEXTS = ["The parser raises an error.", "A file of the library is empty.", "It r
 SHAPE = EncoderShape(layers=1, width=64, feed_forward=64, heads=1, embedding=64, vocab=9, positions=9)
 needs_kernels = pytest.mark.skipif(
     choose_backend("int8", torch.device("cpu"), SHAPE).prediction is not Backend.NATIVE_INT8,
-    reason="no AVX512-VNNI or no compiled kernels",
+    reason="no AVX512-VNNI, or spacy-electra-kernels is not installed",
 )
 
 

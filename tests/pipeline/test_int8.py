@@ -16,7 +16,7 @@ TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "He
 WIDE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16, vocab=160, positions=40)
 needs_kernels = pytest.mark.skipif(
     choose_backend("int8", torch.device("cpu"), WIDE).prediction is not Backend.NATIVE_INT8,
-    reason="no AVX512-VNNI or no compiled kernels",
+    reason="no AVX512-VNNI, or spacy-electra-kernels is not installed",
 )
 
 

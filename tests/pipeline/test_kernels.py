@@ -18,7 +18,7 @@ SHAPE = EncoderShape(layers=2, width=64, feed_forward=128, heads=2, embedding=16
 TEXTS = ["The cat reads words.", "", "Unbelievably, apples sat on the encoder!", "mat", "the cat sat on the mat " * 20]
 needs_kernels = pytest.mark.skipif(
     choose_backend("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
-    reason="no AVX512-VNNI or no compiled kernels",
+    reason="no AVX512-VNNI, or spacy-electra-kernels is not installed",
 )
 pytestmark = pytest.mark.usefixtures("without_amx")
 

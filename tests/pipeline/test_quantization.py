@@ -28,7 +28,7 @@ TEXTS = ["The cat reads words.", "Unbelievably, apples sat on the encoder!", "ma
 SECTION, PRIVATE = "components.transformer.model", "components.tagger.model.tok2vec"
 needs_kernels = pytest.mark.skipif(
     choose_backend("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
-    reason="no AVX512-VNNI or no compiled kernels",
+    reason="no AVX512-VNNI, or spacy-electra-kernels is not installed",
 )
 
 

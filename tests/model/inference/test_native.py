@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(
         choose_backend("int8", CPU, SHAPE).prediction is not Backend.NATIVE_INT8,
-        reason="no AVX512-VNNI or no compiled kernels",
+        reason="no AVX512-VNNI, or spacy-electra-kernels is not installed",
     ),
 ]
 LENGTHS = [1, 2, 140, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 96, 127, 128]
