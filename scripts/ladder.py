@@ -112,7 +112,7 @@ def prepare(
     for key, path in {"text": text, **documents}.items():
         if not path.exists():
             raise FileNotFoundError(f"there is no {path}, which the task {task.name} names as paths.{key}.")
-    preparations = Preparations(task, text=text, start=start)
+    preparations = Preparations(task, text=text, start=start, train=documents["train"])
     setup = Setup(
         task,
         cache,

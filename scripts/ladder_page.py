@@ -40,7 +40,7 @@ What a pipeline scores on each of the ways that a user of spaCy could go, with t
 | mlm | our transformer, pretrained from nothing as a masked language model |
 | electra | our transformer, pretrained from nothing by ELECTRA |
 | start | a ready encoder as it is; what it has cost before is not counted |
-| start-electra | the same after ELECTRA on the raw text |
+| start-electra | the mean of it and of what ELECTRA on the raw and the labelled text makes of it |
 
 Scores are percent, mean ± standard deviation over seeds of fine-tuning, which share vectors and pretrained weights.
 Minutes and words are those of one thread of the processor. *Text* is cutting the raw text and learning a vocabulary,

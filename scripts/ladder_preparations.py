@@ -18,7 +18,7 @@ from spacy.cli.init_config import init_config
 from split_text import SPANS, TOKENS
 from train_runs import digest
 
-from spacy_electra.cli.configs import config_text, pretrain_config, start_config
+from spacy_electra.cli.configs import config_text, pretrain_config, start_config, with_labels
 from spacy_electra.cli.start import read_start
 
 SCRIPTS = ROOT / "scripts"
@@ -27,6 +27,7 @@ CHECKPOINT_MINUTES = "2"
 SAVE_EVERY = 500  # batches of `spacy pretrain`, a few minutes; what a kill may lose
 FLORET = "floret"  # name of the preparation
 WEIGHTS = "run/model-last/discriminator"
+MEAN_WITH_START = SCRIPTS / "mean_with_start.py"
 
 
 def make_data(task: Task, places: dict[str, Path]) -> Preparation:
@@ -61,6 +62,7 @@ class Preparations:
     task: Task
     text: Path  # raw
     start: Path  # folder of the ready encoder
+    train: Path  # labelled documents, whose text is among the rows of a run from the start
 
     @property
     def pretraining(self) -> Pretraining:
@@ -132,16 +134,18 @@ class Preparations:
         options = self.pretraining.vocabulary.split()
         made_from: dict[str, object] = {"text": self.text_digest, "options": options}
         if with_start:
-            made_from = {"text": self.text_digest, "start": digest(self.start)}
+            made_from = {"text": self.text_digest, "start": digest(self.start), "labels": digest(self.train)}
             options = ["--from", str(self.start)]
 
         def steps(folder: Path, cache: Cache) -> list[Step]:
             tokenizer, store, text = str(folder / "tokenizer"), str(folder / "store"), str(self.text)
             learn = [*ELECTRA, "train-tokenizer", text, tokenizer, *options, "--overwrite"]
-            return [
+            made = [
                 Step("vocabulary", TEXT, learn),
                 Step("tokenize", TEXT, [*ELECTRA, "tokenize", text, store, "--tokenizer", tokenizer]),
             ]
+            labels = [*ELECTRA, "tokenize", str(self.train), str(folder / "labels"), "--tokenizer", tokenizer]
+            return [*made, Step("labels", TEXT, labels)] if with_start else made
 
         return Preparation("pieces", made_from, steps, product="")
 
@@ -163,15 +167,18 @@ class Preparations:
         minutes = self.pretraining.minutes
         made_from: dict[str, object] = {"config": config_text(config), "minutes": minutes}
         if with_start:
-            made_from["start"] = digest(self.start)
+            made_from |= {"start": digest(self.start), "labels": digest(self.train), "script": digest(MEAN_WITH_START)}
 
         def steps(folder: Path, cache: Cache) -> list[Step]:
             budget = ["--training.max_minutes", str(minutes)]
             command = self._pretrain(folder, config, cache.product(pieces), budget, with_start=with_start)
-            return [Step("pretrain", PRETRAINING, command)]
+            average = [str(MEAN_WITH_START), str(folder / "run"), str(folder / "mean"), "--start", str(self.start)]
+            made = [Step("pretrain", PRETRAINING, command)]
+            return [*made, Step("average", PRETRAINING, average)] if with_start else made
 
         name = "start-electra" if with_start else objective
-        return Preparation(name, made_from, steps, product=WEIGHTS, needs=(pieces,))
+        product = "mean/discriminator" if with_start else WEIGHTS
+        return Preparation(name, made_from, steps, product=product, needs=(pieces,))
 
     def _config(self, objective: str, *, with_start: bool) -> Config:
         """What `init-config` writes, without the name of the start."""
@@ -179,7 +186,7 @@ class Preparations:
             return pretrain_config(self.pretraining.size, gpu=False, objective=objective)
         config = start_config(read_start(str(self.start)), gpu=False, objective=objective)
         config["paths"]["init"] = None
-        return config
+        return with_labels(config, "labels")
 
     def _pretrain(
         self, folder: Path, config: Config, pieces: Path, budget: list[str], *, with_start: bool
@@ -190,7 +197,9 @@ class Preparations:
         command = [*ELECTRA, "pretrain", str(path), "--output", str(folder / "run"), "--resume"]
         command += ["--code", str(SCRIPTS / "cpu_clock.py"), "--training.checkpoint_minutes", CHECKPOINT_MINUTES]
         command += ["--paths.train", str(pieces / "store"), "--paths.tokenizer", str(pieces / "tokenizer")]
-        return [*command, *(["--paths.init", str(self.start)] if with_start else []), *budget]
+        if with_start:
+            command += ["--paths.init", str(self.start), "--corpora.labels.path", str(pieces / "labels")]
+        return [*command, *budget]
 
 
 def resumed(run: Path) -> list[str]:

@@ -6,7 +6,7 @@ cnn-pretrain   the same after `spacy pretrain` on it
 random         ours, random weights
 mlm, electra   ours, from nothing by a masked language model, and by ELECTRA
 start          ours, a ready encoder as it is
-start-electra  the same after ELECTRA on the raw text
+start-electra  the same after ELECTRA on the raw and the labelled text, averaged with it
 """
 
 from collections.abc import Callable

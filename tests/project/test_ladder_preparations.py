@@ -35,8 +35,12 @@ def text(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def preparations(text: Path) -> Preparations:
-    return Preparations(read_task(ROOT / "configs" / "ladder" / "software.cfg", {}), text=text, start=START)
+def preparations(text: Path, tmp_path: Path) -> Preparations:
+    train = tmp_path / "train.spacy"
+    train.write_bytes(b"labels")
+    return Preparations(
+        read_task(ROOT / "configs" / "ladder" / "software.cfg", {}), text=text, start=START, train=train
+    )
 
 
 def all_of(preparations: Preparations) -> dict[str, Preparation]:
@@ -86,6 +90,30 @@ def test_other_minutes_change_what_they_are_spent_on(preparations: Preparations)
     assert same == {"random"}
 
 
+def test_other_labels_change_what_is_pretrained_from_the_start_alone(
+    preparations: Preparations, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.spacy"
+    other.write_bytes(b"others")
+    changed = all_of(replace(preparations, train=other))
+    differing = {name for name, one in all_of(preparations).items() if one.fingerprint != changed[name].fingerprint}
+    assert differing == {"start-electra"}
+
+
+def test_from_the_start_labels_are_among_the_rows_and_the_start_in_the_mean(
+    preparations: Preparations, tmp_path: Path
+) -> None:
+    cache, made = Cache(tmp_path / "cache"), preparations.pretrained("electra", with_start=True)
+    pieces = made.needs[0]
+    _, tokenize, labels = steps_of(pieces, cache)
+    store = str(cache.folder(pieces) / "labels")
+    assert labels.arguments[-4:] == [str(preparations.train), store, "--tokenizer", tokenize.arguments[-1]]
+    run, average = steps_of(made, cache)
+    assert run.arguments[run.arguments.index("--corpora.labels.path") + 1] == store
+    assert average.arguments[-2:] == ["--start", str(START)]
+    assert made.product == "mean/discriminator"
+
+
 def test_another_vocabulary_is_nothing_to_spacy_and_to_the_start(preparations: Preparations) -> None:
     changed = all_of(with_task(preparations, vocabulary="--vocab-size 99"))
     same = {name for name, one in all_of(preparations).items() if one.fingerprint == changed[name].fingerprint}
@@ -99,7 +127,7 @@ def test_kinds_that_begin_with_nothing_share_their_pieces(preparations: Preparat
 
 
 def test_pretraining_is_resumed_by_the_clock_of_the_processor(preparations: Preparations, tmp_path: Path) -> None:
-    (step,) = steps_of(preparations.pretrained("electra", with_start=True), Cache(tmp_path / "made"))
+    step, _ = steps_of(preparations.pretrained("electra", with_start=True), Cache(tmp_path / "made"))
     options = dict(zip(step.arguments[4::1], step.arguments[5::1], strict=False))
     assert "--resume" in step.arguments
     assert options["--code"].endswith("cpu_clock.py")
