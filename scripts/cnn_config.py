@@ -19,11 +19,11 @@ def main(
     lang: str = typer.Option("en", help="Code of the language"),
     pipeline: str = typer.Option(..., help="Components, separated by commas"),
     max_steps: int = typer.Option(..., help="Steps of a run"),
-    eval_frequency: int = typer.Option(..., help="Steps between two looks at dev"),
+    eval_frequency: int = typer.Option(..., help="Steps between two evaluations, the length of a run at most"),
 ) -> None:
     """Write the config of `--optimize efficiency` with a length of its own."""
     config = cnn_config([name.strip() for name in pipeline.split(",")], lang=lang)
-    config["training"] |= {"max_steps": max_steps, "eval_frequency": eval_frequency}
+    config["training"] |= {"max_steps": max_steps, "eval_frequency": min(eval_frequency, max_steps)}
     output.parent.mkdir(parents=True, exist_ok=True)
     config.to_disk(output)
     msg.good(f"{output}: spaCy's CNN, {max_steps:,} steps")

@@ -18,6 +18,8 @@ from pathlib import Path
 import typer
 from measured import end_of, run_measured
 from runs import Run, read_seeds, write_cost, write_runs
+from spacy.cli._util import parse_config_overrides
+from spacy.util import load_config
 from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
@@ -72,6 +74,10 @@ def main(
         for seed in read_seeds(seeds)
         for name, given in read_variants(variant).items()
     ]
+    check_evaluated(config, context.args)
+    for given in read_variants(variant).values():
+        if is_config(given):
+            check_evaluated(given, of_paths(context.args))
     waiting = [job for job in jobs if not job.is_finished]
     if len(waiting) < len(jobs):
         msg.info(f"{len(jobs) - len(waiting)} of {len(jobs)} runs in {output} are finished already")
@@ -93,6 +99,21 @@ def read_variants(variants: list[str]) -> dict[str, Path]:
             raise FileNotFoundError(f"there is no {what} {given} for the variant {name!r}.")
         pairs[name] = Path(given)
     return pairs
+
+
+def check_evaluated(config: Path, overrides: list[str]) -> None:
+    """Raise ValueError where training ends before the first evaluation: the best pipeline would be the untrained one.
+
+    config: for `spacy train`. overrides: as the command line has them.
+    """
+    training = load_config(config, overrides=parse_config_overrides(list(overrides), env_var=None))["training"]
+    steps, frequency = training["max_steps"], training["eval_frequency"]
+    if 0 < steps < frequency:
+        raise ValueError(
+            f"{config}: training ends after {steps} steps (training.max_steps), but evaluates every {frequency} "
+            f"(training.eval_frequency). The best pipeline would be the untrained one: lower eval_frequency to {steps} "
+            f"or less, or raise max_steps."
+        )
 
 
 def is_config(given: Path) -> bool:

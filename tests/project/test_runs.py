@@ -8,7 +8,7 @@ import pytest
 from compare import Sample, as_markdown, compare, cost_note, pooled_deviation, read_scores, sample
 from measured import ONE_THREAD
 from runs import Run, read_cost, read_runs, read_seeds, write_cost, write_runs
-from train_runs import Job, describe_failure, inputs, make_job, read_variants, run_all
+from train_runs import Job, check_evaluated, describe_failure, inputs, make_job, read_variants, run_all
 
 ENVIRONMENT = "import os, sys; print(os.environ['OMP_NUM_THREADS']); sys.exit({status})"
 
@@ -155,3 +155,15 @@ def test_runs_scored_on_different_data_are_refused(tmp_path: Path) -> None:
         path.write_text(json.dumps({"docs": count, "ents_f": 0.5, "ents_per_type": {}}))
     with pytest.raises(ValueError, match="not scored on the same documents"):
         read_scores(tmp_path)
+
+
+@pytest.mark.parametrize(("steps", "is_refused"), [(0, False), (99, True), (100, False), (250, False)])
+def test_training_that_ends_before_it_is_evaluated_is_refused(tmp_path: Path, steps: int, is_refused: bool) -> None:
+    config = tmp_path / "pipeline.cfg"
+    config.write_text("[training]\nmax_steps = 20000\neval_frequency = 100\n", encoding="utf8")
+    overrides = ["--training.max_steps", str(steps)]
+    if not is_refused:
+        check_evaluated(config, overrides)
+        return
+    with pytest.raises(ValueError, match="lower eval_frequency to 99 or less"):
+        check_evaluated(config, overrides)
