@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -164,7 +165,9 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     nlp.initialize(lambda: examples)
     (tmp_path / "training" / "pipeline").mkdir(parents=True)
     nlp.to_disk(tmp_path / "training" / "pipeline" / "model-best")
-    names = {"examples": examples}
+    names: dict[str, Any] = {"examples": examples}
     for block in RUN:
         if block.page == page and block.kind in PYTHON:
             exec(compile(block.text, str(block), "exec"), names)
+    assert names["nlp"].pipe_names == nlp.pipe_names  # what the page loaded, and went on training
+    assert names["nlp"](doc.text).has_annotation("ENT_IOB")
