@@ -98,8 +98,7 @@ def write_page(results: Path) -> list[Path]:
 
 def make_page(results: Path) -> dict[str, str]:
     """Names and texts of the page and its plots. Raises ValueError for a result that cannot be read, or compared."""
-    tables = [read_table(path.parent) for path in sorted(results.glob(f"*/{TASK}"))]
-    tables = [table for table in tables if table.rungs]
+    tables = read_tables(results)
     page = f"{results.name}.md"
     if not tables:
         return {page: INTRODUCTION + EMPTY}
@@ -122,6 +121,12 @@ def make_page(results: Path) -> dict[str, str]:
 
 def _plot(results: Path, name: str) -> str:
     return f"{results.name}-{name}.svg"
+
+
+def read_tables(results: Path) -> list[Table]:
+    """The tasks that have results, by their folders' names. Raises ValueError as `read_table` does."""
+    tables = [read_table(path.parent) for path in sorted(results.glob(f"*/{TASK}"))]
+    return [table for table in tables if table.rungs]
 
 
 def read_table(folder: Path) -> Table:
