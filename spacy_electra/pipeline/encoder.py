@@ -5,7 +5,6 @@ Legend: N pieces, D width.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.files.int8 import check_parts, compressed, linear_weights
-from spacy_electra.model.files.parameter_shapes import check_weights
 from spacy_electra.model.files.weights import SavedWeights
 from spacy_electra.model.inference.backend import Backend, Choice, choose_backend, passed_over, prepare_backend
 from spacy_electra.model.inference.eager import encode
@@ -28,15 +26,16 @@ from spacy_electra.model.precision import INT8, PRECISIONS, check_precision
 from spacy_electra.model.shim import Backprop, TorchShim
 from spacy_electra.pipeline.cache import VectorCache
 from spacy_electra.pipeline.collapse import CollapseWatch
+from spacy_electra.pipeline.description import describe_encoder, read_description
 from spacy_electra.pipeline.finetuning import FineTuning
 from spacy_electra.pipeline.kept import KEEP_MB, KeptVectors
 from spacy_electra.pipeline.lora import has_adapters, merged
+from spacy_electra.pipeline.unknown import UnknownWatch
 
 logger = logging.getLogger(__name__)
 
 
 WHOLE = FineTuning()  # all of the encoder learns
-FEW_PIECES = 20  # which may well be a symbol or a name
 ON_DISK = ("fp32", "int8")  # how weights are saved
 # A rate of 3e-4 for width 256, as the paper fine-tunes its small model; 1e-4 for 768, 8e-5 for 1024
 RATE_TIMES_WIDTH = 0.08
@@ -94,7 +93,7 @@ class EncoderShim(TorchShim):
         self._tokenizer: WordPiece | None = None
         self._names: np.ndarray | None = None
         self._steps = 0  # asked for since the weights came
-        self._is_told_of_unknown = False
+        self.unknown = UnknownWatch()
         self._is_rounded = False  # to int8, and nobody was warned yet of what that means in training
 
     def set_precision(self, precision: str, *, int8_excluded: Sequence[str] = ()) -> None:
@@ -194,25 +193,12 @@ class EncoderShim(TorchShim):
         self._set_tokenizer(tokenizer)
         self.set_module(encoder)
 
-    def watch_unknown(self, ids: np.ndarray) -> None:
-        """Log a warning, once, where most of a batch's pieces (N,) are [UNK]."""
-        if self._is_told_of_unknown or len(ids) < FEW_PIECES:
-            return
-        share = np.count_nonzero(ids == self.tokenizer.special.unk) / len(ids)
-        if share > 0.5:
-            self._is_told_of_unknown = True
-            logger.warning(
-                "%.0f %% of the pieces of a text are unknown ([UNK]) to the transformer's vocabulary, so that their "
-                "vectors say little: it was trained on another language or script. Take one of the text's language.",
-                100 * share,
-            )
-
     def _set_tokenizer(self, tokenizer: WordPiece) -> None:
         self._tokenizer, self._names = tokenizer, np.array(tokenizer.vocabulary, dtype=object)
 
     @isolated()
     def __getstate__(self) -> dict[str, Any]:
-        names = ("_tokenizer", "_names", "fine_tuning", "_steps", "_is_rounded", "_is_told_of_unknown")
+        names = ("_tokenizer", "_names", "fine_tuning", "_steps", "_is_rounded", "unknown")
         settings = ("max_batch_tokens", "int8_excluded", "weights_on_disk", "cache_mb", "keep_mb")
         mine = {name: self.__dict__[name] for name in (*names, *settings)}
         return super().__getstate__() | mine | {"_model": self.plain_module() if self.has_encoder else None}
@@ -234,26 +220,11 @@ class EncoderShim(TorchShim):
         return weights
 
     def describe(self) -> dict[str, Any]:
-        return {"shape": asdict(self.shape), "tokenizer": self.tokenizer.to_json()}
+        return describe_encoder(self.shape, self.tokenizer)
 
     def rebuild(self, saved: SavedWeights) -> nn.Module:
-        shape, tokenizer = _described(saved)
+        shape, tokenizer = read_description(saved)
         self._set_tokenizer(tokenizer)
         self._is_rounded = self.weights_on_disk == INT8
         with torch.device("meta"):
             return Encoder(shape)
-
-
-def _described(saved: SavedWeights) -> tuple[EncoderShape, WordPiece]:
-    """What the description says. Raises ValueError where it is none of `EncoderShim.describe`, or of other weights."""
-    assert saved.weights is not None
-    numbers, tokenizer = saved.description.get("shape"), saved.description.get("tokenizer")
-    names = [f.name for f in fields(EncoderShape)]
-    if not isinstance(numbers, dict) or sorted(numbers) != sorted(names) or not isinstance(tokenizer, str):
-        raise ValueError(f"their description lacks a tokenizer, or a shape of the numbers {', '.join(names)}")
-    shape = EncoderShape(**numbers)
-    check_weights(shape, saved.weights)
-    pieces = WordPiece.from_json(tokenizer)
-    if pieces.size > shape.vocab:
-        raise ValueError(f"their tokenizer has {pieces.size} pieces, but there are vectors for {shape.vocab} only")
-    return shape, pieces

@@ -132,7 +132,7 @@ def forward(
     """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
     shim, settings = shim_of_transformer(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
-    shim.watch_unknown(pieces.ids)
+    shim.unknown.see_pieces(pieces.ids, unk=shim.tokenizer.special.unk)
     if is_train:
         origin = None
         drop = TorchDropout(settings.dropout) if settings.dropout else NO_DROPOUT
