@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Step, Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_train_context, our_step
-from spacy_electra.benchmark.programs import Case, batches, ours
+from spacy_electra.benchmark.pretrain_programs import Case, batches, ours
 from spacy_electra.benchmark.report import open_report
 from spacy_electra.benchmark.shapes import (
     PAIRS,
@@ -26,7 +26,7 @@ from spacy_electra.benchmark.shapes import (
     padded_rows,
     short_documents,
 )
-from spacy_electra.cli.benchmark.pretrain import check_device, unit_of
+from spacy_electra.cli.benchmark_pretrain import check_device, unit_of
 from spacy_electra.model.pretrainer import network_of
 
 CPU = torch.device("cpu")

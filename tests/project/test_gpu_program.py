@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import typer
 from gpu import figures, small, train
 from gpu_run import INTERVAL, Pace, make_context
+from together import time_made
 
 from spacy_electra.benchmark.measure import Timed
 from spacy_electra.benchmark.ours import compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.shapes import PAIRS, full_rows
-from spacy_electra.benchmark.together import time_made
 from spacy_electra.data.corpus.documents import Document
 from spacy_electra.data.store.reader import Store
 from spacy_electra.data.store.writer import build_store
@@ -125,7 +125,7 @@ def test_programs_that_fit_together_take_turns() -> None:
 
 def test_programs_that_time_is_short_for_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at the clock is ten seconds later: half of the time is for programs alone, the rest for turns."""
-    monkeypatch.setattr("spacy_electra.benchmark.together.monotonic", iter(range(0, 1000, 10)).__next__)
+    monkeypatch.setattr("together.monotonic", iter(range(0, 1000, 10)).__next__)
     makes = {name: lambda: Program(room=9) for name in ("first", "second", "third")}
     found = time_made(makes, rounds=2, device=CPU, until=50.0)
     assert found.left_out == ("second", "third")  # at 10, 20 and 30 s alone, at 40 and 50 s for turns
