@@ -54,7 +54,27 @@ class LossWeights:
 
 
 Inputs = tuple[Batch, int, float, AttentionKernel]  # of the network: batch, pieces of the tokenizer, dropout, kernel
-Pretrainer = Model[Batch, Any]  # gives `Output` and takes `LossWeights` back; thinc's types know one for both
+
+
+class Pretrainer(Model[Batch, Any]):  # returns `Output` and takes `LossWeights` back; thinc's types have one for both
+    """The thinc model that pretraining runs: one torch module in a shim."""
+
+    __slots__ = ()
+
+    @property
+    def shim(self) -> TorchShim:
+        """What runs and updates the torch module."""
+        return cast(TorchShim, self.shims[0])
+
+    @property
+    def network(self) -> Network:
+        """The torch module."""
+        return cast(Network, self.shim.module)
+
+    def _copy(self, seen: dict[int, Any] | None = None) -> "Pretrainer":
+        copied = super()._copy(seen)
+        copied.__class__ = Pretrainer  # thinc makes a plain Model
+        return copied
 
 
 @building()
@@ -181,7 +201,7 @@ def wrap_network(
     """The thinc model around a network. vocab_size: pieces that the tokenizer has, the ones that may be sampled."""
     shim = TorchShim(network, forward=_run, precision=precision)
     attrs = {"window": window, "dropout": dropout, "vocab_size": vocab_size}
-    return Model("electra", _forward, shims=[shim], attrs=attrs)
+    return Pretrainer("electra", _forward, shims=[shim], attrs=attrs)
 
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -227,7 +247,7 @@ def _run(network: Network, inputs: Inputs) -> Output:
 
 def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:
     """One pass over a batch; the callback takes what each sum of losses counts for."""
-    shim, vocab_size = shim_of(model), model.attrs["vocab_size"]
+    shim, vocab_size = model.shim, model.attrs["vocab_size"]
     if not is_train:
         kernel = attention_for(shim.device, shim.choice.prediction.dtype)
         return shim.predict((replace(batch, teacher=None), vocab_size, 0.0, kernel)), _no_backprop
@@ -258,14 +278,3 @@ def _taught(output: Output, batch: Batch, teacher: TeacherEncoder, *, dtype: tor
 
 def _no_backprop(weights: LossWeights) -> None:
     raise ValueError("a prediction keeps no gradients: use begin_update to backpropagate.")
-
-
-def shim_of(model: Pretrainer) -> TorchShim:
-    """What runs and updates the torch module of a pretraining model."""
-    shim: Any = model.shims[0]
-    return cast(TorchShim, shim)
-
-
-def network_of(model: Pretrainer) -> Network:
-    """The torch module inside a pretraining model."""
-    return cast(Network, shim_of(model).module)

@@ -9,7 +9,7 @@ from torch import Tensor
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.network.electra import Output
 from spacy_electra.model.optim.adamw import kept_rate
-from spacy_electra.model.pretrainer import Batch, shim_of
+from spacy_electra.model.pretrainer import Batch
 from spacy_electra.training.compiling import forget_passes
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.memory import (
@@ -98,7 +98,7 @@ def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> Step
     in_a_row, skipped = skipped_steps(context)
     check_skipped(in_a_row, state, most=context.settings.max_skipped_steps)
     losses = state.sums.means()
-    shim = shim_of(context.model)
+    shim = context.model.shim
     scores = within_memory(context.micro_batch, lambda: evaluate_dev(context), forget=lambda: forget_passes(shim))
     check_finite({**losses, "the dev set": scores["loss"]}, state)
     counts = result.progress >= BEST_COUNTS_FROM
@@ -116,7 +116,7 @@ def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> Step
 
 def skipped_steps(context: RunContext) -> tuple[int, int]:
     """Steps that were not taken: since the last one that was, and in all. Waits for the device."""
-    in_a_row, in_all = shim_of(context.model).steps.adamw_for(context.optimizer).skipped.tolist()
+    in_a_row, in_all = context.model.shim.steps.adamw_for(context.optimizer).skipped.tolist()
     return int(in_a_row), int(in_all)
 
 

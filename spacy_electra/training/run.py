@@ -23,7 +23,6 @@ from spacy_electra.data.atomic_folder import remove_partial, replaced_folder, se
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.files.huggingface import write_discriminator, write_generator
 from spacy_electra.model.network.electra import Electra
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import (
     CHECKPOINTS,
     LATEST,
@@ -112,8 +111,8 @@ def restore(context: RunContext, folder: Path) -> State:
     """
     state = _read_back(context, folder) if context.ranks.is_first else State()
     if context.ranks.size > 1:
-        adamw = shim_of(context.model).steps.adamw_for(context.optimizer)
-        context.ranks.spread([*network_of(context.model).state_dict().values(), *adamw.named_state().values()])
+        adamw = context.model.shim.steps.adamw_for(context.optimizer)
+        context.ranks.spread([*context.model.network.state_dict().values(), *adamw.named_state().values()])
     return context.ranks.spread_state(state)
 
 
@@ -122,10 +121,10 @@ def _read_back(context: RunContext, folder: Path) -> State:
     state = State() if checkpoint is None else checkpoint.state
     if checkpoint is not None:
         try:
-            network_of(context.model).load_state_dict(checkpoint.weights)
+            context.model.network.load_state_dict(checkpoint.weights)
         except RuntimeError as error:
             raise ValueError(f"the checkpoint in {folder} belongs to a model of another shape: {error}") from None
-        shim_of(context.model).steps.adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
+        context.model.shim.steps.adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
         logger.info("resuming %s at step %d", folder, state.step)
     _cut_records(folder, state.step)
     return state
@@ -224,17 +223,15 @@ def save_state(run: Run, context: RunContext, state: State) -> None:
         return
     run.saved.state = state
     check_finite(state.sums.means(), state)
-    lost = [
-        name for name, tensor in network_of(context.model).state_dict().items() if not bool(tensor.isfinite().all())
-    ]
+    lost = [name for name, tensor in context.model.network.state_dict().items() if not bool(tensor.isfinite().all())]
     if lost:
         raise Diverged(f"{lost[0]} holds numbers that are not finite", step=state.step, lr_scale=state.lr_scale)
     context.micro_batch.rows = context.ranks.least(context.micro_batch.rows)
     if not context.ranks.is_first:
         return
     checkpoint = Checkpoint(
-        weights=network_of(context.model).state_dict(),
-        optimizer=shim_of(context.model).steps.adamw_for(context.optimizer).named_state(),
+        weights=context.model.network.state_dict(),
+        optimizer=context.model.shim.steps.adamw_for(context.optimizer).named_state(),
         state=state.moved(micro_batch_size=context.micro_batch.rows),
     )
     write_checkpoint(run.folder, checkpoint, keep=context.settings.keep_checkpoints)
@@ -260,7 +257,7 @@ def _record(folder: Path, result: StepResult, evaluation: Evaluation) -> None:
 
 def save_model(run: Run, context: RunContext, name: str, state: State, scores: dict[str, float]) -> None:
     """Write `discriminator/`, `generator/`, summary and card into the folder `name`, whole or not at all."""
-    network = network_of(context.model)
+    network = context.model.network
     summary = {"step": state.step, "row": state.row, "scores": scores}
     with replaced_folder(run.folder / name, last=SUMMARY) as folder:
         write_discriminator(network, run.tokenizer, folder / "discriminator")

@@ -8,7 +8,7 @@ from torch import Tensor
 from spacy_electra.data.batch import Rows
 from spacy_electra.data.batches.masking import Masked, mask_rows
 from spacy_electra.model.network.electra import Electra, Output
-from spacy_electra.model.pretrainer import Batch, LossWeights, network_of, shim_of
+from spacy_electra.model.pretrainer import Batch, LossWeights
 from spacy_electra.training.compiling import compiled_or_plain, forget_passes, keep_gradients
 from spacy_electra.training.context import TrainContext
 from spacy_electra.training.memory import (
@@ -24,7 +24,7 @@ def train_step(context: TrainContext, rows: Rows, *, progress: float = 0.0) -> S
     progress: share of the budget that is spent, which a teacher's weight follows.
     Out of memory, the same rows with the same masks are taken again in smaller ones; plainly, where compiling fails.
     """
-    shim = shim_of(context.model)
+    shim = context.model.shim
     masked = masked_rows(context, rows)
     chosen = masked.positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
@@ -46,7 +46,7 @@ def train_step(context: TrainContext, rows: Rows, *, progress: float = 0.0) -> S
     counted = torch.where(counted.isfinite().all(), counted, 0.0)  # a lost step is none
     guessed, judged, compared, chosen, real = counted.unbind()
     sums = Sums(generator=guessed, chosen=chosen)
-    if isinstance(network_of(context.model), Electra):
+    if isinstance(context.model.network, Electra):
         sums = replace(sums, discriminator=judged, judged=real)
     return replace(sums, teacher=compared, compared=real) if teacher_weight else sums
 
@@ -61,7 +61,7 @@ def _gather_gradients(context: TrainContext, batch: Batch, weights: LossWeights)
         backprop(weights)
         losses += _losses(output)
         if number == 0 and len(parts) > 1:
-            keep_gradients(shim_of(context.model))
+            keep_gradients(context.model.shim)
     return losses
 
 
