@@ -1,4 +1,4 @@
-"""Compressed bytes -> a stream of bytes, in bounded memory: nothing is unpacked further than it is read."""
+"""Decompress streams in bounded memory: nothing is unpacked further than it is read."""
 
 import bz2
 import gzip
@@ -20,10 +20,11 @@ class WindowTooLarge(Exception):
 
 
 def decompressed(raw: IO[bytes], compression: str, limits: MemoryLimits) -> io.BufferedReader:
-    """The bytes of a file with this suffix; "" for one that is not compressed.
+    """The decompressed stream of a file.
 
+    compression: suffix of the file; "" for no compression.
     Reading raises EOFError for data that ends early, WindowTooLarge, and OSError, zlib.error or lzma.LZMAError for
-    what is damaged.
+    damaged data.
     """
     openers: dict[str, Callable[[], Any]] = {
         "": lambda: raw,
