@@ -1,4 +1,4 @@
-"""What a step needs beside its rows, and what stays the same through a run."""
+"""The arguments of a step beside its rows, and the constants of a run."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from spacy_electra.training.state import State
 
 @dataclass(frozen=True, kw_only=True)
 class TrainContext:
-    """What a step needs beside its rows."""
+    """The arguments of a step beside its rows."""
 
     model: Pretrainer
     optimizer: Optimizer  # its rate is the peak; the loop sets it before each step, and back at the end
@@ -49,7 +49,7 @@ class TrainContext:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext(TrainContext):
-    """All that stays the same through a run."""
+    """The constants of a run."""
 
     train: Packing | Mixture
     dev: Packing

@@ -1,4 +1,4 @@
-"""How many rows of a step go through the model at once: as before, as the config says, or as many as memory holds."""
+"""Set the micro-batch of a run: its earlier size, the size in the config, or as many rows as memory holds."""
 
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.pretrainer import Batch
@@ -19,9 +19,9 @@ from spacy_electra.training.step import masked_rows
 
 @isolated()
 def settle_micro_batch(context: RunContext, state: State) -> None:
-    """Decide, once for a context, how many rows go through the model at once: as before, as set, or as many as fit.
+    """Set the micro-batch once for a context; all ranks take the same.
 
-    As before where `state` has run with the same setting. All ranks decide alike.
+    It is the earlier size if `state` has run with the same setting.
     """
     if context.micro_batch.rows:
         return
@@ -40,7 +40,7 @@ def settle_micro_batch(context: RunContext, state: State) -> None:
 
 
 def _kept(context: RunContext, count: int) -> int:
-    """Bytes that the forward pass of `count` rows keeps. Nothing random is used up by it."""
+    """Bytes that the forward pass of `count` rows keeps. Uses no random state."""
     rows = context.train.batch(0, count).to(context.device)
     batch = Batch(rows=rows, masked=masked_rows(context, rows), teacher=context.teacher)
     with plain_passes(context.model.shim):

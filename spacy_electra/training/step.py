@@ -1,4 +1,4 @@
-"""One step of pretraining: rows in micro-batches, losses over the whole step, gradients, the optimizer."""
+"""One step of pretraining: micro-batches, losses of the whole step, gradients, optimizer."""
 
 from dataclasses import replace
 
@@ -18,11 +18,13 @@ from spacy_electra.training.state import Sums
 
 
 def train_step(context: TrainContext, rows: Rows, *, progress: float = 0.0) -> Sums:
-    """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
+    """Take one optimizer step on this rank's rows; returns the sums of the losses of all ranks' rows.
 
-    The losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
-    progress: share of the budget that is spent, which a teacher's weight follows.
-    Out of memory, the same rows with the same masks are taken again in smaller ones; plainly, where compiling fails.
+    The losses are means over the whole step, so micro-batches are weighted by the counts of the step, not by their own.
+    After running out of memory, the same rows with the same masks are repeated in smaller micro-batches. If compiling
+    fails, they are repeated eagerly.
+
+    progress: share of the budget that is spent, which determines the weight of a teacher.
     """
     shim = context.model.shim
     masked = masked_rows(context, rows)
@@ -74,6 +76,6 @@ def _losses(output: Output) -> Tensor:
 
 
 def masked_rows(context: TrainContext, rows: Rows) -> Masked:
-    """The rows with the positions hidden that the config asks for."""
+    """The rows with masked positions, as the config sets them."""
     settings = context.settings
     return mask_rows(rows, context.special, rate=settings.mask_rate, unmasked_fraction=settings.unmasked_fraction)

@@ -103,7 +103,7 @@ def _is_text(text: str) -> bool:
 
 
 def _documentation(body: list[ast.stmt]) -> Iterator[str]:
-    """Strings that stand as statements, and those handed to functions that document (`add_docstr`, `add_newdoc`)."""
+    """Strings that are statements, and those passed to functions that set docstrings (`add_docstr`, `add_newdoc`)."""
     for statement in body:
         if isinstance(statement, ast.Expr):
             yield from _strings(statement.value)

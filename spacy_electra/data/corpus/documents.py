@@ -104,7 +104,7 @@ def _at_least_one(documents: Iterator[Document], files: list[str], skipped: Skip
 
 
 def _judge(entry: Record, limits: DocumentLimits) -> Record | Fault:
-    """The text, or what is wrong with it."""
+    """The text of a record, or the reason why it cannot be used."""
     length = len(entry.text.strip())
     if length < limits.shortest:
         reason = SHORT if length else EMPTY

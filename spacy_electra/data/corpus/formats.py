@@ -188,7 +188,7 @@ def _count_texts(pairs: list[tuple[str, Any]]) -> int:
 
 
 def _has_many_values(line: bytes, *, most: int) -> bool:
-    """Whether a line of JSON has more values than that, by the marks that stand before them and not in strings."""
+    """Whether a line of JSON has more than `most` values, counted by separators outside of strings."""
     if sum(map(line.count, _MARKS)) <= most:
         return False
     bare = np.frombuffer(line.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)

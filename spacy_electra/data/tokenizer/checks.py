@@ -121,7 +121,7 @@ def _check_processor(part: Any, place: str) -> None:
 
 
 def _sequences(template: Any, special: Mapping[str, Any]) -> list[Any] | None:
-    """Which texts a template puts between its special pieces; None where it is no template."""
+    """The texts that a template puts between its special pieces; None if it is not a template."""
     if not isinstance(template, list) or not all(isinstance(item, dict) and len(item) == 1 for item in template):
         return None
     items = [(kind, value) for item in template for kind, value in item.items()]
