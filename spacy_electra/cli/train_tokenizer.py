@@ -13,7 +13,7 @@ from spacy_electra.cli.documents import (
     ReadingLimits,
     texts_with_progress,
 )
-from spacy_electra.cli.errors import clear_errors
+from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.folder_kinds import TOKENIZER_KIND, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.pieces_used import pieces_used
@@ -32,7 +32,7 @@ def train_tokenizer_cli(
     vocab_size: int | None = typer.Option(
         None, "--vocab-size", "-n", min=10, help=f"Number of pieces; {VOCAB_SIZE:,} for a new vocabulary if omitted"
     ),
-    cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
+    cased: bool = typer.Option(False, "--cased", help="Keep upper case in a new vocabulary"),
     strip_accents: bool | None = typer.Option(
         None,
         "--strip-accents/--keep-accents",
@@ -64,6 +64,7 @@ def train_tokenizer_cli(
         done = f"Learned {tokenizer.size:,} {_kind(tokenizer)} pieces"
     else:
         tokenizer = _take(source, paths, vocab_size=vocab_size, limits=limits)
+        _warn_of_ignored(tokenizer, source, cased=cased, strip_accents=strip_accents)
         done = f"Took {tokenizer.size:,} {_kind(tokenizer)} pieces of {source}"
     tokenizer.save(out_dir)
     msg.good(f"{done}, {out_dir}")
@@ -92,6 +93,15 @@ def _take(source: str, paths: list[str], *, vocab_size: int | None, limits: Read
     if vocab_size is None:
         return tokenizer
     return pieces_used(paths, tokenizer, vocab_size=vocab_size, limits=limits)
+
+
+def _warn_of_ignored(tokenizer: WordPiece, source: str, *, cased: bool, strip_accents: bool | None) -> None:
+    """Warn of options that contradict the vocabulary of a checkpoint, which keeps its case and accents."""
+    ignored = ["--cased"] if cased and not tokenizer.cased else []
+    if strip_accents is not None and strip_accents == tokenizer.keeps_accents:
+        ignored.append("--strip-accents" if strip_accents else "--keep-accents")
+    if ignored:
+        warn(f"--from ignores {' and '.join(ignored)}: the vocabulary of {source} is {_kind(tokenizer)}.")
 
 
 def _kind(tokenizer: WordPiece) -> str:
