@@ -58,7 +58,10 @@ class _Frames(io.RawIOBase):
     def __init__(
         self, raw: IO[bytes], new_frame: Callable[[], Any], *, error: type[Exception], padding: bytes = b""
     ) -> None:
-        """new_frame: makes the decompressor of a frame, which raises `error`. padding: may stand between frames."""
+        """new_frame: makes the decompressor of a frame.
+        error: type of exception that the decompressor raises.
+        padding: bytes that may follow a frame.
+        """
         self._raw = raw
         self._new_frame = new_frame
         self._error = error

@@ -34,7 +34,7 @@ def count_pieces(texts: Iterable[str], tokenizer: WordPiece) -> NDArray[np.int64
 def prune_vocabulary(tokenizer: WordPiece, counts: NDArray[np.int64], *, vocab_size: int | None) -> WordPiece:
     """The same tokenizer with the pieces that occur; the most frequent ones if these are more than `vocab_size`.
 
-    Special pieces and added tokens stay, and so do ASCII characters, those that occur, and pieces that occur with a
+    Special pieces, added tokens, ASCII characters and characters that occur always stay. So do pieces that occur with a
     character that is not a piece by itself, so that no word becomes unknown.
 
     counts: (V,), as `count_pieces` gives them.

@@ -215,7 +215,11 @@ class MaskedLanguageModel(nn.Module):
         samples: Tensor | None = None,
         qkv_layer: int | None = None,
     ) -> Output:
-        """Run the encoder on a batch; `samples` are not used. kernel, qkv_layer: as for `Electra`."""
+        """Run the encoder on a batch.
+
+        samples: not used.
+        The other arguments are those of `Electra.forward`.
+        """
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
         attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
         hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)

@@ -24,9 +24,9 @@ def parameter_groups(
 ) -> list[Group]:
     """Group the trainable parameters of `module` by weight decay and learning rate.
 
-    layer_decay: d in (0, 1]. The rate of heads is 1, of the top block d, of each block below d times that of the block
-        above, of the embeddings (and the projection from them) d ** (blocks + 1). This is the paper's rule; Google's
-        code gives each block one d too many.
+    layer_decay: d in (0, 1]. The rate of heads is 1, that of the top block d, and that of each lower block d times the
+        rate of the block above. The embeddings, and the projection from them, have d ** (blocks + 1). This is the
+        paper's rule; Google's code gives each block one d too many.
     known: names of parameters to leave out, which are in groups already.
     """
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
