@@ -17,13 +17,13 @@ from typing import Any
 import torch
 import typer
 from gpu_run import make_context, pretrain_until
+from together import Make, time_made
 
 from spacy_electra.benchmark.measure import SECONDS, Program, Timed, describe_machine, in_turn, matrix_peak
 from spacy_electra.benchmark.ours import compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.reference import ReferenceStep
 from spacy_electra.benchmark.report import Report, open_report, versions
 from spacy_electra.benchmark.shapes import CARD_PAIRS, PAIRS, Pair, full_rows
-from spacy_electra.benchmark.together import Make, time_made
 from spacy_electra.data.batch import Rows
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.inference.backend import choose_backend

@@ -11,7 +11,7 @@ from confection import Config
 from spacy_electra.data.batches.packing import Packing, split_documents
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.optim.adamw import adamw_v1
-from spacy_electra.model.pretrainer import build_electra, shim_of
+from spacy_electra.model.pretrainer import build_electra
 from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import StepResult
@@ -32,9 +32,9 @@ def make_context(config: Path, store: Store, *, minutes: float, device: torch.de
     optimizer = adamw_v1(**{k: v for k, v in sections["training"]["optimizer"].items() if not k.startswith("@")})
     settings = Training(**{**sections["training"], "max_steps": 0, "optimizer": optimizer, "logger": None})
     model = build_electra(**given)
-    shim_of(model).to_device({"cuda": "gpu"}.get(device.type, device.type), device.index or 0)
+    model.shim.to_device({"cuda": "gpu"}.get(device.type, device.type), device.index or 0)
     if is_wanted(sections["system"]["compile"], device):
-        compile_training(shim_of(model))
+        compile_training(model.shim)
     documents, window = split_documents(store, seed=0), model.attrs["window"]
     return RunContext(
         model=model,
@@ -107,7 +107,7 @@ def pretrain_until(share: float, run: Run, context: RunContext, state: State) ->
         "to_step": last.state.step,
         "slots_a_second": round(pace.rows * window / pace.seconds) if pace.rows else None,
         "slots_a_second_with_compiling_and_evaluations": round(rows * window / (time.monotonic() - begun)),
-        "is_compiled": shim_of(context.model).training_forward is not None,
+        "is_compiled": context.model.shim.training_forward is not None,
         "micro_batch_size": context.micro_batch.rows,
         "scores": evaluated.scores if evaluated is not None else None,
     }

@@ -7,7 +7,7 @@ writes comparison.md and comparison.json, and prints the table.
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ def main(
 ) -> None:
     """Compare variants over seeds."""
     tables = [read_scores(folder) for folder in metrics]
+    check_variants(dict(zip(metrics, tables, strict=True)))
     lines = [line for table in tables for line in compare(table, baseline=baseline)]
     docs = [count_docs(table) for table in tables]
     costs = [note for table in tables if (note := cost_note(table))]
@@ -83,6 +84,17 @@ def read_scores(folder: Path) -> dict[str, list[dict[str, float]]]:
     if len({scores["docs"] for runs in table.values() for scores in runs}) != 1:
         raise ValueError(f"the runs in {folder} were not scored on the same documents: evaluate them again.")
     return table
+
+
+def check_variants(tables: Mapping[Path, Collection[str]]) -> None:
+    """Raise ValueError, with a folder and the variants that it lacks, unless all folders have the same variants."""
+    wanted = dict.fromkeys(variant for table in tables.values() for variant in table)
+    for folder, table in tables.items():
+        if missing := [variant for variant in wanted if variant not in table]:
+            raise ValueError(
+                f"{folder} has no runs of {', '.join(missing)}, but the other folders have, and a table needs the same "
+                f"variants of all: train and evaluate them, or compare {folder} by itself."
+            )
 
 
 def count_docs(table: Mapping[str, list[dict[str, float]]]) -> int:

@@ -1,4 +1,4 @@
-"""The layers of the package, read from its imports: data < model < {training, pipeline} < cli."""
+"""The layers of the package, read from its imports: data < model < {training, pipeline} < benchmark < cli."""
 
 import ast
 from collections.abc import Iterator
@@ -14,13 +14,14 @@ BELOW = {
     "model": {"data", "model"},
     "training": {"data", "model", "training"},
     "pipeline": {"data", "model", "pipeline"},
-    "benchmark": {"data", "model", "training", "benchmark"},
+    "benchmark": {"data", "model", "training", "pipeline", "benchmark"},
     "cli": {"data", "model", "training", "pipeline", "benchmark", "cli"},
 }
-WITHOUT_SPACY = {"data", "model", "training", "benchmark"}
+WITHOUT_SPACY = {"data", "model", "training"}
+BARE = ("gpu.py", "loader.py")  # in `benchmarks/`: they run where spaCy is not installed
 SPACY = {"spacy", "spacy_transformers", "spacy_legacy", "spacy_loggers"}
 DOOR = "pipeline/spacy_transformers_api.py"
-COMPARED = {"benchmark/reference.py", "cli/benchmark/stock.py", "cli/benchmark/words.py"}  # with transformers itself
+COMPARED = {"benchmark/reference.py", "benchmark/stock.py", "benchmark/words.py"}  # with transformers itself
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -64,6 +65,31 @@ def test_a_module_imports_from_its_own_layer_or_from_below(path: Path) -> None:
 def test_the_lower_layers_run_without_spacy(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported(path)}
     assert not roots & SPACY
+
+
+def modules_of(name: str) -> Iterator[Path]:
+    """The modules of the package that run when a dotted name is imported."""
+    root, *parts = name.split(".")
+    if root != PACKAGE.name:
+        return
+    for number in range(len(parts) + 1):
+        folder = PACKAGE.joinpath(*parts[:number])
+        yield from (path for path in (folder / "__init__.py", folder.with_suffix(".py")) if path.is_file())
+
+
+@pytest.mark.parametrize("program", BARE)
+def test_what_a_program_for_bare_machines_imports_needs_no_spacy(program: str) -> None:
+    found: set[Path] = set()
+    left = [Path(__file__).parents[1] / "benchmarks" / program]
+    while left:
+        path = left.pop()
+        names = set(imported(path))
+        assert not {name.split(".")[0] for name in names} & SPACY, path
+        siblings = (path.with_name(f"{name.split('.')[0]}.py") for name in names)
+        new = {path for name in names for path in modules_of(name)} | {path for path in siblings if path.is_file()}
+        left += new - found
+        found |= new
+    assert PACKAGE / "benchmark" / "ours.py" in found
 
 
 def importers(package: str) -> set[str]:

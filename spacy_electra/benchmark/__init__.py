@@ -1,1 +1,1 @@
-"""Programs that are timed against each other on frozen shapes. Imports `training` and what is below, and no spaCy."""
+"""Programs that are timed against each other; below `cli/`. What `benchmarks/` imports of it needs no spaCy."""

@@ -20,7 +20,7 @@ from spacy_electra.model.init.schemes import initialize
 from spacy_electra.model.network.electra import Electra
 from spacy_electra.model.optim.adamw import AdamW, Hyperparameters, adamw_v1, clip_gradients
 from spacy_electra.model.optim.parameter_groups import parameter_groups
-from spacy_electra.model.pretrainer import network_of, padded, shim_of, silence_padding, wrap_network
+from spacy_electra.model.pretrainer import padded, silence_padding, wrap_network
 from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.context import TrainContext
 from spacy_electra.training.schema import Training
@@ -42,7 +42,7 @@ def make_train_context(
     model = wrap_network(network, window=window, vocab_size=vocab, dropout=dropout, precision=precision)
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
-        shim_of(model).to_device("gpu", device.index or 0)
+        model.shim.to_device("gpu", device.index or 0)
     optimizer = adamw_v1(LEARN_RATE)
     return TrainContext(model=model, optimizer=optimizer, special=special, settings=_settings(optimizer))
 
@@ -78,7 +78,7 @@ def our_step(context: TrainContext) -> StepOnRows:
 
 def compiled_step(context: TrainContext, *, on_plain: Callable[[], object]) -> StepOnRows:
     """The same step with compiled passes. on_plain: called after each step that had to do without."""
-    shim = shim_of(context.model)
+    shim = context.model.shim
     compile_training(shim)
 
     def step(rows: Rows) -> None:
@@ -91,8 +91,8 @@ def compiled_step(context: TrainContext, *, on_plain: Callable[[], object]) -> S
 
 def bare_step(context: TrainContext) -> StepOnRows:
     """The same step on the same network without thinc: what the wrapping is measured against."""
-    network, precision = network_of(context.model), shim_of(context.model).choice.training
-    device, vocab_size = shim_of(context.model).device, context.model.attrs["vocab_size"]
+    network, precision = context.model.network, context.model.shim.choice.training
+    device, vocab_size = context.model.shim.device, context.model.attrs["vocab_size"]
     adamw, now = AdamW(parameter_groups(network)), Hyperparameters.of(context.optimizer)
 
     def step(rows: Rows) -> None:

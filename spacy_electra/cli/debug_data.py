@@ -7,7 +7,15 @@ import typer
 from wasabi import msg
 
 from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
+from spacy_electra.cli.documents import (
+    CORPUS,
+    MAX_DOCUMENT_MB,
+    MAX_FAULTS,
+    MAX_WINDOW_MB,
+    ReadingLimits,
+    corpus_files,
+    open_documents,
+)
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.data.corpus.limits import MemoryLimits
 from spacy_electra.data.corpus.skipped import Skipped
@@ -38,24 +46,15 @@ def debug_data(
     elif verify:
         raise ValueError(f"--verify checks a store, but {paths[0]} is none: it has no {MANIFEST}.")
     else:
-        memory = MemoryLimits(max_document_mb, max_window_mb)
-        _show_corpus(paths, max_faults=max_faults, max_length=max_length, memory=memory)
+        _show_corpus(paths, ReadingLimits(max_faults, max_length, MemoryLimits(max_document_mb, max_window_mb)))
 
 
-def _show_corpus(paths: list[str], *, max_faults: int, max_length: int | None, memory: MemoryLimits) -> None:
+def _show_corpus(paths: list[str], limits: ReadingLimits) -> None:
     skipped = Skipped()
     documents = words = characters = longest = 0
     files = corpus_files(paths)
     with bar(total_bytes(files), what="read", unit="B") as progress:
-        read = open_documents(
-            files,
-            skipped=skipped,
-            max_faults=max_faults,
-            max_length=max_length,
-            memory=memory,
-            on_bytes=progress.update,
-        )
-        for document in read:
+        for document in open_documents(files, skipped=skipped, limits=limits, on_bytes=progress.update):
             documents += 1
             words += len(document.text.split())
             characters += len(document.text)

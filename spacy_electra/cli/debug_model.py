@@ -18,7 +18,7 @@ from spacy_electra.data.batches.masking import mask_rows
 from spacy_electra.data.rng import row_keys
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.network.electra import Output
-from spacy_electra.model.pretrainer import Batch, Pretrainer, network_of
+from spacy_electra.model.pretrainer import Batch, Pretrainer
 
 SHOWN_ROWS = 4  # of the forward pass
 
@@ -42,7 +42,7 @@ def debug_model(
     import_code(code)
     settings = read_pretraining_config(path, parse_config_overrides(list(ctx.args)))
     model: Pretrainer = registry.resolve({"model": settings.config["model"]})["model"]
-    network = network_of(model)
+    network = model.network
     parts = [(name, f"{_count(part):,}") for name, part in network.named_children()]
     msg.table([*parts, ("all", f"{_count(network):,}")], header=("part", "parameters"), divider=True, aligns=("l", "r"))
     if shapes:

@@ -2,6 +2,8 @@
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import typer
 from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
+from spacy_electra.cli.bars import bar
+from spacy_electra.cli.errors import warn
 from spacy_electra.data.corpus.documents import Document, read_documents
 from spacy_electra.data.corpus.limits import DEFAULT_MEMORY, MB, MemoryLimits
 from spacy_electra.data.corpus.skipped import EMPTY, Skipped
-from spacy_electra.data.corpus.sources import find_files, is_url
+from spacy_electra.data.corpus.sources import find_files, is_url, total_bytes
 
 SPACY = ".spacy"
 CORPUS = (
@@ -34,6 +38,18 @@ MAX_WINDOW_MB = typer.Option(
 _UNPACKED_AT_ONCE = 1 << 20  # bytes
 
 
+@dataclass(frozen=True)
+class ReadingLimits:
+    """What the reading of a corpus tolerates, and how much memory it may take."""
+
+    max_faults: int = MAX_FAULTS  # number of faults to tolerate
+    max_length: int | None = None  # characters of a document, None for no limit; does not apply to `.spacy` files
+    memory: MemoryLimits = DEFAULT_MEMORY  # for one document and for unpacking
+
+
+DEFAULT_READING = ReadingLimits()
+
+
 def corpus_files(paths: Iterable[str]) -> list[str]:
     """The files and URLs that paths, folders, globs and URLs name, `.spacy` files last.
 
@@ -46,37 +62,47 @@ def open_documents(
     files: Sequence[str],
     *,
     skipped: Skipped,
-    max_faults: int,
-    max_length: int | None = None,
+    limits: ReadingLimits = DEFAULT_READING,
     may_be_empty: bool = False,
-    memory: MemoryLimits = DEFAULT_MEMORY,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of what `corpus_files` found.
 
     skipped: filled while reading.
-    max_faults: number of faults to tolerate.
-    max_length: characters of a document, None for no limit; does not apply to `.spacy` files.
+    limits: faults to tolerate, length of a document, memory.
     may_be_empty: allow an empty corpus. Beside `.spacy` files the other files may always be empty.
-    memory: limits for one document and for unpacking.
     on_bytes: called with the bytes read since the last call, of `total_bytes`.
     Raises FileNotFoundError or ValueError as `data.corpus.documents.read_documents`, and for a damaged `.spacy` file.
     """
     texts = [name for name in files if not _is_bin(name)]
     bins = [Path(name) for name in files if _is_bin(name)]
-    from_bins = _read_bins(bins, skipped, memory, on_bytes or (lambda count: None))
+    from_bins = _read_bins(bins, skipped, limits.memory, on_bytes or (lambda count: None))
     if not texts:
         return from_bins
     plain = read_documents(
         texts,
         skipped=skipped,
-        max_faults=max_faults,
-        max_length=max_length,
+        max_faults=limits.max_faults,
+        max_length=limits.max_length,
         may_be_empty=may_be_empty or bool(bins),
-        memory=memory,
+        memory=limits.memory,
         on_bytes=on_bytes,
     )
     return chain(plain, from_bins)
+
+
+@contextmanager
+def texts_with_progress(paths: Iterable[str], limits: ReadingLimits) -> Iterator[Iterator[str]]:
+    """Stream the texts of a corpus behind a progress bar, and warn at the end of what was skipped.
+
+    Raises what `corpus_files` and `open_documents` raise.
+    """
+    skipped, files = Skipped(), corpus_files(paths)
+    with bar(total_bytes(files), what="read", unit="B") as progress:
+        documents = open_documents(files, skipped=skipped, limits=limits, on_bytes=progress.update)
+        yield (document.text for document in documents)
+    if skipped.faults:
+        warn(str(skipped))
 
 
 def _is_bin(name: str) -> bool:

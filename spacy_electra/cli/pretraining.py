@@ -21,7 +21,6 @@ from spacy_electra.cli.run_setup import make_context, open_data
 from spacy_electra.cli.settings import PretrainingConfig, read_pretraining_config
 from spacy_electra.cli.unknown import check_unknown
 from spacy_electra.model.network.electra import Electra
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.compiling import compile_training, is_wanted
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.distributed import join, leave
@@ -71,7 +70,7 @@ def run_pretraining(
     if beginning is not None:
         check_teacher(beginning, context)
     if is_wanted(system.compile, device):
-        compile_training(shim_of(context.model))
+        compile_training(context.model.shim)
     with held(output) if context.ranks.is_first else nullcontext():
         check_run_folder(output, resume=resume)
         if context.ranks.is_first and (read_stored_run(output) is None) != (beginning is None):
@@ -112,7 +111,7 @@ def spend_budget(settings: PretrainingConfig, context: RunContext, run: Run, sta
 def run_loop(settings: PretrainingConfig, context: RunContext, run: Run, state: State) -> RunResult:
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which save a checkpoint of the last whole step."""
     pieces_per_row = context.train.epoch_pieces / context.train.rows
-    halves = ["generator", "discriminator"] if isinstance(network_of(context.model), Electra) else ["generator"]
+    halves = ["generator", "discriminator"] if isinstance(context.model.network, Electra) else ["generator"]
     halves += ["teacher"] if context.distillation else []
     is_first, evaluation, was_interrupted = context.ranks.is_first, None, False
     setup = settings.training.logger if is_first else silent

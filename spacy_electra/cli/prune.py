@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 from wasabi import msg
 
-from spacy_electra.cli.documents import CORPUS, MAX_FAULTS
+from spacy_electra.cli.documents import CORPUS, MAX_FAULTS, ReadingLimits
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.folder_kinds import MODEL, check_kind
 from spacy_electra.cli.halves import check_no_model, count, read_halves, write_halves
@@ -48,7 +48,7 @@ def prune_cli(
     if layers is not None:
         model = model.with_layers(numbers_of(layers, there=model.discriminator.shape.layers))
     if corpus:
-        pieces = pieces_used(corpus, model.tokenizer, vocab_size=vocab_size, max_faults=max_faults)
+        pieces = pieces_used(corpus, model.tokenizer, vocab_size=vocab_size, limits=ReadingLimits(max_faults))
         model = model.with_tokenizer(pieces)
     write_halves(model, out_dir)
     shape = model.discriminator.shape

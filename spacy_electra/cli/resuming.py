@@ -18,7 +18,6 @@ from spacy_electra.data.store.reader import Store
 from spacy_electra.data.tokenizer.difference import cut_alike, difference
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.precision import NAMES
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.schema import CORPORA
@@ -80,8 +79,8 @@ def write_run_config(
     """
     replace_file(folder / RUN_CONFIG, settings.config.to_str().encode())
     resolved = settings.config.copy()
-    resolved["model"]["precision"] = NAMES[shim_of(context.model).choice.training]
-    resolved["system"]["compile"] = shim_of(context.model).training_forward is not None
+    resolved["model"]["precision"] = NAMES[context.model.shim.choice.training]
+    resolved["system"]["compile"] = context.model.shim.training_forward is not None
     resolved["training"]["micro_batch_size"] = context.micro_batch.rows
     resolved["machine"] = {
         "device": str(context.device),
@@ -89,7 +88,7 @@ def write_run_config(
         "torch": torch.__version__,
     }
     resolved["data"] = fingerprints(train, dev, corpora)
-    shape = network_of(context.model).shape
+    shape = context.model.network.shape
     resolved["tables"] = {"positions": shape.positions, "types": shape.types}
     if context.teacher is not None:
         resolved["teacher"]["fingerprint"] = context.teacher.fingerprint

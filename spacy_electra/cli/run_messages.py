@@ -14,7 +14,6 @@ from spacy_electra.cli.corpora import shares_in_words
 from spacy_electra.cli.resuming import RUN_CONFIG
 from spacy_electra.cli.run_setup import Data
 from spacy_electra.cli.settings import PretrainingConfig
-from spacy_electra.model.pretrainer import network_of
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import Evaluation
 from spacy_electra.training.run import (
@@ -53,7 +52,7 @@ def card_rows(settings: PretrainingConfig, data: Data, context: RunContext) -> d
 
 
 def parameters_of(context: RunContext) -> int:
-    return sum(parameter.numel() for parameter in network_of(context.model).parameters())
+    return sum(parameter.numel() for parameter in context.model.network.parameters())
 
 
 def announce(settings: PretrainingConfig, context: RunContext, state: State, output: Path) -> None:

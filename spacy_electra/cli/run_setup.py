@@ -15,7 +15,7 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.init.biases import piece_counts, start_from_frequencies
 from spacy_electra.model.init.embeddings import start_from_neighbours
 from spacy_electra.model.init.pretrained import take_tables
-from spacy_electra.model.pretrainer import HEADS, network_of
+from spacy_electra.model.pretrainer import HEADS
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.distributed import ALONE, Ranks
 from spacy_electra.training.least_memory import check_room
@@ -60,18 +60,18 @@ def make_context(
         check_room(shapes, device)
     model = make(settings.config["model"], "model")
     if tables is not None:
-        take_tables(network_of(model), **tables)
+        take_tables(model.network, **tables)
     documents = split(data, seed=seed)
     fresh = model.attrs.get("fresh", HEADS)
     if is_new and fresh:
         held_out = documents.dev if data.dev is None else None
         counts = piece_counts(data.train, data.tokenizer.size, without=held_out)
         counts = mixed_counts(counts, data.corpora, settings.corpora)
-        start_from_frequencies(network_of(model), counts, mask_rate=training.mask_rate, heads=fresh)
+        start_from_frequencies(model.network, counts, mask_rate=training.mask_rate, heads=fresh)
         is_nothing_given = settings.config["model"].get("init") is None
         if is_nothing_given and settings.config["model"].get("initialization") == "corpus":
             others = list(data.corpora.values())
-            start_from_neighbours(network_of(model), data.train, counts, seed=seed, without=held_out, others=others)
+            start_from_neighbours(model.network, data.train, counts, seed=seed, without=held_out, others=others)
     move(model, device)
     own, dev = lay_out(data, documents, window=model.attrs["window"], seed=seed)
     train = mixed(own, data.corpora, settings.corpora)

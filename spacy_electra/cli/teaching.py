@@ -3,7 +3,7 @@
 import torch
 
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
-from spacy_electra.model.pretrainer import Pretrainer, network_of
+from spacy_electra.model.pretrainer import Pretrainer
 from spacy_electra.model.teacher import load_teacher
 from spacy_electra.training.distillation import Distillation
 from spacy_electra.training.schema import Teacher
@@ -22,7 +22,7 @@ def make_distillation(
         section.name,
         tokenizer=tokenizer,
         window=model.attrs["window"],
-        student=network_of(model).shape,
+        student=model.network.shape,
         layer=section.layer,
         student_layer=section.student_layer,
         relation_heads=section.relation_heads,

@@ -1,5 +1,6 @@
 """`spacy electra tokenize`: tokenize a corpus once, for all pretraining runs on it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -12,6 +13,7 @@ from spacy_electra.cli.documents import (
     MAX_FAULTS,
     MAX_WINDOW_MB,
     SPACY,
+    ReadingLimits,
     corpus_files,
     open_documents,
 )
@@ -64,56 +66,75 @@ def tokenize_cli(
       python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --shard-index 1
       python -m spacy electra tokenize texts/ corpus/pretrain -t corpus/tokenizer --num-shards 2 --merge
     """
-    if join:
-        warn("--join is called --merge now; the older name will go in the next minor version.")
-    merge = merge or join
+    merge = _wants_merge(merge=merge, join=join)
     _check_jobs(num_shards, shard_index, merge=merge)
     _check_folder(out_dir, is_part=shard_index is not None and not overwrite)
     pieces = WordPiece.load(tokenizer)
     if merge:
         _merge(paths, pieces, out_dir, num_shards=num_shards, overwrite=overwrite)
         return
-    files, shares, folder = corpus_files(paths), None, out_dir
-    memory = MemoryLimits(max_document_mb, max_window_mb)
-    if shard_index is not None:
-        shares = share_out(files, jobs=num_shards)
-        files, folder = list(shares.files[shard_index]), shares.part(out_dir, shard_index)
-    skipped = Skipped()
-    with bar(total_bytes(files), what="tokenize", unit="B") as progress:
+    limits = ReadingLimits(max_faults, max_length, MemoryLimits(max_document_mb, max_window_mb))
+    job = _choose_job(corpus_files(paths), out_dir, num_shards=num_shards, shard_index=shard_index)
+    manifest = _build(job, pieces, limits, processes=processes, overwrite=overwrite)
+    _report_store(manifest, job.folder, job.files, pieces)
+    if job.shares is not None:
+        _report_part(out_dir, job.shares, shard_index)
+    elif manifest.documents == len(job.files) == 1:
+        _inform_of_lines_in_one_document(job.files[0], limits.memory)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The files to tokenize, and the folder of their store."""
+
+    files: list[str]
+    folder: Path
+    shares: Shares | None = None  # None: this job has the whole corpus
+
+
+def _wants_merge(*, merge: bool, join: bool) -> bool:
+    """Whether either name of the option is given; warns of the older one."""
+    if join:
+        warn("--join is called --merge now; the older name will go in the next minor version.")
+    return merge or join
+
+
+def _choose_job(files: list[str], out_dir: Path, *, num_shards: int, shard_index: int | None) -> _Job:
+    """The whole corpus, or the files of job number `shard_index` with a store of their own."""
+    if shard_index is None:
+        return _Job(files, out_dir)
+    shares = share_out(files, jobs=num_shards)
+    return _Job(list(shares.files[shard_index]), shares.part(out_dir, shard_index), shares)
+
+
+def _build(job: _Job, pieces: WordPiece, limits: ReadingLimits, *, processes: int, overwrite: bool) -> Manifest:
+    """Tokenize the files of a job behind a progress bar, and warn of what was skipped."""
+    skipped, is_part = Skipped(), job.shares is not None
+    with bar(total_bytes(job.files), what="tokenize", unit="B") as progress:
         documents = open_documents(
-            files,
-            skipped=skipped,
-            max_faults=max_faults,
-            max_length=max_length,
-            may_be_empty=shares is not None,
-            memory=memory,
-            on_bytes=progress.update,
+            job.files, skipped=skipped, limits=limits, may_be_empty=is_part, on_bytes=progress.update
         )
         manifest = build_store(
             documents,
             pieces,
-            folder,
+            job.folder,
             processes=processes,
             skipped=skipped,
             overwrite=overwrite,
-            keep_digests=shares is not None,
+            keep_digests=is_part,
         )
     if skipped.faults:
-        listed = folder / SKIPPED
+        listed = job.folder / SKIPPED
         warn(f"{skipped}" + f"\n  all of it is listed in {listed}" * listed.exists())
-    _tell(manifest, folder, files, pieces)
-    if shares is not None:
-        _tell_part(out_dir, shares, shard_index)
-    elif manifest.documents == len(files) == 1:
-        _say_where_lines_became_one(files, memory)
+    return manifest
 
 
-def _say_where_lines_became_one(files: list[str], memory: MemoryLimits) -> None:
+def _inform_of_lines_in_one_document(name: str, memory: MemoryLimits) -> None:
     """Inform about a .txt of many lines if each of them may have been meant as a text."""
-    (name,) = files
     if is_url(name) or name.endswith(SPACY) or suffixes(name)[0] != ".txt":
         return
-    document = next(open_documents(files, skipped=Skipped(), max_faults=0, memory=memory))
+    limits = ReadingLimits(max_faults=0, memory=memory)
+    document = next(open_documents([name], skipped=Skipped(), limits=limits))
     if document.text.count("\n") >= MANY_LINES:
         msg.info(f"{name} is one document; for one text a line use .jsonl")
 
@@ -144,23 +165,23 @@ def _merge(paths: list[str], pieces: WordPiece, out_dir: Path, *, num_shards: in
     finish_removal(out_dir, shares)
     is_joined = (out_dir / MANIFEST).exists() and len(missing_parts(out_dir, shares)) == num_shards
     if is_joined and not overwrite:
-        _tell(Store.open(out_dir, tokenizer=pieces).manifest, out_dir, [], pieces)
+        _report_store(Store.open(out_dir, tokenizer=pieces).manifest, out_dir, [], pieces)
         msg.info("The store is whole already: nothing to merge. It was not compared with the corpus.")
         if left := [folder for folder in shares.parts(out_dir) if folder.exists()]:
             msg.warn(f"What is left of parts stays, {left[0]} for one: remove {left[0].parent} if no job fills it.")
         return
     with bar(joined_pieces(out_dir, shares), what="merge", unit=" pieces") as progress:
         manifest = join_parts(pieces, out_dir, shares, overwrite=overwrite, on_pieces=progress.update)
-    _tell(manifest, out_dir, [], pieces)
+    _report_store(manifest, out_dir, [], pieces)
 
 
-def _tell_part(out_dir: Path, shares: Shares, index: int | None) -> None:
+def _report_part(out_dir: Path, shares: Shares, index: int | None) -> None:
     left, jobs = len(missing_parts(out_dir, shares)), len(shares.files)
     what_next = f"{left} of {jobs} parts are to come" if left else "all parts are there, run it with --merge"
     msg.info(f"Part {index} of {jobs} is finished: {what_next}")
 
 
-def _tell(manifest: Manifest, out_dir: Path, files: list[str], pieces: WordPiece) -> None:
+def _report_store(manifest: Manifest, out_dir: Path, files: list[str], pieces: WordPiece) -> None:
     """Print the size of the store. files: of the corpus, to name unknown words."""
     msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces of {manifest.vocabulary:,}, {out_dir}")
     warn_of_unknown(manifest, files, pieces)

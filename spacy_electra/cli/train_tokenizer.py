@@ -5,15 +5,19 @@ from pathlib import Path
 import typer
 from wasabi import msg
 
-from spacy_electra.cli.bars import bar
-from spacy_electra.cli.documents import CORPUS, MAX_DOCUMENT_MB, MAX_FAULTS, MAX_WINDOW_MB, corpus_files, open_documents
+from spacy_electra.cli.documents import (
+    CORPUS,
+    MAX_DOCUMENT_MB,
+    MAX_FAULTS,
+    MAX_WINDOW_MB,
+    ReadingLimits,
+    texts_with_progress,
+)
 from spacy_electra.cli.errors import clear_errors, warn
 from spacy_electra.cli.folder_kinds import TOKENIZER_KIND, check_kind
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.pieces_used import pieces_used
 from spacy_electra.data.corpus.limits import MemoryLimits
-from spacy_electra.data.corpus.skipped import Skipped
-from spacy_electra.data.corpus.sources import total_bytes
 from spacy_electra.data.tokenizer.files import TOKENIZER_FILES
 from spacy_electra.data.tokenizer.wordpiece import WordPiece, train_wordpiece
 from spacy_electra.model.files.hub import find_discriminator
@@ -28,7 +32,7 @@ def train_tokenizer_cli(
     vocab_size: int | None = typer.Option(
         None, "--vocab-size", "-n", min=10, help=f"Number of pieces; {VOCAB_SIZE:,} for a new vocabulary if omitted"
     ),
-    cased: bool = typer.Option(False, "--cased", help="Keep upper case"),
+    cased: bool = typer.Option(False, "--cased", help="Keep upper case in a new vocabulary"),
     strip_accents: bool | None = typer.Option(
         None,
         "--strip-accents/--keep-accents",
@@ -52,46 +56,52 @@ def train_tokenizer_cli(
     Example:
       python -m spacy electra train-tokenizer corpus/software.jsonl corpus/tokenizer --vocab-size 8000
     """
+    _check_output(out_dir, overwrite=overwrite)
+    limits = ReadingLimits(max_faults, max_length, MemoryLimits(max_document_mb, max_window_mb))
+    if source in (None, "null"):
+        vocab_size = vocab_size or VOCAB_SIZE
+        tokenizer = _learn(paths, vocab_size=vocab_size, cased=cased, strip_accents=strip_accents, limits=limits)
+        done = f"Learned {tokenizer.size:,} {_kind(tokenizer)} pieces"
+    else:
+        tokenizer = _take(source, paths, vocab_size=vocab_size, limits=limits)
+        _warn_of_ignored(tokenizer, source, cased=cased, strip_accents=strip_accents)
+        done = f"Took {tokenizer.size:,} {_kind(tokenizer)} pieces of {source}"
+    tokenizer.save(out_dir)
+    msg.good(f"{done}, {out_dir}")
+
+
+def _check_output(out_dir: Path, *, overwrite: bool) -> None:
+    """Raise ValueError if the tokenizer cannot be written there, or would replace one unasked."""
     check_kind(out_dir, TOKENIZER_KIND)
     check_folder(out_dir)
     found = next((name for name in TOKENIZER_FILES if (out_dir / name).exists()), None)
     if found and not overwrite:
         raise ValueError(f"{out_dir} holds a tokenizer already ({found}): add --overwrite, or give another folder.")
-    if source not in (None, "null"):
-        tokenizer = WordPiece.load(find_discriminator(source))
-        if vocab_size is not None:
-            tokenizer = pieces_used(
-                paths,
-                tokenizer,
-                vocab_size=vocab_size,
-                max_faults=max_faults,
-                max_length=max_length,
-                memory=MemoryLimits(max_document_mb, max_window_mb),
-            )
-        tokenizer.save(out_dir)
-        msg.good(f"Took {tokenizer.size:,} {_kind(tokenizer)} pieces of {source}, {out_dir}")
-        return
-    skipped = Skipped()
-    files = corpus_files(paths)
-    with bar(total_bytes(files), what="read", unit="B") as progress:
-        documents = open_documents(
-            files,
-            skipped=skipped,
-            max_faults=max_faults,
-            max_length=max_length,
-            memory=MemoryLimits(max_document_mb, max_window_mb),
-            on_bytes=progress.update,
-        )
-        tokenizer = train_wordpiece(
-            (document.text for document in documents),
-            vocab_size=vocab_size or VOCAB_SIZE,
-            cased=cased,
-            strip_accents=strip_accents,
-        )
-    tokenizer.save(out_dir)
-    if skipped.faults:
-        warn(str(skipped))
-    msg.good(f"Learned {tokenizer.size:,} {_kind(tokenizer)} pieces, {out_dir}")
+
+
+def _learn(
+    paths: list[str], *, vocab_size: int, cased: bool, strip_accents: bool | None, limits: ReadingLimits
+) -> WordPiece:
+    """Learn a vocabulary from a corpus."""
+    with texts_with_progress(paths, limits) as texts:
+        return train_wordpiece(texts, vocab_size=vocab_size, cased=cased, strip_accents=strip_accents)
+
+
+def _take(source: str, paths: list[str], *, vocab_size: int | None, limits: ReadingLimits) -> WordPiece:
+    """The vocabulary of a checkpoint; with `vocab_size`, only its pieces that are most frequent in the corpus."""
+    tokenizer = WordPiece.load(find_discriminator(source))
+    if vocab_size is None:
+        return tokenizer
+    return pieces_used(paths, tokenizer, vocab_size=vocab_size, limits=limits)
+
+
+def _warn_of_ignored(tokenizer: WordPiece, source: str, *, cased: bool, strip_accents: bool | None) -> None:
+    """Warn of options that contradict the vocabulary of a checkpoint, which keeps its case and accents."""
+    ignored = ["--cased"] if cased and not tokenizer.cased else []
+    if strip_accents is not None and strip_accents == tokenizer.keeps_accents:
+        ignored.append("--strip-accents" if strip_accents else "--keep-accents")
+    if ignored:
+        warn(f"--from ignores {' and '.join(ignored)}: the vocabulary of {source} is {_kind(tokenizer)}.")
 
 
 def _kind(tokenizer: WordPiece) -> str:

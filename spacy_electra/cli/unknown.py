@@ -2,7 +2,7 @@
 
 import sys
 
-from spacy_electra.cli.documents import open_documents
+from spacy_electra.cli.documents import ReadingLimits, open_documents
 from spacy_electra.cli.errors import warn
 from spacy_electra.data.corpus.skipped import Skipped
 from spacy_electra.data.corpus.sources import is_url
@@ -18,7 +18,7 @@ def warn_of_unknown(manifest: Manifest, files: list[str], tokenizer: WordPiece) 
     if share <= TOO_MANY:
         return
     texts = [name for name in files if not is_url(name)]
-    read = open_documents(texts, skipped=Skipped(), max_faults=sys.maxsize) if texts else ()
+    read = open_documents(texts, skipped=Skipped(), limits=ReadingLimits(sys.maxsize)) if texts else ()
     words = unknown_words((document.text for document in read), tokenizer)
     told = ", ".join(f"{word!r} {count:,} times" for word, count in words)
     warn(

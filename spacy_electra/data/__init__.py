@@ -1,1 +1,1 @@
-"""Text -> pieces -> rows -> masked rows. Imports neither spaCy nor the other layers."""
+"""Text becomes pieces, rows and masked rows. Imports neither spaCy nor the other layers."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written under a partial name, synced, then named."""
+"""Write files atomically: under a partial name, synced to disk, then renamed."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 
 def remove_files(directory: Path, patterns: tuple[str, ...]) -> None:
-    """Remove what `patterns` match in `directory`, in their order."""
+    """Remove the files in `directory` that match `patterns`, in the order of the patterns."""
     for pattern in patterns:
         for path in directory.glob(pattern):
             path.unlink()
@@ -27,18 +27,18 @@ def sha256_of(path: Path) -> str:
 
 
 def partial_name(path: Path) -> Path:
-    """The name that `path` has until it is whole."""
+    """The temporary name of `path` while it is being written."""
     return path.with_name(path.name + ".partial")
 
 
 def give_name(path: Path) -> None:
-    """Turn the synced partial file into `path`, and sync the directory, which is where names are kept."""
+    """Rename the synced partial file to `path`, and sync the directory, which holds the names."""
     os.replace(partial_name(path), path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Force a file or folder to disk; Windows cannot open folders, and does not need to."""
+    """Flush a file or folder to disk; does nothing for folders on Windows, which cannot open them."""
     is_windows = os.name == "nt"
     if is_windows and path.is_dir():
         return
@@ -50,7 +50,7 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes | bytearray) -> None:
-    """Write `path` so that a crash leaves the old content or the new, nothing between."""
+    """Write `path` atomically: after a crash it has either the old content or the new."""
     with partial_name(path).open("wb") as file:
         file.write(content)
         file.flush()
@@ -59,7 +59,7 @@ def replace_file(path: Path, content: bytes | bytearray) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """The same for a path that somebody named: a link, a pipe or a device stays such and is written through."""
+    """Write a path that a user gave: atomically for a regular file, through it for a link, a pipe or a device."""
     if path.is_symlink() or (path.exists() and not path.is_file()) or not os.access(path.parent, os.W_OK):
         path.write_bytes(content)
     else:
@@ -68,10 +68,13 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
-    """Keep other processes of this machine and user from writing into `directory`, which need not be there.
+    """Hold a lock that keeps this user's other processes on this machine from writing into `directory`.
 
-    They must share the folder of temporary files, where the lock lies, so that nothing is left in `directory`; the
-    system forgets the lock of a process that dies. Raises ValueError where another process holds it.
+    The lock is a file in the system's temporary folder, which the processes must share. It is released when the process
+    ends, however that happens.
+
+    directory: need not exist.
+    Raises ValueError if another process holds the lock.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     name = hashlib.sha256(str(directory.resolve()).encode("utf8", "surrogateescape")).hexdigest()[:16]

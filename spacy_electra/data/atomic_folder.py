@@ -1,14 +1,14 @@
-"""A folder whose content is replaced whole or not at all, at whatever moment the process ends.
+"""Replace the content of a folder as a whole: a process that is killed leaves the old content or the new.
 
-A folder that is new is written under a partial name beside its place, synced and renamed. One that is there may hold
-files of others, and may not be renamed at all (a mount, the working directory), so its entries change places inside:
+A new folder is written under a partial name beside its place, synced and renamed. An existing folder may hold other
+files, and cannot always be renamed (a mount, the working directory), so its entries are exchanged inside it:
 
-.partial-new/      what is being written; all that was there stays
-.partial-decided/  the same, synced: old entries leave for `.old` in it, the last one first, for no reader to mix them
-.partial-placed/   no old entry is left: the new ones take their names, the last one last
+.partial-new/      the content being written; the old content is untouched
+.partial-decided/  the same, synced: the old entries move to `.old` in it, entry `last` first
+.partial-placed/   all old entries have moved: the new ones are renamed into place, entry `last` last
 
-What a killed process has decided is finished by whoever reads or writes the folder next (`settle`); what it had not
-yet decided is removed by whoever writes it next.
+If a process is killed after `.partial-decided/`, the next reader or writer finishes the exchange (`settle`). Before
+that, the next writer removes the partial content.
 """
 
 import json
@@ -30,12 +30,12 @@ OLD, ORDER = ".old", ".order"  # in the latter two
 def replaced_folder(
     folder: Path, *, last: str, gone: Collection[str] | None = None, is_held: bool = False
 ) -> Iterator[Path]:
-    """A folder to write into, whose entries become those of `folder` when the block ends; an error leaves what was.
+    """A folder to write into, whose entries replace those of `folder` when the block ends; an error changes nothing.
 
-    last: name of the entry that the old content loses first and the new one gets last: without it neither is read.
-    gone: names that leave with the old content although the new one lacks them; other files stay. None: all leave.
-    is_held: the caller keeps other processes away; else `files.alone_in` does, with its ValueError.
-    Raises OSError where the folder cannot be written, before the block where that shows already.
+    last: name of the entry that is removed first and placed last; readers need it, so they never see a mixture.
+    gone: names that are removed with the old content although the new one lacks them; None for all. Other files stay.
+    is_held: the caller holds `atomic.alone_in`; if False, it is held here, with its ValueError.
+    Raises OSError if the folder cannot be written, before the block where possible.
     """
     with nullcontext() if is_held else alone_in(folder):
         _finish(folder)
@@ -59,9 +59,9 @@ def replaced_folder(
 
 
 def settle(folder: Path) -> None:
-    """Finish the replacement of a folder's content that a killed process has decided; nothing where there is none.
+    """Finish the replacement of a folder's content that a killed process had decided; does nothing if there is none.
 
-    Raises ValueError where a process is just replacing it, OSError where the folder cannot be written.
+    Raises ValueError if another process is replacing the content, OSError if the folder cannot be written.
     """
     if _is_decided(folder):
         with alone_in(folder):
@@ -69,7 +69,7 @@ def settle(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed processes have left in `folder` of what they had not decided. The caller holds it."""
+    """Remove undecided content that killed processes left in `folder`. The caller holds the lock of the folder."""
     for left in folder.glob(f"{PARTIAL}*"):
         if left.is_file():
             left.unlink()

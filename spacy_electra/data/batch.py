@@ -1,4 +1,4 @@
-"""What a batch is: rows of pieces with their documents, positions and random keys. The type that all layers share.
+"""The batch type of all layers: rows of pieces with segments, positions and random keys.
 
 Legend: B rows, T pieces a row.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Special:
-    """Numbers of the pieces that are no text, as the vocabulary has them."""
+    """Numbers of the special pieces in the vocabulary."""
 
     pad: int
     unk: int
@@ -28,7 +28,7 @@ class Special:
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch as the packing makes it. Every segment of a document stands between its own [CLS] and [SEP]."""
+    """A batch of packed rows. Every segment of a document has its own [CLS] and [SEP]."""
 
     ids: Tensor  # (B, T) int64 pieces
     types: Tensor  # (B, T) int64 token types, all 0 for one-segment rows
@@ -42,14 +42,14 @@ class Rows:
 
     @property
     def is_real(self) -> Tensor:
-        """(B, T) true where a piece stands, [CLS] and [SEP] included."""
+        """(B, T) true at pieces, [CLS] and [SEP] included; false at padding."""
         return self.segments > 0
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Rows":
         return replace(self, **{name: t.to(device, non_blocking=non_blocking) for name, t in self._tensors().items()})
 
     def pinned(self) -> "Rows":
-        """The same in memory from which a graphics card can read while the processor goes on."""
+        """The same batch in pinned memory, for asynchronous copies to a GPU."""
         return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
 
     def split(self, size: int) -> list["Rows"]:
@@ -64,7 +64,11 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows], places: Tensor) -> Rows:
-    """One batch of several: row b of all parts, one part behind the other, stands at places[b] of places (B,)."""
+    """Join several batches into one.
+
+    parts: batches of the same T.
+    places: (B,) for row b of the parts, concatenated, its index in the joined batch.
+    """
     order = places.argsort()
     columns = zip(*(part._tensors().values() for part in parts), strict=True)
     tensors = {name: torch.cat(column)[order] for name, column in zip(parts[0]._tensors(), columns, strict=True)}

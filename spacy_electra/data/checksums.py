@@ -1,6 +1,6 @@
-"""Checksums of files, in a file beside them that `sha256sum --check` reads: a hexadecimal digest and a name a line.
+"""Checksum files in the format of `sha256sum --check`: a hexadecimal digest and a file name a line.
 
-They are for bytes that a disk or a copy has changed; a folder without them is not checked.
+They detect damage by a disk or a copy; a folder without one is not checked.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from spacy_electra.data.atomic import sha256_of
 
 
 def write_checksums(path: Path, names: Sequence[str]) -> None:
-    """Write those of the files `names`, which lie beside `path`."""
+    """Write the checksums of the files `names`, which lie in the folder of `path`, to `path`."""
     lines = [f"{sha256_of(path.with_name(name))}  {name}\n" for name in names]
     path.write_text("".join(lines), encoding="utf8", newline="\n")
 
 
 def read_checksums(path: Path) -> dict[str, str]:
-    """Digests by the names of files; none where there is no file `path`."""
+    """Digests by file name; empty if there is no file `path`."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf8", errors="replace").splitlines()
@@ -24,7 +24,7 @@ def read_checksums(path: Path) -> dict[str, str]:
 
 
 def check_checksum(file: Path, path: Path) -> None:
-    """Raise ValueError where `path` has a checksum of `file` that is not its own."""
+    """Raise ValueError if `path` lists a checksum for `file` that differs from that of its content."""
     expected = read_checksums(path).get(file.name)
     if expected is None:
         return

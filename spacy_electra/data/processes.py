@@ -1,4 +1,4 @@
-"""Pools of processes that end with the process that started them, and say so where one of them was killed."""
+"""Pools of processes that end with their parent, and that report when a process was killed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,9 +14,10 @@ from typing import Any
 def spawned_pool(
     processes: int, *, start: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
-    """A pool whose processes are spawned: forked ones would hang on the threads of the tokenizers library.
+    """A pool of spawned processes; forked ones would wait for threads of the tokenizers library for ever.
 
-    start: called in each process before its first task, with `arguments`.
+    start: called in each process before its first task.
+    arguments: of `start`.
     """
     return ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(start, arguments)
@@ -25,7 +26,7 @@ def spawned_pool(
 
 @contextmanager
 def told_if_killed() -> Iterator[None]:
-    """Raise ValueError in place of what a pool raises whose process was killed."""
+    """Raise ValueError in place of a pool's own error after one of its processes was killed."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -44,6 +45,6 @@ def _begin(start: Callable[..., object] | None, arguments: tuple[Any, ...]) -> N
 
 
 def _exit_after(sentinel: int) -> None:
-    """Killed, a parent tells its children nothing, and they would wait for tasks for ever."""
+    """End this process when its parent ends; a killed parent does not tell its children, which would wait for ever."""
     wait([sentinel])
     os._exit(1)

@@ -18,7 +18,7 @@ _LOW_63_BITS = (1 << 63) - 1
 
 
 class Purpose(IntEnum):
-    """What a random number is for; two purposes never see the same number."""
+    """The use of a random number; two purposes never share one."""
 
     ORDER = 1
     POSITIONS = 2
@@ -41,13 +41,17 @@ def mix(x: Tensor) -> Tensor:
 
 
 def row_keys(seed: int, *, epoch: Tensor, row: Tensor) -> Tensor:
-    """One key (B,) int64 for each row of a batch, from the epoch (B,) and the row's number within it (B,)."""
+    """One key (B,) int64 for each row of a batch.
+
+    epoch: (B,) int64.
+    row: (B,) int64, the row's number within the epoch.
+    """
     start = mix(torch.full((), seed, dtype=torch.int64, device=row.device))
     return mix(mix(start ^ epoch.to(torch.int64)) ^ row.to(torch.int64))
 
 
 def random_bits(keys: Tensor, purpose: int, count: int) -> Tensor:
-    """`count` numbers (B, N) int64 in [0, 2**63) for each key (B,)."""
+    """`count` random numbers (B, N) int64 in [0, 2**63) for each key (B,)."""
     place = torch.arange(count, dtype=torch.int64, device=keys.device)
     # filled on the device: a number copied to a graphics card would wait for all that it has still to do
     stream = mix(keys ^ mix(torch.full((), int(purpose), dtype=torch.int64, device=keys.device)))
@@ -55,5 +59,5 @@ def random_bits(keys: Tensor, purpose: int, count: int) -> Tensor:
 
 
 def random_uniform(keys: Tensor, purpose: int, count: int) -> Tensor:
-    """`count` numbers (B, N) float32 in [0, 1), of 24 bits each, for each key (B,)."""
+    """`count` random numbers (B, N) float32 in [0, 1), of 24 bits each, for each key (B,)."""
     return (random_bits(keys, purpose, count) >> 39).to(torch.float32) * 2.0**-24

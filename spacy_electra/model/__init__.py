@@ -1,1 +1,1 @@
-"""Torch networks, optimizer, thinc wrapping and Hugging Face's file format. Imports `data`, never spaCy."""
+"""Torch networks, optimizer, thinc wrapper and Hugging Face's file formats. Imports `data`, never spaCy."""

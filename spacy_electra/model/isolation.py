@@ -1,11 +1,10 @@
-"""Keep passes through torch modules apart from what else happens in their process.
+"""Isolate passes through torch modules from global settings and forks in the same process.
 
-Other code may have set autocast, inference mode, or float32 products of fewer bits. A pass undoes that for its time, so
-that it computes what it would compute alone. A fork waits for the passes of other threads to end: its child would have
-none of these threads, but all locks that they hold in torch.
+Other code may have set autocast, inference mode, or reduced float32 precision. A pass disables these while it runs, so
+that its results do not depend on them. A fork waits for the passes of other threads: the child would have none of
+these threads, but all locks that they hold in torch.
 
-What a default dtype or a default device changes is not undone, since the first holds for all threads: every tensor that
-is made here names both.
+A default dtype or device affects all threads and is not changed. Every tensor made in this package names both.
 """
 
 import functools
@@ -92,7 +91,7 @@ _passes = _Passes()
 
 
 class isolated(ContextDecorator):
-    """Within it nothing is seen of other code's autocast, inference mode and reduced products. Also a decorator."""
+    """Disable other code's autocast, inference mode and reduced float32 precision. A context manager and decorator."""
 
     def _recreate_cm(self) -> "isolated":
         return isolated()
@@ -124,7 +123,7 @@ def _undone() -> ExitStack:
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Within it weights are made on the processor, whatever the default device, and can learn. Also a decorator."""
+    """Make weights on the CPU, whatever the default device, and with gradients. A context manager and decorator."""
     with isolated(), torch.device("cpu"):
         yield
 
@@ -155,10 +154,10 @@ def _multiply_as_before(backend: str, name: str) -> None:
 
 @functools.cache
 def survive_forks() -> None:
-    """From now on, let forks wait for passes, and forked children compute and cut texts on one thread.
+    """From now on, let forks wait for passes, and let forked children use one thread in torch and tokenizers.
 
-    A fork copies the libraries' state but not their threads, and the child would wait for them for ever. Does nothing
-    where processes cannot fork.
+    A fork copies the state of the libraries but not their threads, so the child would wait for them for ever. Does
+    nothing if the system cannot fork.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(

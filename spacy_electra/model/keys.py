@@ -1,4 +1,4 @@
-"""Hold the keys of a config section against the valid ones. Takes names, raises one error that says what to write."""
+"""Check the keys of a config section. Takes names, raises one error that suggests the nearest valid one."""
 
 import difflib
 from collections.abc import Collection
@@ -7,9 +7,10 @@ from collections.abc import Collection
 def check_keys(
     given: Collection[str], *, valid: Collection[str], required: Collection[str], where: str, what: str = "key"
 ) -> None:
-    """Raise ValueError for the first key that is unknown, with the nearest valid one, or else the first one missing.
+    """Raise ValueError for the first unknown key, with the nearest valid one, otherwise for the first missing key.
 
-    where: the section as the config writes it, e.g. "[training]". what: what the names are, for the message.
+    where: the section as the config writes it, e.g. "[training]".
+    what: what the names are, for the message.
     """
     for name in given:
         if name not in valid:
@@ -25,7 +26,7 @@ def check_keys(
 
 
 def refuse_alike(name: str, known: Collection[str], *, where: str) -> None:
-    """Raise ValueError where `name`, in a section that takes further names, is like one of `known`."""
+    """Raise ValueError if `name`, in a section that may have further names, is similar to one of `known`."""
     alike = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     if alike:
         raise ValueError(
@@ -35,5 +36,5 @@ def refuse_alike(name: str, known: Collection[str], *, where: str) -> None:
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
-    """The valid name that is most like `name`."""
+    """The valid name that is most similar to `name`."""
     return difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.0)[0]

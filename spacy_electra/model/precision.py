@@ -1,4 +1,4 @@
-"""The names of precisions in configs. What they mean on a device is chosen in `inference.backend`."""
+"""The names of precisions in configs. `inference.backend` chooses what they mean on a device."""
 
 from collections.abc import Collection
 

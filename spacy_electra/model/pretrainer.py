@@ -1,4 +1,4 @@
-"""`spacy-electra.Electra.v1`: the numbers of a config become the thinc model that pretraining runs."""
+"""`spacy-electra.Electra.v1`: build the thinc model of pretraining from the numbers of a config."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -37,7 +37,7 @@ Network = Electra | MaskedLanguageModel
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass reads."""
+    """The input of one forward pass."""
 
     rows: Rows
     masked: Masked
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each sum of losses counts for in the loss that is lowered: its weight over its global count."""
+    """Factors of the summed losses in the training loss: weight over global count."""
 
     generator: Tensor  # () float32, on the model's device, as is the other: nothing waits for the device
     discriminator: Tensor
@@ -54,7 +54,27 @@ class LossWeights:
 
 
 Inputs = tuple[Batch, int, float, AttentionKernel]  # of the network: batch, pieces of the tokenizer, dropout, kernel
-Pretrainer = Model[Batch, Any]  # gives `Output` and takes `LossWeights` back; thinc's types know one for both
+
+
+class Pretrainer(Model[Batch, Any]):  # returns `Output` and takes `LossWeights` back; thinc's types have one for both
+    """The thinc model that pretraining runs: one torch module in a shim."""
+
+    __slots__ = ()
+
+    @property
+    def shim(self) -> TorchShim:
+        """The shim, which runs and updates the network."""
+        return cast(TorchShim, self.shims[0])
+
+    @property
+    def network(self) -> Network:
+        """The torch module."""
+        return cast(Network, self.shim.module)
+
+    def _copy(self, seen: dict[int, Any] | None = None) -> "Pretrainer":
+        copied = super()._copy(seen)
+        copied.__class__ = Pretrainer  # thinc makes a plain Model
+        return copied
 
 
 @building()
@@ -74,17 +94,23 @@ def build_electra(
     detach_output_embeddings: bool = False,
     seed: int = 0,
 ) -> Pretrainer:
-    """Make the pretraining model.
+    """Build the pretraining model.
 
-    objective: "electra", or "mlm" for a masked language model of the discriminator's shape. tokenizer: directory of the
-    vocabulary. window: pieces a row, and positions that are trained. discriminator, generator: layers, width,
-    feed_forward, heads, and for the discriminator the width of the shared embedding; without a generator the
-    discriminator's body guesses as well (all weights tied). init: start from these weights, a run's model folder, a
-    Hugging Face directory or a hub name; init_layers: with these of its layers. dropout: everywhere.
-    activation_checkpointing: keep only the input of each block for the backward pass, which computes the rest again
-    (Chen et al. 2016): a third more time, a fraction of the memory. detach_output_embeddings: score guesses by the word
-    embeddings without a gradient to them, so that pieces that the text lacks keep their vectors. seed: of the starting
-    weights.
+    objective: "electra", or "mlm" for a masked language model of the discriminator's shape.
+    tokenizer: directory of the vocabulary.
+    window: pieces a row, and number of trained positions.
+    discriminator, generator: layers, width, feed_forward, heads, and for the discriminator the width of the shared
+        embedding. Without a generator the discriminator's body is the generator as well (all weights tied).
+    initialization: scheme of the initial weights, as in `schemes.initialize`.
+    init: start from these weights: a run's model folder, a Hugging Face directory or a hub name.
+    init_layers: numbers of the layers of `init` to use.
+    precision: "auto", "fp32", "bf16" or "fp16".
+    dropout: rate in all layers.
+    activation_checkpointing: keep only the input of each block for the backward pass and compute the rest again (Chen
+        et al. 2016): a third more time, a fraction of the memory.
+    detach_output_embeddings: compute masked-LM logits without a gradient to the word embeddings, so that pieces that
+        the text lacks keep their vectors.
+    seed: of the initial weights.
     Raises ValueError for shapes that do not fit, misspelt keys, and weights of another width.
     """
     pieces = WordPiece.load(Path(tokenizer))
@@ -122,7 +148,7 @@ def build_electra(
 
 @dataclass(frozen=True)
 class HalfShapes:
-    """The bodies of a pretraining model."""
+    """The shapes of discriminator and generator."""
 
     discriminator: EncoderShape
     generator: EncoderShape | None  # None: the discriminator's body guesses as well
@@ -139,7 +165,7 @@ def check_model(
     dropout: float,
     vocab_size: int,
 ) -> HalfShapes:
-    """Check what `build_electra` takes without building anything; raises its ValueErrors."""
+    """Check the arguments of `build_electra` without building anything; raises its ValueErrors."""
     _check_choice("objective", objective, get_args(Objective))
     _check_choice("initialization", initialization, get_args(Initialization))
     check_precision(precision)
@@ -170,7 +196,7 @@ def padded(vocab: int) -> int:
 
 
 def silence_padding(network: Network, vocab_size: int) -> None:
-    """Let no guess fall on what stands behind the tokenizer's pieces: its chance and its gradient are exactly 0."""
+    """Set the biases of padded vocabulary entries so low that their probability and gradient are exactly 0."""
     with torch.no_grad():
         network.masked_head.bias[vocab_size:] = NEVER
 
@@ -178,10 +204,13 @@ def silence_padding(network: Network, vocab_size: int) -> None:
 def wrap_network(
     network: Network, *, window: int, vocab_size: int, dropout: float = 0.0, precision: str = "auto"
 ) -> Pretrainer:
-    """The thinc model around a network. vocab_size: pieces that the tokenizer has, the ones that may be sampled."""
+    """Wrap a network as a thinc model.
+
+    vocab_size: number of pieces of the tokenizer; only these are sampled.
+    """
     shim = TorchShim(network, forward=_run, precision=precision)
     attrs = {"window": window, "dropout": dropout, "vocab_size": vocab_size}
-    return Model("electra", _forward, shims=[shim], attrs=attrs)
+    return Pretrainer("electra", _forward, shims=[shim], attrs=attrs)
 
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -192,9 +221,10 @@ def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 def read_shape(
     part: str, numbers: Mapping[str, int], *, vocab: int, positions: int, embedding: int | None = None
 ) -> EncoderShape:
-    """The shape in a config section `[model.part]`. embedding: its width, where the section does not say it.
+    """The shape in a config section `[model.part]`.
 
-    Raises ValueError for unknown and missing keys, and for what is no whole number above 0.
+    embedding: its width, if the section does not have it.
+    Raises ValueError for unknown and missing keys, and for values that are not whole numbers above 0.
     """
     given_elsewhere = {"vocab", "positions", "types"} | ({"embedding"} if embedding else set())
     keys = [f.name for f in fields(EncoderShape) if f.name not in given_elsewhere]
@@ -208,7 +238,7 @@ def read_shape(
 
 
 def check_window(window: int, shape: EncoderShape) -> None:
-    """Raise ValueError where rows would be longer than the positions that the weights have."""
+    """Raise ValueError if rows are longer than the number of positions of the weights."""
     if window > shape.positions:
         raise ValueError(
             f"window={window} is longer than the {shape.positions} positions of the weights: pieces behind them would "
@@ -227,7 +257,7 @@ def _run(network: Network, inputs: Inputs) -> Output:
 
 def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, Callable[[LossWeights], None]]:
     """One pass over a batch; the callback takes what each sum of losses counts for."""
-    shim, vocab_size = shim_of(model), model.attrs["vocab_size"]
+    shim, vocab_size = model.shim, model.attrs["vocab_size"]
     if not is_train:
         kernel = attention_for(shim.device, shim.choice.prediction.dtype)
         return shim.predict((replace(batch, teacher=None), vocab_size, 0.0, kernel)), _no_backprop
@@ -250,7 +280,7 @@ def _forward(model: Pretrainer, batch: Batch, is_train: bool) -> tuple[Output, C
 
 
 def _taught(output: Output, batch: Batch, teacher: TeacherEncoder, *, dtype: torch.dtype) -> Output:
-    """The output with the loss of the teacher, who reads what the discriminator has read."""
+    """The output with the loss of the teacher, whose input is that of the discriminator."""
     assert output.qkv is not None
     ids = batch.masked.ids if output.corrupted is None else output.corrupted.ids
     return replace(output, qkv=None, teacher_loss=teacher.loss(output.qkv, ids, batch.rows, dtype=dtype))
@@ -258,14 +288,3 @@ def _taught(output: Output, batch: Batch, teacher: TeacherEncoder, *, dtype: tor
 
 def _no_backprop(weights: LossWeights) -> None:
     raise ValueError("a prediction keeps no gradients: use begin_update to backpropagate.")
-
-
-def shim_of(model: Pretrainer) -> TorchShim:
-    """What runs and updates the torch module of a pretraining model."""
-    shim: Any = model.shims[0]
-    return cast(TorchShim, shim)
-
-
-def network_of(model: Pretrainer) -> Network:
-    """The torch module inside a pretraining model."""
-    return cast(Network, shim_of(model).module)

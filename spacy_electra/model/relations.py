@@ -1,7 +1,7 @@
-"""How far a student's relations between pieces are from its teacher's (Wang et al. 2021, MiniLMv2, section 3.1).
+"""The loss between the relations of a student and its teacher (Wang et al. 2021, MiniLMv2, section 3.1).
 
 A relation is the softmax over scaled products of queries with queries, keys with keys, or values with values. The heads
-of an encoder are joined and cut again into relation heads, as many on both sides, so that widths and heads may differ.
+of an encoder are concatenated and split into relation heads, as many on both sides, so widths and heads may differ.
 
 Legend: B rows, T pieces a row, R relation heads, D width of the student, E of the teacher.
 """
@@ -25,7 +25,10 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Mask | None, is_real: 
     """() the sum over real positions of KL(teacher || student), averaged over relation heads, summed over q, k and v.
 
     student, teacher: (B, T, 3 x D) and (B, T, 3 x E) queries, keys and values side by side, the teacher's without
-    gradient. mask: which pieces each one may see. is_real: (B, T) false at padding. heads: R, which divides D and E.
+        gradient.
+    mask: which pieces may attend to which.
+    is_real: (B, T) false at padding.
+    heads: R, which divides D and E.
     """
     bias = None if mask is None else mask.bias(1, torch.promote_types(student.dtype, torch.float32))[:, None]
     loss: Tensor = RelationLoss.apply(student, teacher, bias, is_real, heads)
@@ -33,7 +36,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Mask | None, is_real: 
 
 
 class RelationLoss(torch.autograd.Function):
-    """The loss and, in the same pass, its gradient: relations, R x T numbers a piece, are kept for nobody."""
+    """The loss and its gradient in one pass, so that relations, R x T numbers a piece, are not kept."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, bias: Tensor | None, is_real: Tensor, heads: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""The thinc side of a torch module: forward, backward, global clip, optimizer step, weights to and from bytes.
+"""The thinc shim of a torch module: forward and backward passes, optimizer steps, serialization.
 
-thinc's own shim knows only float16 on CUDA, clips and updates tensor by tensor in Python, and switches the module
+thinc's own shim supports float16 only on CUDA, clips and updates tensor by tensor in Python, and switches the module
 between training and evaluation at each call, which two threads cannot share. Our modules take dropout as an argument.
 """
 
@@ -33,14 +33,15 @@ Backprop = Callable[..., None]  # (roots, gradients=None)
 
 
 class TorchShim(Shim):
-    """Runs a torch module under thinc: passes here, its optimizer steps in `steps`."""
+    """Runs a torch module under thinc: passes here, optimizer steps in `steps`."""
 
     precisions: Collection[str] = PRECISIONS  # that may be asked for, beside "auto"
     default_rate = UNGUARDED  # where an optimizer says nothing of torch parameters
 
     def __init__(self, module: nn.Module | None = None, *, forward: Forward, precision: str = "auto"):
-        """module: float32, or None where `from_bytes` or a subclass brings it. forward: a function of the module's top
-        level, called with the module and whatever inputs the caller gave. precision: as `choose` takes it.
+        """module: float32, or None if `from_bytes` or a subclass sets it.
+        forward: a module-level function, called with the module and the caller's inputs.
+        precision: as for `choose_backend`.
         """
         super().__init__(None)
         survive_forks()
@@ -54,7 +55,7 @@ class TorchShim(Shim):
 
     @isolated()
     def set_module(self, module: nn.Module) -> None:
-        """Run this module from now on, on thinc's device."""
+        """Use this module from now on, on thinc's device."""
         self._model = _that_can_learn(module).to(get_torch_default_device())
         self._forget()
 
@@ -82,21 +83,21 @@ class TorchShim(Shim):
 
     @property
     def choice(self) -> Choice:
-        """How it predicts and trains on its device."""
+        """How the module predicts and trains on its device."""
         return choose_backend(self.precision, self.device)
 
     @property
     def highest_rate(self) -> float | None:
-        """Learning rate that suits the module, where an optimizer leaves it to that; for subclasses."""
+        """Maximum learning rate of the module if the optimizer does not set one; for subclasses."""
         return None
 
     @property
     def is_plain(self) -> bool:
-        """True where the module is what goes to disk; a subclass may learn by parts that are merged for that."""
+        """True if the module is saved as it is; a subclass may train parameters that are merged first."""
         return True
 
     def plain_module(self) -> nn.Module:
-        """The module as it goes to disk: itself where it is plain, or a new one that may share tensors with it."""
+        """The module as it is saved: itself if plain, otherwise a new one that may share tensors with it."""
         return self.module
 
     # Passes
@@ -106,12 +107,12 @@ class TorchShim(Shim):
 
     @isolated()
     def predict(self, inputs: Any) -> Any:
-        """Run the module without gradients, its weights in the precision of predictions. Threads may share it."""
+        """Run the module without gradients, in the precision of predictions. Threads may share it."""
         with torch.no_grad():
             return self.predictor()(inputs)
 
     def predictor(self) -> Predict:
-        """What predicts with the weights as they are, prepared once for them."""
+        """The prediction function for the current weights, prepared once."""
         backend = self.choice.prediction
         with self._lock:
             if self._prepared is None or self._prepared[:2] != (self.version, backend):
@@ -120,16 +121,15 @@ class TorchShim(Shim):
             return self._prepared[2]
 
     def prepare(self, module: nn.Module, backend: Backend) -> Predict:
-        """Let a backend predict with a module, which it does not change; for subclasses."""
+        """Prepare a backend for a module, which it does not change; for subclasses."""
         return partial(self.forward, cast(module, backend.dtype))
 
     @isolated()
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
         """Run the module with gradients.
 
-        Returns the outputs and `backprop(roots, gradients=None)`: roots are tensors that hang on the outputs (or the
-        outputs themselves), gradients those of the loss towards them, None for a loss itself. Gradients add up until
-        a step is taken.
+        Returns the outputs and `backprop(roots, gradients=None)`: roots are the outputs or tensors computed from them,
+        gradients those of the loss towards them, None for a loss itself. Gradients accumulate until a step is taken.
         """
         dtype = self.choice.training
         self.steps.begin_pass()
@@ -154,16 +154,19 @@ class TorchShim(Shim):
 
     @isolated()
     def finish_update(self, optimizer: Optimizer | GatherGradients) -> None:
-        """Take a step with the gradients gathered, as `OptimizerSteps.ask` does."""
+        """Take a step with the accumulated gradients, as `OptimizerSteps.ask` does."""
         self.steps.ask(optimizer)
 
     def weights_changed(self) -> None:
-        """Have everything that was made of the weights made anew."""
+        """Invalidate everything that was derived from the weights."""
         self.version = object()
 
     @contextmanager
     def use_params(self, params: Mapping[tuple[int, str], Any]) -> Iterator[None]:
-        """Compute with these weights, arrays by (id of the shim, name), until the end; others stay as they are."""
+        """Use other weights until the block ends.
+
+        params: arrays by (id of the shim, name); weights that are not named stay.
+        """
         weights = {name: xp2torch(array) for (owner, name), array in params.items() if owner == self.id}
         own = self.version
         with replaced_weights(self.module, weights) if weights else nullcontext():
@@ -173,7 +176,7 @@ class TorchShim(Shim):
         self.version = own
 
     def after_step(self) -> None:
-        """Called after each step that was asked for, even if no gradient was there; for subclasses."""
+        """Called after each step that was asked for, even without gradients; for subclasses."""
 
     # Copies, devices, bytes
 
@@ -192,37 +195,40 @@ class TorchShim(Shim):
 
     @isolated()
     def to_device(self, device_type: str, device_id: int) -> None:
-        """Move the weights, if any; the optimizer begins afresh. device_type: thinc's "cpu", "gpu" or "mps"."""
+        """Move the weights, if any; the optimizer state is dropped.
+
+        device_type: thinc's "cpu", "gpu" or "mps".
+        """
         if self._model is None:
             return
         self.module.to(torch.device(f"cuda:{device_id}") if device_type == "gpu" else torch.device(device_type))
         self._forget()
 
     def describe(self) -> dict[str, Any]:
-        """What else belongs to the weights on disk, as plain JSON values; for subclasses."""
+        """Data that is saved with the weights, as plain JSON values; for subclasses."""
         return {}
 
     def rebuild(self, saved: SavedWeights) -> nn.Module:
-        """A module that takes the saved weights; for subclasses. May be on the meta device.
+        """A module for the saved weights, possibly on the meta device; for subclasses.
 
-        Raises ValueError where description and weights do not belong together, before it makes anything of their size.
+        Raises ValueError if description and weights do not fit, before it allocates anything of their size.
         """
         return self.module
 
     def stored(self) -> dict[str, Tensor]:
-        """The weights as they go to disk; for subclasses, which may make them smaller as `model.files.int8` does."""
+        """The weights as they are saved; subclasses may compress them as `files.int8` does."""
         return self.plain_module().state_dict()
 
     @isolated()
     def to_bytes(self) -> bytes:
-        """Weights with their description, in one message. Optimizer state is no part of it."""
+        """Serialize weights and description into one message, without optimizer state."""
         if self._model is None:
             return pack_weights(SavedWeights(description={}, weights=None))
         return pack_weights(SavedWeights(description=self.describe(), weights=self.stored()))
 
     @isolated()
     def from_bytes(self, data: bytes | memoryview) -> "TorchShim":
-        """Take over what `to_bytes` gave. Raises ValueError for damaged weights, and those that fit no such module."""
+        """Load the result of `to_bytes`. Raises ValueError for damaged weights, and for those of another module."""
         saved = unpack_weights(data)
         if saved.weights is None:
             return self

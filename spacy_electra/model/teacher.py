@@ -1,7 +1,7 @@
-"""A pretrained encoder whose relations between pieces a student follows while it learns (MiniLMv2, Wang et al. 2021).
+"""A pretrained encoder whose relations between pieces a student learns (MiniLMv2, Wang et al. 2021).
 
-It reads what the student reads, computes without gradients and is part of no model: neither shims, optimizers,
-checkpoints nor exports know of it.
+It has the input of the student, computes without gradients and is not part of a model: shims, optimizers, checkpoints
+and exports do not contain it.
 
 Legend: B rows, T pieces a row, D width.
 """
@@ -26,7 +26,7 @@ from spacy_electra.model.relations import relation_loss
 
 @dataclass(frozen=True, eq=False)
 class TeacherEncoder:
-    """A frozen encoder, and which relations of whose layers are compared."""
+    """A frozen encoder, and the layers and relation heads that are compared."""
 
     encoder: Encoder  # without the blocks above `layer`
     layer: int  # its block, and that of the student, both counted from 0
@@ -35,15 +35,17 @@ class TeacherEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """What tells these weights from others."""
+        """Hash of the weights."""
         return sum_of({name: tensor.cpu() for name, tensor in self.encoder.state_dict().items()})
 
     @isolated()
     def loss(self, qkv: Tensor, ids: Tensor, rows: Rows, *, dtype: torch.dtype) -> Tensor:
-        """() the sum over real positions of how far the student's relations are from these, as `relation_loss` has it.
+        """() the sum over real positions of the divergence between the relations of both, as in `relation_loss`.
 
-        qkv: (B, T, 3 x D) queries, keys and values of the student's layer, with gradient. ids: (B, T) what it read.
-        rows: where these pieces stand. dtype: in which the teacher multiplies.
+        qkv: (B, T, 3 x D) queries, keys and values of the student's layer, with gradient.
+        ids: (B, T) input of the student.
+        rows: segments and positions of the ids.
+        dtype: precision of the teacher's matrix multiplications.
         """
         with torch.no_grad():
             taught = self.qkv(ids, rows, dtype=dtype)
@@ -73,11 +75,14 @@ def load_teacher(
     relation_heads: int,
     device: torch.device,
 ) -> TeacherEncoder:
-    """The encoder in a directory or of a hub name as a teacher of `student`, on `device`.
+    """Load the encoder in a directory or of a hub name as a teacher of `student`.
 
-    tokenizer, window: of the run. layer, student_layer: blocks counted from 0, None for the last one. relation_heads:
-    into how many the widths of both are cut. Raises FileNotFoundError where there is no such encoder, ValueError where
-    it has another vocabulary, too few positions or layers, or a width that cannot be cut so.
+    tokenizer, window: of the run.
+    layer, student_layer: blocks counted from 0, None for the last one.
+    relation_heads: number of parts into which the widths of both are split.
+    device: where the teacher runs.
+    Raises FileNotFoundError if there is no such encoder, ValueError if it has another vocabulary, too few positions or
+    layers, or a width that cannot be split so.
     """
     encoder, pieces = load_encoder(name)
     shape = encoder.shape

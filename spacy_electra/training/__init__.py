@@ -1,1 +1,1 @@
-"""A model and a store -> a run on disk. Imports `data` and `model`, never spaCy, `pipeline` or `cli`."""
+"""Pretraining: a model and a store become a run on disk. Imports `data` and `model`, but not spaCy or `pipeline`."""

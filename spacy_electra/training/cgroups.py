@@ -1,4 +1,4 @@
-"""How much memory Linux's control groups leave this process: the limit of a container, a batch job or a service.
+"""Read the memory limits of Linux's control groups: those of a container, a batch job or a service.
 
 Source: the kernel's `admin-guide/cgroup-v2` and `admin-guide/cgroup-v1/memory`.
 """
@@ -14,7 +14,7 @@ NO_LIMIT = 2**62  # more than any machine has
 
 @dataclass(frozen=True)
 class CgroupFiles:
-    """What a version calls the files of a group, and in its statistics the cached files that nobody reads."""
+    """File names of a cgroup version, and the name of inactive file cache in its statistics."""
 
     limit: str
     used: str
@@ -26,9 +26,9 @@ VERSION_2 = CgroupFiles("memory.max", "memory.current", "inactive_file")
 
 
 def memory_left(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
-    """Bytes that this process may still take; a number that no machine has where nothing limits it.
+    """Bytes that this process may still allocate; a very large number if there is no limit.
 
-    The limit of every group above counts as well. Cached files that nobody reads count as used there, but give way.
+    The limits of all parent groups count as well. Inactive file cache counts as used there, but can be reclaimed.
     """
     return min((_left(folder, names) for folder, names in _groups(root, membership)), default=NO_LIMIT)
 

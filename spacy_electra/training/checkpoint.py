@@ -1,9 +1,9 @@
-"""Everything that resuming needs, written whole, then pointed at. Safetensors and JSON, nothing else.
+"""Checkpoints: all that resuming needs, written whole, then pointed at. Safetensors and JSON only.
 
     checkpoints/step-00000400/weights.safetensors    the model's tensors by name
                               optimizer.safetensors  the optimizer's, `AdamW.named_state`
                               state.json             `State`, and the checksums of the other two
-    latest                                           the name of the newest whole checkpoint
+    latest                                           the name of the newest complete checkpoint
 
 There is no random state: all randomness is a function of seed, epoch and row.
 """
@@ -46,9 +46,13 @@ class Checkpoint:
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write a checkpoint into the folder `run`, then point `latest` at it and drop all but the newest `keep`.
+    """Write a checkpoint, point `latest` at it, and remove all but the newest ones.
 
-    The caller holds the folder. Raises OSError where it cannot be written; those before it stay.
+    The caller holds the folder.
+
+    run: folder of the run.
+    keep: number of checkpoints to keep.
+    Raises OSError if the checkpoint cannot be written; earlier ones then stay.
     """
     name = f"step-{checkpoint.state.step:08d}"
     folder = run / CHECKPOINTS
@@ -77,9 +81,11 @@ def _drop_all_but(folder: Path, name: str, keep: int) -> None:
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
-    """The checkpoint that `latest` names, or the newest whole one before it; None where the folder holds none.
+    """The checkpoint that `latest` names, or the newest undamaged one before it; None if there is none.
 
-    One that is damaged is named in a warning and passed over. Raises ValueError where all of them are.
+    A damaged one is skipped with a warning. Raises ValueError if all are damaged.
+
+    run: folder of the run.
     """
     if not has_checkpoint(run):
         return None
@@ -98,7 +104,7 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def has_checkpoint(run: Path) -> bool:
-    """Whether the folder `run` holds a checkpoint, be it whole or not."""
+    """Whether the run in the folder `run` has a checkpoint, damaged or not."""
     return (run / LATEST).is_file() or any((run / CHECKPOINTS).glob("step-*"))
 
 
@@ -129,7 +135,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _state(record: dict[str, Any]) -> State:
-    """Raises ValueError for what is no state, field by field."""
+    """Raises ValueError if the record is not a state, field by field."""
     record = {OLD_STATE_NAMES.get(name, name): value for name, value in record.items()}
     sums = record.get("sums")
     if not isinstance(sums, dict):

@@ -1,6 +1,7 @@
-"""Compile the passes that training runs, and do without where that fails. Weights and evaluation know nothing of it.
+"""Compile the training passes, and fall back to eager passes if that fails. Weights and evaluation are not affected.
 
-The compiled function stands beside the torch module, in its shim, so names, checkpoints and copies stay as they are.
+The compiled function is an attribute of the shim, beside the torch module, so names, checkpoints and copies do not
+change.
 """
 
 import logging
@@ -28,10 +29,13 @@ Pass = Callable[[nn.Module, Inputs], Output]  # the shim's `Forward` over batche
 
 
 class CompiledForward:
-    """A forward pass over batches, compiled anew for each of the first few shapes; others run as they are."""
+    """A forward pass that is compiled for each of the first few input shapes; other shapes run eagerly."""
 
     def __init__(self, forward: Forward, *, backend: str = "inductor", on_card: bool = False):
-        """forward: that of a pretraining model's shim. backend: torch's name of a compiler. on_card: CUDA graphs."""
+        """forward: of a pretraining model's shim.
+        backend: torch's name of a compiler.
+        on_card: use CUDA graphs.
+        """
         self.plain: Pass = forward
         self.on_card = on_card
         mode = "reduce-overhead" if on_card and backend == "inductor" else None
@@ -48,7 +52,7 @@ class CompiledForward:
         return self._compiled(network, inputs)
 
     def forget(self) -> None:
-        """Drop all compiled programs, with the memory that CUDA graphs hold; the next pass compiles again."""
+        """Drop all compiled programs and the memory of CUDA graphs; the next pass compiles again."""
         self._shapes.clear()
         torch.compiler.reset()
 
@@ -59,7 +63,10 @@ def _shape_of(batch: Batch) -> Shape:
 
 
 def is_wanted(setting: bool | Literal["auto"], device: torch.device) -> bool:
-    """Whether `system.compile` asks for compiled passes on `device`; "auto": on NVIDIA cards that Triton serves."""
+    """Whether passes are compiled on `device`.
+
+    setting: `system.compile`; "auto" means on NVIDIA GPUs that Triton supports.
+    """
     if setting != "auto":
         return setting
     if device.type != "cuda" or find_spec("triton") is None:
@@ -68,17 +75,14 @@ def is_wanted(setting: bool | Literal["auto"], device: torch.device) -> bool:
 
 
 def compile_training(shim: TorchShim, *, backend: str = "inductor") -> None:
-    """Let the shim's training passes run compiled from now on; compiling takes place at the first of them.
-
-    Moving the module ends it.
-    """
+    """Let the shim's training passes run compiled until the module is moved; the first pass compiles them."""
     on_card = shim.device.type == "cuda"
     shim.training_forward = CompiledForward(shim.forward, backend=backend, on_card=on_card)
 
 
 @contextmanager
 def plain_passes(shim: TorchShim) -> Iterator[None]:
-    """Let training passes run as they are for a while."""
+    """Run training passes eagerly until the block ends."""
     compiled, shim.training_forward = shim.training_forward, None
     try:
         yield
@@ -87,10 +91,9 @@ def plain_passes(shim: TorchShim) -> Iterator[None]:
 
 
 def compiled_or_plain(shim: TorchShim, work: Callable[[], _Result]) -> _Result:
-    """What `work` returns. Where its compiled passes fail it is done again without compiling, as is all that follows.
+    """The result of `work`. If its compiled passes fail, it is repeated eagerly, and so are all later ones.
 
-    Failing for lack of memory is left to the caller. Whatever else fails is no matter of compiling if the plain
-    passes fail as well, which then raise.
+    Errors for lack of memory are left to the caller. If the eager passes fail as well, their error is raised.
     """
     if shim.training_forward is None:
         return work()
@@ -117,14 +120,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def forget_passes(shim: TorchShim) -> None:
-    """Drop what failed passes left: gradients, and programs whose memory is needed."""
+    """Drop the remains of failed passes: gradients, and compiled programs, whose memory is needed."""
     shim.steps.forget_gradients()
     if isinstance(shim.training_forward, CompiledForward):
         shim.training_forward.forget()
 
 
 def keep_gradients(shim: TorchShim) -> None:
-    """Copy gradients out of the memory of CUDA graphs, which the next pass writes over. Those to come are added."""
+    """Copy gradients out of the memory of CUDA graphs, which the next pass overwrites. Later gradients are added."""
     if isinstance(shim.training_forward, CompiledForward) and shim.training_forward.on_card:
         for parameter in shim.module.parameters():
             if parameter.grad is not None:

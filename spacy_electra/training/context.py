@@ -1,4 +1,4 @@
-"""What a step needs beside its rows, and what stays the same through a run."""
+"""The arguments of a step beside its rows, and the constants of a run."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from thinc.api import Optimizer
 from spacy_electra.data.batch import Special
 from spacy_electra.data.batches.mixture import Mixture
 from spacy_electra.data.batches.packing import Packing
-from spacy_electra.model.pretrainer import Pretrainer, shim_of
+from spacy_electra.model.pretrainer import Pretrainer
 from spacy_electra.model.teacher import TeacherEncoder
 from spacy_electra.training.distillation import Distillation
 from spacy_electra.training.distributed import ALONE, Ranks
@@ -22,7 +22,7 @@ from spacy_electra.training.state import State
 
 @dataclass(frozen=True, kw_only=True)
 class TrainContext:
-    """What a step needs beside its rows."""
+    """The arguments of a step beside its rows."""
 
     model: Pretrainer
     optimizer: Optimizer  # its rate is the peak; the loop sets it before each step, and back at the end
@@ -40,7 +40,7 @@ class TrainContext:
                 f"training.batch_rows is {rows}, too few for {self.ranks.size} processes: each takes a part of every "
                 f"step's rows. Raise it to {self.ranks.size} or more, or start fewer processes."
             )
-        shim_of(self.model).steps.before_step = self.ranks.add_gradients if self.ranks.size > 1 else None
+        self.model.shim.steps.before_step = self.ranks.add_gradients if self.ranks.size > 1 else None
 
     @property
     def teacher(self) -> TeacherEncoder | None:
@@ -49,7 +49,7 @@ class TrainContext:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext(TrainContext):
-    """All that stays the same through a run."""
+    """The constants of a run."""
 
     train: Packing | Mixture
     dev: Packing

@@ -1,4 +1,4 @@
-"""How much a teacher counts in the course of a run."""
+"""The weight of a teacher's loss in the course of a run."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,15 @@ from spacy_electra.model.teacher import TeacherEncoder
 
 @dataclass(frozen=True, eq=False)
 class Distillation:
-    """A teacher, and what its loss counts for beside those of the objective."""
+    """A teacher and the weight of its loss."""
 
     teacher: TeacherEncoder
     weight: float  # of its loss at the beginning
     until: float  # share of the budget after which it counts for nothing
 
     def weight_at(self, progress: float) -> float:
-        """The weight falls linearly from the beginning of the budget on; progress: share of the budget spent."""
+        """The weight, which falls linearly from the start of the budget.
+
+        progress: share of the budget that is spent.
+        """
         return self.weight * max(0.0, 1.0 - progress / self.until)

@@ -1,8 +1,8 @@
-"""Several processes at one run, as torchrun starts them: which rows are whose, and what they tell each other.
+"""Data-parallel training under torchrun: shares of the rows, and exchanges between ranks.
 
-Every rank takes its part of each step's rows; counts, gradients and losses are summed over all, so that every rank
-takes the same step and the number of ranks does not matter. Only the first rank writes. A process on its own is the
-first of one, and nothing is exchanged.
+Every rank takes its share of each step's rows. Counts, gradients and losses are summed over all ranks, so every rank
+takes the same step, whatever their number. Only the first rank writes. A single process is the first of one rank, and
+exchanges nothing.
 """
 
 import math
@@ -24,7 +24,7 @@ TIMEOUT = timedelta(minutes=30)  # that ranks wait for each other: the first may
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run."""
+    """The number of this process and of all processes of the run."""
 
     rank: int = 0
     size: int = 1
@@ -34,23 +34,29 @@ class Ranks:
         return self.rank == 0
 
     def share(self, rows: int) -> tuple[int, int]:
-        """First row and number of rows that this rank takes of a step's `rows`."""
+        """First row and number of rows of this rank's share of a step.
+
+        rows: number of rows of the step.
+        """
         first = rows * self.rank // self.size
         return first, rows * (self.rank + 1) // self.size - first
 
     def largest_share(self, rows: int) -> int:
-        """The most rows that any rank takes of a step's `rows`."""
+        """The largest number of rows in any rank's share of a step."""
         return -(-rows // self.size)
 
     def add(self, numbers: Tensor) -> Tensor:
-        """The sum of all ranks' `numbers`, in their place; float, on the run's device."""
+        """Sum `numbers` over all ranks, in place.
+
+        numbers: float, on the run's device.
+        """
         if self.size > 1:
             with _contact():
                 dist.all_reduce(numbers)
         return numbers
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients over all ranks, in their place, in one exchange."""
+        """Sum the gradients over all ranks, in place, in one exchange."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.size == 1 or not gradients:
             return
@@ -60,20 +66,20 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
-        """Give every rank the first one's values."""
+        """Copy the first rank's values to all ranks, in place."""
         if self.size > 1:
             with _contact(), torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
     def spread_state(self, state: State) -> State:
-        """The first rank's state, for all."""
+        """The first rank's state, on all ranks."""
         numbers = torch.tensor(_to_numbers(state), dtype=torch.float64, device="cpu")
         self.spread([numbers])
         return state if self.size == 1 else _from_numbers(numbers.tolist())
 
     def spread_number(self, number: float) -> float:
-        """The first rank's number, for all. Waits for the other processes, not for a device."""
+        """The first rank's number, on all ranks. Waits for the other processes, but not for a device."""
         if self.size == 1:
             return number
         holder = torch.tensor(number, dtype=torch.float64, device="cpu")
@@ -81,7 +87,7 @@ class Ranks:
         return holder.item()
 
     def least(self, number: int) -> int:
-        """The smallest of all ranks' numbers, for all. Waits for the other processes, not for a device."""
+        """The smallest number of all ranks. Waits for the other processes, but not for a device."""
         if self.size == 1:
             return number
         holder = torch.tensor(number, dtype=torch.int64, device="cpu")
@@ -100,22 +106,22 @@ ALONE = Ranks()
 
 
 def is_launched() -> bool:
-    """Whether torchrun started this process, and not alone."""
+    """Whether torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
 
 
 def local_rank() -> int:
-    """The number of this process on its machine: that of its GPU."""
+    """The number of this process on its machine, which is that of its GPU."""
     return int(os.environ["LOCAL_RANK"])
 
 
 def ranks_here() -> int:
-    """How many processes torchrun started on this machine."""
+    """Number of processes that torchrun started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_launched() else 1
 
 
 def join() -> Ranks:
-    """Meet the other processes that torchrun started; alone where there are none. Raises ConnectionError."""
+    """Connect to the other processes that torchrun started, if any. Raises ConnectionError."""
     if not is_launched():
         return Ranks()
     if not dist.is_initialized():
@@ -132,7 +138,7 @@ def join() -> Ranks:
 
 
 def leave() -> None:
-    """End what `join` began."""
+    """Close the connection of `join`."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

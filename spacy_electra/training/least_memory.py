@@ -1,7 +1,7 @@
-"""What a run needs at the very least, from its numbers alone: known before any of it is taken.
+"""Estimate the minimum memory of a run from its shapes, before anything is allocated.
 
-It leaves out most of what a pass keeps. A run that is refused here could not have begun; one that passes may still be
-too large, which `memory` finds out.
+The estimate leaves out most activations. A run that is refused here could not have started. One that passes may still
+be too large, which `memory` detects.
 """
 
 import torch
@@ -16,16 +16,16 @@ GB = 1e9
 
 
 def weight_bytes(shapes: HalfShapes) -> int:
-    """Weights, gradients and moments of embeddings and bodies; heads are little beside them."""
+    """Bytes of weights, gradients and moments of embeddings and bodies; heads are small and left out."""
     small = shapes.generator
     numbers = count_parameters(shapes.discriminator)
     return COPIES * (numbers + (count_parameters(small, with_embeddings=False) if small else 0))
 
 
 def row_bytes(shapes: HalfShapes) -> int:
-    """What one row keeps: what each block reads, and which pieces see each other.
+    """Bytes that one row keeps: the input of each block, and the attention mask.
 
-    That is a byte for each two of them, and a number beside it, which attention adds to the scores.
+    The mask has a byte for each pair of pieces, and a number, which is added to the attention scores.
     """
     bodies = [shape for shape in (shapes.discriminator, shapes.generator) if shape]
     window = shapes.discriminator.positions
@@ -34,7 +34,7 @@ def row_bytes(shapes: HalfShapes) -> int:
 
 
 def check_room(shapes: HalfShapes, device: torch.device) -> None:
-    """Raise NoRoom, a ValueError, where the memory that is free cannot hold one row and the weights."""
+    """Raise NoRoom, a ValueError, if the free memory cannot hold one row and the weights."""
     weights, row, free = weight_bytes(shapes), row_bytes(shapes), free_memory(device)
     if weights + row > free:
         raise NoRoom(

@@ -1,4 +1,4 @@
-"""The pretraining loop: yields result, a record after each step. Whoever calls it saves, prints and stops."""
+"""The pretraining loop: yields a result after each step. The caller saves, prints and stops."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from torch import Tensor
 from spacy_electra.model.isolation import isolated
 from spacy_electra.model.network.electra import Output
 from spacy_electra.model.optim.adamw import kept_rate
-from spacy_electra.model.pretrainer import Batch, shim_of
+from spacy_electra.model.pretrainer import Batch
 from spacy_electra.training.compiling import forget_passes
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.memory import (
@@ -32,7 +32,7 @@ budget_clock: Callable[[], float] = time.monotonic
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found, beside the dev scores."""
+    """Results of an evaluation, beside the dev scores."""
 
     losses: dict[str, float]  # mean training losses since the last evaluation, by half
     scores: dict[str, float]  # dev scores
@@ -43,7 +43,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What there is to know after a step."""
+    """Results of a step."""
 
     state: State
     progress: float  # share of the budget spent, in [0, 1]
@@ -53,10 +53,10 @@ class StepResult:
 
 
 def pretrain(context: RunContext, state: State) -> Iterator[StepResult]:
-    """Train from `state` until the budget is spent. An evaluation comes every `eval_frequency` steps and at the end.
+    """Train from `state` until the budget is spent, with an evaluation every `eval_frequency` steps and at the end.
 
-    A step whose gradients are not finite is not taken. Raises Diverged, a ValueError, after more than
-    `settings.max_skipped_steps` of them in a row, and where a loss is not finite.
+    A step with gradients that are not finite is skipped. Raises Diverged, a ValueError, after more than
+    `settings.max_skipped_steps` of them in a row, and if a loss is not finite.
     """
     peak = float(context.optimizer.learn_rate)
     settle_micro_batch(context, state)
@@ -98,7 +98,7 @@ def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> Step
     in_a_row, skipped = skipped_steps(context)
     check_skipped(in_a_row, state, most=context.settings.max_skipped_steps)
     losses = state.sums.means()
-    shim = shim_of(context.model)
+    shim = context.model.shim
     scores = within_memory(context.micro_batch, lambda: evaluate_dev(context), forget=lambda: forget_passes(shim))
     check_finite({**losses, "the dev set": scores["loss"]}, state)
     counts = result.progress >= BEST_COUNTS_FROM
@@ -115,16 +115,16 @@ def _evaluated(context: RunContext, result: StepResult, *, begun: float) -> Step
 
 
 def skipped_steps(context: RunContext) -> tuple[int, int]:
-    """Steps that were not taken: since the last one that was, and in all. Waits for the device."""
-    in_a_row, in_all = shim_of(context.model).steps.adamw_for(context.optimizer).skipped.tolist()
+    """Numbers of skipped steps: since the last step that was taken, and in total. Waits for the device."""
+    in_a_row, in_all = context.model.shim.steps.adamw_for(context.optimizer).skipped.tolist()
     return int(in_a_row), int(in_all)
 
 
 @isolated()
 def evaluate_dev(context: RunContext, *, on_rows: Callable[[int], object] = lambda count: None) -> dict[str, float]:
-    """Scores on the held-out rows: always the same rows, masks and samples, since the keys are those of epoch 0.
+    """Scores on the held-out rows: always with the same rows, masks and samples, since the keys are those of epoch 0.
 
-    on_rows: called with the rows scored since the last call.
+    on_rows: called with the number of rows scored since the last call.
     """
     return evaluate(_dev_outputs(context, on_rows), discriminator_weight=context.settings.discriminator_weight)
 

@@ -1,6 +1,6 @@
-"""Let the C library keep the memory that a step frees, for the next step; it would go back to the system each time.
+"""Let the C library keep the memory that a step frees, instead of returning it to the system.
 
-A step frees and asks for the same large blocks again and again. The system hands each of them out page by page, and
+A step frees and allocates the same large blocks again and again. The system returns each of them page by page, and
 zeroed, which costs more than much of the arithmetic.
 """
 
@@ -14,9 +14,9 @@ NEVER_TRIM, NO_MAPS = -1, 0
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep what the process frees; False under another C library, or where the user has set it himself.
+    """Ask glibc to keep freed memory; False under another C library, or if the user has configured malloc.
 
-    His settings are environment variables, MALLOC_TRIM_THRESHOLD_ and the like, or GLIBC_TUNABLES.
+    The user's settings are environment variables such as MALLOC_TRIM_THRESHOLD_, or GLIBC_TUNABLES.
     """
     is_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if is_set or platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":

@@ -1,6 +1,6 @@
-"""How many rows go through the model at once: as many as memory holds, and fewer where that was too many.
+"""Choose the micro-batch: as many rows as memory holds, and fewer after running out of memory.
 
-The size of the batch that a step learns from stays the same: its gradients add up over the passes.
+The batch of a step does not change: gradients accumulate over its micro-batches.
 """
 
 import gc
@@ -29,12 +29,12 @@ OUT_OF_MEMORY_MESSAGES = (
 
 
 class NoRoom(ValueError):
-    """Memory does not hold what cannot be cut any smaller."""
+    """Memory cannot hold the smallest possible micro-batch."""
 
 
 @dataclass
 class MicroBatchSize:
-    """The rows of one forward pass. One object a run: out of memory makes it smaller for all that comes."""
+    """The rows of one forward pass. A run has one such object; running out of memory makes it smaller for good."""
 
     rows: int
 
@@ -43,10 +43,10 @@ class MicroBatchSize:
 
 
 def within_memory(micro_batch: MicroBatchSize, work: Callable[[], _Result], *, forget: Callable[[], object]) -> _Result:
-    """What `work` returns. Where it runs out of memory it is done again with half as many rows at once.
+    """The result of `work`. If it runs out of memory, it is repeated with half as many rows in a micro-batch.
 
-    forget: called before that, to drop what the failed attempt left. Raises NoRoom, a ValueError, where a single row is
-    too much, or where the micro-batch is not settled, so that nothing can be halved.
+    forget: called before a repetition, to free what the failed attempt left.
+    Raises NoRoom, a ValueError, if a single row is too much, or if the size of the micro-batch is not yet known.
     """
     while True:
         failure = ""
@@ -69,13 +69,13 @@ def within_memory(micro_batch: MicroBatchSize, work: Callable[[], _Result], *, f
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a class of its own for what its allocator for CUDA lacks; all else says so only in words."""
+    """Whether an error is for lack of memory: torch's class for CUDA, or the message of any other."""
     is_told = any(words in str(error) for words in OUT_OF_MEMORY_MESSAGES)
     return is_told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def free_unused() -> None:
-    """Give back what nothing holds any more."""
+    """Free unreferenced objects and cached memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -84,9 +84,11 @@ def free_unused() -> None:
 
 
 def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
-    """The largest number of rows, at most `most`, whose forward pass keeps no more than its share of `free` bytes.
+    """The largest number of rows whose forward pass keeps no more than its share of the free memory.
 
-    kept: bytes that the forward pass of so many rows keeps for the backward pass; asked for one and for two rows.
+    kept: bytes that the forward pass of so many rows keeps for the backward pass; called for one and for two rows.
+    free: bytes.
+    most: maximum number of rows.
     """
     if most == 1:
         return 1
@@ -96,24 +98,24 @@ def rows_that_fit(kept: Callable[[int], int], *, free: int, most: int) -> int:
 
 
 def step_bytes(module: nn.Module) -> int:
-    """How many bytes steps hold all the time beside the weights of `module`: gradients, and the optimizer's moments."""
+    """Bytes of gradients and optimizer moments of `module`, which are allocated throughout."""
     learned = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     return 3 * learned
 
 
 def asked(setting: int | str) -> int:
-    """The setting `training.micro_batch_size` as a number: rows, 0 for all of them, -1 for "auto"."""
+    """The setting `training.micro_batch_size` as a number of rows: 0 for all, -1 for "auto"."""
     return AUTO if setting == "auto" else int(setting)
 
 
 def even_micro_batch(rows: int, *, most: int) -> int:
-    """The size that cuts `rows` into as few parts as parts of `most` would, all about alike."""
+    """The size that divides `rows` into as few micro-batches as size `most` would, of about equal size."""
     parts = -(-rows // most)
     return -(-rows // parts)
 
 
 def kept_bytes(forward: Callable[[], object], module: nn.Module) -> int:
-    """How many bytes a forward pass keeps for its backward pass, the module's weights not counted."""
+    """Bytes that a forward pass keeps for its backward pass, without the weights of the module."""
     weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
     kept: dict[int, int] = {}
 
@@ -131,9 +133,9 @@ def kept_bytes(forward: Callable[[], object], module: nn.Module) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on `device`, what torch holds in reserve included; a container's limit counts.
+    """Free bytes on `device`, including what torch has reserved, within the limit of a container.
 
-    The ranks of one machine that compute on its processor take equal parts.
+    Ranks that compute on the CPU of one machine divide them equally.
     """
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,8 +1,8 @@
-"""What a held-out evaluation reports: both losses, the generator's accuracy, the discriminator's verdicts.
+"""Metrics of a held-out evaluation: both losses, accuracy of the generator, precision and recall of the discriminator.
 
-Accuracy of the discriminator alone says nothing (nine pieces of ten are original), so it is not among them.
+The discriminator's accuracy is not among them: nine pieces of ten are original, so it is always high.
 
-Legend: B rows, T pieces a row, N judged pieces.
+Legend: B rows, T pieces a row, N scored pieces.
 """
 
 from collections.abc import Iterable
@@ -26,10 +26,13 @@ SCORES = (
 
 
 def evaluate(outputs: Iterable[tuple[Output, Tensor]], *, discriminator_weight: float) -> dict[str, float]:
-    """Scores over batches of (output, is_real (B, T)).
+    """Scores over batches.
 
-    `loss` is the one that training lowers: generator + weight x discriminator. Where the objective has no
-    discriminator, its scores are absent. Raises ValueError where nothing was to be guessed.
+    `loss` is the training loss: generator + weight x discriminator. Without a discriminator its scores are absent.
+
+    outputs: pairs of output and is_real (B, T).
+    discriminator_weight: factor of the discriminator's loss.
+    Raises ValueError if there were no masked pieces.
     """
     guess_loss = correct = chosen = verdict_loss = 0.0
     logits, is_replaced = [], []
@@ -52,7 +55,7 @@ def evaluate(outputs: Iterable[tuple[Output, Tensor]], *, discriminator_weight: 
 
 
 def verdict_scores(logits: Tensor, is_replaced: Tensor) -> dict[str, float]:
-    """Precision, recall and F1 of "replaced" (logit above 0), and the area under the curve.
+    """Precision, recall and F1 of "replaced" (logit above 0), and the area under the ROC curve.
 
     logits, is_replaced: (N,). A ratio whose denominator is 0 counts as 0.
     """
@@ -69,9 +72,11 @@ def verdict_scores(logits: Tensor, is_replaced: Tensor) -> dict[str, float]:
 
 
 def area_under_curve(scores: Tensor, is_positive: Tensor) -> float:
-    """Chance that a positive piece scores above a negative one, ties counted half; 0.5 where either kind is absent.
+    """Area under the ROC curve: the probability that a positive piece scores above a negative one, ties counted half.
 
-    scores, is_positive: (N,). The Mann-Whitney form of the area under the ROC curve.
+    It is 0.5 if either class is absent. Computed by the Mann-Whitney statistic.
+
+    scores, is_positive: (N,).
     """
     positives = int(is_positive.sum())
     negatives = is_positive.numel() - positives

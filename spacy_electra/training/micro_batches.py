@@ -1,7 +1,7 @@
-"""How many rows of a step go through the model at once: as before, as the config says, or as many as memory holds."""
+"""Set the micro-batch of a run: its earlier size, the size in the config, or as many rows as memory holds."""
 
 from spacy_electra.model.isolation import isolated
-from spacy_electra.model.pretrainer import Batch, network_of, shim_of
+from spacy_electra.model.pretrainer import Batch
 from spacy_electra.training.compiling import plain_passes
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.memory import (
@@ -19,9 +19,9 @@ from spacy_electra.training.step import masked_rows
 
 @isolated()
 def settle_micro_batch(context: RunContext, state: State) -> None:
-    """Decide, once for a context, how many rows go through the model at once: as before, as set, or as many as fit.
+    """Set the micro-batch once for a context; all ranks take the same.
 
-    As before where `state` has run with the same setting. All ranks decide alike.
+    It is the earlier size if `state` has run with the same setting.
     """
     if context.micro_batch.rows:
         return
@@ -31,17 +31,17 @@ def settle_micro_batch(context: RunContext, state: State) -> None:
     elif setting != AUTO:
         rows = setting or most
     else:
-        free = free_memory(context.device) - step_bytes(network_of(context.model))
+        free = free_memory(context.device) - step_bytes(context.model.network)
         fit = rows_that_fit(lambda count: _kept(context, count), free=free, most=most)
         rows = even_micro_batch(most, most=fit)
     context.micro_batch.rows = context.ranks.least(min(most, rows))
     # The optimizer's moments are there before the first pass, which may be done again
-    shim_of(context.model).steps.adamw_for(context.optimizer)
+    context.model.shim.steps.adamw_for(context.optimizer)
 
 
 def _kept(context: RunContext, count: int) -> int:
-    """Bytes that the forward pass of `count` rows keeps. Nothing random is used up by it."""
+    """Bytes that the forward pass of `count` rows keeps. Uses no random state."""
     rows = context.train.batch(0, count).to(context.device)
     batch = Batch(rows=rows, masked=masked_rows(context, rows), teacher=context.teacher)
-    with plain_passes(shim_of(context.model)):
-        return kept_bytes(lambda: context.model.begin_update(batch), network_of(context.model))
+    with plain_passes(context.model.shim):
+        return kept_bytes(lambda: context.model.begin_update(batch), context.model.network)

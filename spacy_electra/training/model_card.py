@@ -1,4 +1,4 @@
-"""The model card beside an exported model: what it was trained on, how long, and how well it does."""
+"""The model card beside an exported model: training data, budget and scores."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,12 @@ name = "path/to/discriminator"
 
 
 def write_card(path: Path, *, description: dict[str, Any], state: State, scores: dict[str, float]) -> None:
-    """Write the card to `path`. description: rows of the training table, `version` and `objective` among them."""
+    """Write the card to `path`.
+
+    description: rows of the training table, `version` and `objective` among them.
+    state: at the end of training.
+    scores: on the dev set.
+    """
     rows = {key: value for key, value in description.items() if key != "version"}
     rows["steps"] = f"{state.step:,}"
     rows["rows seen"] = f"{state.row:,}"

@@ -1,4 +1,4 @@
-"""Signs on the dev set that a run has collapsed: told once, with what to try. Takes result, gives sentences."""
+"""Detect on the dev set that a run has collapsed. Takes results, returns warnings with advice, each once."""
 
 from spacy_electra.training.loop import StepResult
 
@@ -22,19 +22,18 @@ ADVICE = {
 
 
 class Alarms:
-    """Watches the evaluations of a run; a call gives what has to be said now for the first time."""
+    """Watches the evaluations of a run; a call returns the new warnings."""
 
     def __init__(self, *, first: float | None = None) -> None:
-        """first: generator loss of the run's first evaluation; None where this process takes it.
-
-        Weights that had learned before the run begins may stay where they are: give infinity for them.
+        """first: generator loss of the run's first evaluation; None if it is yet to come. Infinity for a run from
+        pretrained weights, whose loss may stay where it is.
         """
         self.first = first
         self.signs: dict[str, int] = dict.fromkeys(ADVICE, 0)  # evaluations in a row that show them
         self.told: set[str] = set()
 
     def __call__(self, result: StepResult) -> list[str]:
-        """The sentences, mostly none, for the result of one step."""
+        """The new warnings after a step, usually none."""
         if result.evaluation is None:
             return []
         scores = result.evaluation.scores

@@ -1,4 +1,4 @@
-"""Rows on the run's device in time: on graphics cards the next batch is made and sent while the last one is used."""
+"""Batches on the device of the run: for GPUs the next batch is made and copied while the last one is used."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +12,14 @@ from spacy_electra.data.batches.packing import Packing
 
 
 class Feed:
-    """Batches of a packing. Which rows they are depends on nothing but the question, so guessing ahead is safe."""
+    """Batches of a packing. The next one can be made in advance, since its rows depend only on their numbers."""
 
     def __init__(
         self, packing: Packing | Mixture, device: torch.device, *, step: int, pool: ThreadPoolExecutor | None
     ) -> None:
-        """step: rows from the start of one batch to that of the next. pool: makes the next one; None makes none."""
+        """step: number of rows from the start of one batch to that of the next.
+        pool: makes the next batch in advance; None for no prefetching.
+        """
         self.packing, self.device, self.step, self.pool = packing, device, step, pool
         self.ahead: tuple[tuple[int, int], Future[Rows]] | None = None  # what is being made
 
@@ -42,7 +44,11 @@ class Feed:
 def feeding(
     packing: Packing | Mixture, device: torch.device, *, step: int, is_ahead: bool | None = None
 ) -> Iterator[Feed]:
-    """A feed, with a thread of its own where `is_ahead`; None: for NVIDIA's cards, whose streams threads may share."""
+    """A feed, with a thread of its own if it prefetches.
+
+    step: number of rows from the start of one batch to that of the next.
+    is_ahead: whether to prefetch; None for NVIDIA GPUs only, whose streams threads may share.
+    """
     if not (device.type == "cuda" if is_ahead is None else is_ahead):
         yield Feed(packing, device, step=step, pool=None)
         return

@@ -1,4 +1,4 @@
-"""A run on disk: what is written when, and how it goes on where it was.
+"""A run on disk: its files, when they are written, and resuming.
 
 config.cfg        as given             metrics.jsonl  result of each evaluation, the same for the same seed
 resolved.cfg      what `auto` chose    timings.jsonl  clocks of each evaluation
@@ -23,7 +23,6 @@ from spacy_electra.data.atomic_folder import remove_partial, replaced_folder, se
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.files.huggingface import write_discriminator, write_generator
 from spacy_electra.model.network.electra import Electra
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import (
     CHECKPOINTS,
     LATEST,
@@ -48,14 +47,14 @@ SUMMARY = "summary.json"  # in both, of the run when it was saved
 
 @dataclass
 class LastCheckpoint:
-    """The state that the newest checkpoint of this process holds."""
+    """The state of the newest checkpoint that this process wrote or read."""
 
     state: State | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A folder, and what is needed to write into it."""
+    """The folder of a run, and what is needed to write into it."""
 
     folder: Path
     tokenizer: WordPiece
@@ -64,7 +63,7 @@ class Run:
 
 
 def check_run_folder(folder: Path, *, resume: bool) -> None:
-    """Raise ValueError where `folder` cannot take a run, or holds one that must not be overwritten."""
+    """Raise ValueError if `folder` cannot hold a run, or holds one and `resume` is not given."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"the output {folder} is a file: give a folder to --output.")
     if not resume and (has_checkpoint(folder) or any((folder / name).exists() for name in (METRICS, BEST, LAST))):
@@ -75,10 +74,10 @@ def check_run_folder(folder: Path, *, resume: bool) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into the run in `folder`, which is made where it is not there.
+    """Hold the lock of the run in `folder`, which is created if missing.
 
-    What killed processes have left half written goes, and what they had decided is finished. The system forgets the
-    lock of a process that dies. Raises ValueError where another process holds it.
+    Partial files of killed processes are removed, and decided replacements are finished. The lock is released when the
+    process ends. Raises ValueError if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -105,15 +104,15 @@ def _tidy(folder: Path) -> None:
 
 
 def restore(context: RunContext, folder: Path) -> State:
-    """Put the newest checkpoint's tensors into every rank's model and optimizer; the state to go on from.
+    """Load the newest checkpoint into every rank's model and optimizer; returns the state to resume from.
 
-    Records that are newer than the checkpoint are dropped: the steps they tell of are taken again. Raises ValueError
-    where the checkpoint is damaged or belongs to a model of another shape.
+    Records that are newer than the checkpoint are dropped: their steps are taken again. Raises ValueError if the
+    checkpoint is damaged or belongs to a model of another shape.
     """
     state = _read_back(context, folder) if context.ranks.is_first else State()
     if context.ranks.size > 1:
-        adamw = shim_of(context.model).steps.adamw_for(context.optimizer)
-        context.ranks.spread([*network_of(context.model).state_dict().values(), *adamw.named_state().values()])
+        adamw = context.model.shim.steps.adamw_for(context.optimizer)
+        context.ranks.spread([*context.model.network.state_dict().values(), *adamw.named_state().values()])
     return context.ranks.spread_state(state)
 
 
@@ -122,10 +121,10 @@ def _read_back(context: RunContext, folder: Path) -> State:
     state = State() if checkpoint is None else checkpoint.state
     if checkpoint is not None:
         try:
-            network_of(context.model).load_state_dict(checkpoint.weights)
+            context.model.network.load_state_dict(checkpoint.weights)
         except RuntimeError as error:
             raise ValueError(f"the checkpoint in {folder} belongs to a model of another shape: {error}") from None
-        shim_of(context.model).steps.adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
+        context.model.shim.steps.adamw_for(context.optimizer).load_named_state(checkpoint.optimizer)
         logger.info("resuming %s at step %d", folder, state.step)
     _cut_records(folder, state.step)
     return state
@@ -147,10 +146,10 @@ def _step_of(line: str) -> float:
 
 
 def train_on_disk(run: Run, context: RunContext, state: State) -> Iterator[StepResult]:
-    """Pretrain from `state` and write checkpoints, records and models as it goes; yields the loop's result.
+    """Pretrain from `state`, write checkpoints, records and models, and yield the loop's results.
 
-    Where training diverges it goes back to the last checkpoint with half the learning rate, if the settings say so.
-    Raises Diverged, a ValueError, where they do not, where there is no checkpoint yet and after a few times.
+    If training diverges, it continues from the last checkpoint with half the learning rate, if the settings say so.
+    Raises Diverged, a ValueError, if they do not, if there is no checkpoint yet, and after several attempts.
     """
     try:
         yield from _train(run, context, state)
@@ -194,14 +193,14 @@ def _train(run: Run, context: RunContext, state: State) -> Iterator[StepResult]:
 
 
 def first_loss(folder: Path) -> float | None:
-    """The generator's dev loss at a run's first evaluation; None where there was none yet."""
+    """The generator's dev loss at the first evaluation of a run; None if there was none yet."""
     path = folder / METRICS
     line = next(iter(path.read_text(encoding="utf8").splitlines()), None) if path.is_file() else None
     return None if line is None else float(json.loads(line)["scores"]["generator_loss"])
 
 
 def finish(run: Run, context: RunContext, state: State) -> None:
-    """Make sure that a run whose budget is spent has its model-last, and not that of a smaller budget."""
+    """Ensure that a run whose budget is spent has its model-last, and not that of a smaller budget."""
     if context.ranks.is_first and _step_of_model(run.folder / LAST) != state.step:
         save_model(run, context, LAST, state, evaluate_dev(context))
 
@@ -215,26 +214,24 @@ def _step_of_model(folder: Path) -> int | None:
 
 
 def save_state(run: Run, context: RunContext, state: State) -> None:
-    """Write a checkpoint of the context as it stands after a step. Raises ValueError where training has diverged.
+    """Write a checkpoint of the context after a step. Raises ValueError if training has diverged.
 
-    All ranks call it, the first one writes. From then on they take as many rows at once as the one that can take
-    least, as a run that goes on from here would.
+    All ranks call it, and the first one writes. From then on all use the smallest micro-batch of any rank, as a resumed
+    run would.
     """
     if run.saved.state is state:
         return
     run.saved.state = state
     check_finite(state.sums.means(), state)
-    lost = [
-        name for name, tensor in network_of(context.model).state_dict().items() if not bool(tensor.isfinite().all())
-    ]
+    lost = [name for name, tensor in context.model.network.state_dict().items() if not bool(tensor.isfinite().all())]
     if lost:
         raise Diverged(f"{lost[0]} holds numbers that are not finite", step=state.step, lr_scale=state.lr_scale)
     context.micro_batch.rows = context.ranks.least(context.micro_batch.rows)
     if not context.ranks.is_first:
         return
     checkpoint = Checkpoint(
-        weights=network_of(context.model).state_dict(),
-        optimizer=shim_of(context.model).steps.adamw_for(context.optimizer).named_state(),
+        weights=context.model.network.state_dict(),
+        optimizer=context.model.shim.steps.adamw_for(context.optimizer).named_state(),
         state=state.moved(micro_batch_size=context.micro_batch.rows),
     )
     write_checkpoint(run.folder, checkpoint, keep=context.settings.keep_checkpoints)
@@ -259,8 +256,8 @@ def _record(folder: Path, result: StepResult, evaluation: Evaluation) -> None:
 
 
 def save_model(run: Run, context: RunContext, name: str, state: State, scores: dict[str, float]) -> None:
-    """Write `discriminator/`, `generator/`, summary and card into the folder `name`, whole or not at all."""
-    network = network_of(context.model)
+    """Write `discriminator/`, `generator/`, summary and card into the folder `name`, atomically."""
+    network = context.model.network
     summary = {"step": state.step, "row": state.row, "scores": scores}
     with replaced_folder(run.folder / name, last=SUMMARY) as folder:
         write_discriminator(network, run.tokenizer, folder / "discriminator")

@@ -1,7 +1,7 @@
-"""The types of a pretraining config's plain sections, and our own check of its keys.
+"""The schema of the plain sections of a pretraining config, and a check of their keys.
 
-`registry.resolve` drops a misspelt key in a plain section without a word, so every key is held against the schema
-here, and the nearest valid one is named.
+`registry.resolve` silently drops a misspelt key in a plain section, so every key is checked against the schema here,
+and the error suggests the nearest valid one.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Section(BaseModel):
 
 
 class Paths(Section):
-    """Where things are. Further names may be added for `${paths.…}`."""
+    """Paths of the run. Further names may be added for `${paths.…}`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     train: str
@@ -88,7 +88,7 @@ class Training(Section):
 
 
 class Teacher(Section):
-    """An encoder whose relations between pieces the discriminator follows. A config may have no such section."""
+    """An encoder whose relations between pieces the discriminator learns. The section is optional."""
 
     name: str = Field(min_length=1)  # directory or hub name, of the same vocabulary as paths.tokenizer
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # of its loss, at the beginning
@@ -105,7 +105,7 @@ Values = TypeVar("Values", bound=Section)
 
 
 def check_sections(config: Mapping[str, Any]) -> None:
-    """Hold the top level and the plain sections of a config against the schema.
+    """Check the top level and the plain sections of a config against the schema.
 
     Raises ValueError for the first key that is unknown or missing, with the nearest valid name.
     """
@@ -156,9 +156,10 @@ def _check_loose(given: list[str], required: list[str], where: str) -> None:
 
 
 def read_section(section: type[Values], values: Mapping[str, Any], *, name: str | None = None) -> Values:
-    """Check the values of a plain section. Raises ValueError that names key, value and expectation.
+    """Validate the values of a plain section.
 
-    name: as the config writes it, where it is not the schema's own.
+    name: as the config writes it, if it is not the schema's own.
+    Raises ValueError that names key, value and expectation.
     """
     try:
         return section.model_validate(dict(values))

@@ -1,4 +1,4 @@
-"""Where a run stands, apart from its tensors."""
+"""The state of a run, without its tensors."""
 
 import math
 from dataclasses import dataclass, field, fields, replace
@@ -8,9 +8,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Training losses since the last evaluation and what they were summed over.
+    """Sums of the training losses since the last evaluation, and the counts to divide by.
 
-    Numbers or float32 tensors () on the model's device: adding never waits for the device, reading does.
+    Numbers or float32 tensors () on the device of the model: adding never waits for the device, reading does.
     """
 
     generator: Tensor | float = 0.0  # cross-entropies
@@ -24,11 +24,11 @@ class Sums:
         return Sums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
     def read(self) -> dict[str, float]:
-        """As plain numbers by name."""
+        """The sums as plain numbers by name."""
         return {f.name: float(getattr(self, f.name)) for f in fields(self)}
 
     def means(self) -> dict[str, float]:
-        """Mean losses of the halves there are and of a teacher that counted, by their names."""
+        """Mean losses by name: generator, and discriminator and teacher if there are any."""
         sums = self.read()
         losses = {"generator": sums["generator"] / max(1.0, sums["chosen"])}
         if sums["judged"]:
@@ -40,7 +40,7 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What decides how a run goes on."""
+    """The state from which a run is resumed."""
 
     step: int = 0  # optimizer steps taken
     row: int = 0  # the next global row
@@ -56,7 +56,7 @@ class State:
 
 
 class Diverged(ValueError):
-    """Nothing that comes after can be mended by going on."""
+    """Training has diverged, and further steps cannot repair it."""
 
     def __init__(self, what: str, *, step: int, lr_scale: float):
         super().__init__(
@@ -67,14 +67,14 @@ class Diverged(ValueError):
 
 
 def check_finite(numbers: dict[str, float], state: State) -> None:
-    """Raise Diverged for the first loss that is no finite number."""
+    """Raise Diverged for the first loss that is not finite."""
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise Diverged(f"the loss of {name} is {number}", step=state.step, lr_scale=state.lr_scale)
 
 
 def check_skipped(in_a_row: int, state: State, *, most: int) -> None:
-    """Raise Diverged after more than `most` steps in a row whose gradients were not finite."""
+    """Raise Diverged after more than `most` skipped steps in a row."""
     if in_a_row > most:
         raise Diverged(
             f"{in_a_row} steps in a row had gradients that are not finite", step=state.step, lr_scale=state.lr_scale

@@ -1,4 +1,4 @@
-"""One step of pretraining: rows in micro-batches, losses over the whole step, gradients, the optimizer."""
+"""One step of pretraining: micro-batches, losses of the whole step, gradients, optimizer."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from spacy_electra.data.batch import Rows
 from spacy_electra.data.batches.masking import Masked, mask_rows
 from spacy_electra.model.network.electra import Electra, Output
-from spacy_electra.model.pretrainer import Batch, LossWeights, network_of, shim_of
+from spacy_electra.model.pretrainer import Batch, LossWeights
 from spacy_electra.training.compiling import compiled_or_plain, forget_passes, keep_gradients
 from spacy_electra.training.context import TrainContext
 from spacy_electra.training.memory import (
@@ -18,13 +18,15 @@ from spacy_electra.training.state import Sums
 
 
 def train_step(context: TrainContext, rows: Rows, *, progress: float = 0.0) -> Sums:
-    """One optimizer step on this rank's rows, in micro-batches; the sums of the losses of all ranks' rows.
+    """Take one optimizer step on this rank's rows; returns the sums of the losses of all ranks' rows.
 
-    The losses are means over the whole step, so every micro-batch is weighed by the step's counts, not by its own.
-    progress: share of the budget that is spent, which a teacher's weight follows.
-    Out of memory, the same rows with the same masks are taken again in smaller ones; plainly, where compiling fails.
+    The losses are means over the whole step, so micro-batches are weighted by the counts of the step, not by their own.
+    After running out of memory, the same rows with the same masks are repeated in smaller micro-batches. If compiling
+    fails, they are repeated eagerly.
+
+    progress: share of the budget that is spent, which determines the weight of a teacher.
     """
-    shim = shim_of(context.model)
+    shim = context.model.shim
     masked = masked_rows(context, rows)
     chosen = masked.positions.weight.sum()
     real = rows.is_real.sum(dtype=torch.float32)
@@ -46,7 +48,7 @@ def train_step(context: TrainContext, rows: Rows, *, progress: float = 0.0) -> S
     counted = torch.where(counted.isfinite().all(), counted, 0.0)  # a lost step is none
     guessed, judged, compared, chosen, real = counted.unbind()
     sums = Sums(generator=guessed, chosen=chosen)
-    if isinstance(network_of(context.model), Electra):
+    if isinstance(context.model.network, Electra):
         sums = replace(sums, discriminator=judged, judged=real)
     return replace(sums, teacher=compared, compared=real) if teacher_weight else sums
 
@@ -61,7 +63,7 @@ def _gather_gradients(context: TrainContext, batch: Batch, weights: LossWeights)
         backprop(weights)
         losses += _losses(output)
         if number == 0 and len(parts) > 1:
-            keep_gradients(shim_of(context.model))
+            keep_gradients(context.model.shim)
     return losses
 
 
@@ -74,6 +76,6 @@ def _losses(output: Output) -> Tensor:
 
 
 def masked_rows(context: TrainContext, rows: Rows) -> Masked:
-    """The rows with the positions hidden that the config asks for."""
+    """The rows with masked positions, as the config sets them."""
     settings = context.settings
     return mask_rows(rows, context.special, rate=settings.mask_rate, unmasked_fraction=settings.unmasked_fraction)

@@ -12,8 +12,8 @@ def create_tensorboard_logger(
 ) -> Callable[[Any, IO[str], IO[str]], tuple[LogStep, Callable[[], None]]]:
     """Write losses, scores and rates of every evaluation into the folder `log_dir`.
 
-    A run that goes on from an earlier step hides what was written for later ones. `spacy.ChainLogger.v1` joins this
-    with spaCy's console logger. Raises ImportError where TensorBoard is not installed, as the training begins.
+    A resumed run hides the records of later steps. `spacy.ChainLogger.v1` combines this with spaCy's console logger.
+    Raises ImportError when training begins if TensorBoard is not installed.
     """
 
     def setup(
@@ -48,7 +48,7 @@ def create_tensorboard_logger(
 
 
 def scalars(info: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Name and number of each curve in what a spaCy logger is told; names of nested scores are joined by slashes."""
+    """Name and value of each curve in the info of a spaCy logger; names of nested scores are joined by slashes."""
     yield "score", info["score"]
     yield "epoch", info["epoch"]
     if info.get("learn_rate") is not None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from spacy_electra.benchmark.apart import in_turn_apart
 from spacy_electra.benchmark.measure import Step, Timed, in_turn, ratio
 from spacy_electra.benchmark.ours import bare_step, make_train_context, our_step
-from spacy_electra.benchmark.programs import Case, batches, ours
+from spacy_electra.benchmark.pretrain_programs import Case, batches, ours
 from spacy_electra.benchmark.report import open_report
 from spacy_electra.benchmark.shapes import (
     PAIRS,
@@ -26,8 +26,7 @@ from spacy_electra.benchmark.shapes import (
     padded_rows,
     short_documents,
 )
-from spacy_electra.cli.benchmark.pretrain import check_device, unit_of
-from spacy_electra.model.pretrainer import network_of
+from spacy_electra.cli.benchmark_pretrain import check_device, unit_of
 
 CPU = torch.device("cpu")
 
@@ -52,12 +51,12 @@ def test_packed_rows_hold_the_documents_without_padding() -> None:
 
 def test_the_bare_loop_takes_the_same_steps_as_thinc() -> None:
     learners = [make_train_context(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU) for _ in range(2)]
-    before = network_of(learners[0].model).state_dict()["embeddings.word.weight"].clone()
+    before = learners[0].model.network.state_dict()["embeddings.word.weight"].clone()
     steps = our_step(learners[0]), bare_step(learners[1])
     for first in (0, 1000):
         for step in steps:
             step(full_rows(8000, first=first, count=2))
-    wrapped, bare = (network_of(context.model).state_dict() for context in learners)
+    wrapped, bare = (context.model.network.state_dict() for context in learners)
     assert not torch.equal(before, wrapped["embeddings.word.weight"])
     for name, tensor in wrapped.items():
         torch.testing.assert_close(bare[name], tensor, rtol=0, atol=1e-6)

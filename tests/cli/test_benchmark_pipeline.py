@@ -15,15 +15,15 @@ from spacy.vocab import Vocab
 from transformers import RobertaConfig
 
 from spacy_electra.benchmark.measure import highest_memory
-from spacy_electra.cli.benchmark.pipeline import Sources, Texts, rows_for
-from spacy_electra.cli.benchmark.programs import PipelineSource, certain, component_step
-from spacy_electra.cli.benchmark.stock import (
+from spacy_electra.benchmark.pipeline_programs import PipelineSource, certain, component_step
+from spacy_electra.benchmark.stock import (
     blank_with,
     counted_slots,
     stock_model,
     transformer_of,
     with_stock,
 )
+from spacy_electra.cli.benchmark_pipeline import Sources, Texts, rows_for
 from spacy_electra.model.inference.buckets import SMALLEST
 from spacy_electra.pipeline.transformer import shim_of_transformer
 

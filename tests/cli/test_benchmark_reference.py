@@ -13,7 +13,6 @@ from spacy_electra.benchmark.reference import Reference, ReferenceStep, draw_pie
 from spacy_electra.benchmark.shapes import MASK_RATE, PAIRS, SPECIAL, full_rows, padded_rows, short_documents
 from spacy_electra.data.batch import Rows
 from spacy_electra.data.batches.masking import choose_positions, maskable
-from spacy_electra.model.pretrainer import network_of
 
 CPU = torch.device("cpu")
 
@@ -29,7 +28,7 @@ def test_the_reference_trains_one_embedding_and_ties_its_scores() -> None:
 
 def make_networks() -> tuple[int, int]:
     """Parameters of our network of the same shape: beyond the discriminator, and of the discriminator."""
-    network = network_of(make_train_context(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model)
+    network = make_train_context(PAIRS["tiny"], dropout=0.0, precision="fp32", device=CPU).model.network
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
     return counts["generator"] + counts["masked_head"], sum(counts.values()) - counts["generator"] - counts[
         "masked_head"

@@ -173,6 +173,30 @@ def test_a_vocabulary_can_be_taken_from_weights(electra: Invoke, run_dir: Path, 
     assert WordPiece.load(tmp_path / "taken").fingerprint == WordPiece.load(run_dir / "tokenizer").fingerprint
 
 
+@pytest.mark.parametrize(
+    ("is_cased", "options", "ignored"),
+    [
+        (False, ("--cased",), "--cased"),
+        (False, ("--cased", "--keep-accents"), "--cased and --keep-accents"),
+        (False, ("--strip-accents",), None),
+        (True, ("--cased",), None),
+        (True, ("--strip-accents",), "--strip-accents"),
+        (False, (), None),
+    ],
+)
+def test_options_that_contradict_the_vocabulary_of_a_checkpoint_are_named(
+    electra: Invoke, tmp_path: Path, is_cased: bool, options: tuple[str, ...], ignored: str | None
+):
+    (tmp_path / "c.txt").write_text("Für fur für Fur " * 5, encoding="utf8")
+    electra("train-tokenizer", tmp_path / "c.txt", tmp_path / "old", *["--cased"] * is_cased)
+    printed = electra("train-tokenizer", tmp_path / "c.txt", tmp_path / "new", "--from", tmp_path / "old", *options)
+    assert ("--from ignores" in printed) == (ignored is not None)
+    if ignored:
+        kind = "cased" if is_cased else "uncased without accents"
+        assert f"--from ignores {ignored}: the vocabulary of {tmp_path / 'old'} is {kind}." in " ".join(printed.split())
+    assert WordPiece.load(tmp_path / "new").fingerprint == WordPiece.load(tmp_path / "old").fingerprint
+
+
 def test_two_jobs_and_a_join_write_the_store_of_one(
     electra: Invoke, complaint: Invoke, tmp_path: Path, corpus_path: Path, tokenizer_dir: Path
 ):

@@ -16,7 +16,7 @@ from spacy_electra.model.files.huggingface import VOCABULARY_LONG, save_discrimi
 from spacy_electra.model.keys import check_keys
 from spacy_electra.model.network.electra import Electra, MaskedLanguageModel
 from spacy_electra.model.optim.adamw import adamw_v1
-from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, build_electra, network_of
+from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, build_electra
 
 SPECIAL = Special(pad=0, unk=1, cls=2, sep=3, mask=4)
 WINDOW = 16
@@ -61,11 +61,11 @@ def batch(*, seed: int = 0) -> Batch:
 
 
 def weights(model: Pretrainer) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in network_of(model).state_dict().items()}
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
 
 
 def count(model: Pretrainer) -> int:
-    return sum(parameter.numel() for parameter in network_of(model).parameters())
+    return sum(parameter.numel() for parameter in model.network.parameters())
 
 
 def losses(model: Pretrainer) -> list[float]:
@@ -80,18 +80,18 @@ def test_the_padding_of_the_vocabulary_changes_no_loss_and_no_gradient(
     padded = build()
     monkeypatch.setattr("spacy_electra.model.pretrainer.VOCAB_MULTIPLE", 1)
     exact = build()
-    weights_of_both = network_of(padded).state_dict()
+    weights_of_both = padded.network.state_dict()
     cut = {
-        name: tensor[: len(network_of(exact).state_dict()[name])] if tensor.ndim else tensor
+        name: tensor[: len(exact.network.state_dict()[name])] if tensor.ndim else tensor
         for name, tensor in weights_of_both.items()
     }
-    network_of(exact).load_state_dict(cut)
+    exact.network.load_state_dict(cut)
     gradients = []
     for model in (padded, exact):
         _, backprop = model.begin_update(batch())
         one = torch.tensor(1.0)
         backprop(LossWeights(generator=one, discriminator=one))
-        gradients.append({name: p.grad for name, p in network_of(model).named_parameters()})
+        gradients.append({name: p.grad for name, p in model.network.named_parameters()})
     assert losses(padded) == pytest.approx(losses(exact), rel=1e-6)
     for name, gradient in gradients[1].items():
         torch.testing.assert_close(gradients[0][name][: len(gradient)], gradient, rtol=1e-5, atol=1e-7)
@@ -99,7 +99,7 @@ def test_the_padding_of_the_vocabulary_changes_no_loss_and_no_gradient(
 
 
 def test_the_numbers_of_the_config_are_the_shapes_of_the_halves(build: Build) -> None:
-    network = network_of(build())
+    network = build().network
     assert isinstance(network, Electra)
     assert vars(network.shape) == {**DISCRIMINATOR, "vocab": 64, "positions": WINDOW, "types": 2}
     assert vars(network.generator_shape) == {**GENERATOR, "embedding": 12, "vocab": 64, "positions": WINDOW, "types": 2}
@@ -121,14 +121,14 @@ def test_the_parameters_are_those_counted_by_hand(build: Build) -> None:
 def test_without_a_generator_the_discriminator_guesses_as_well(build: Build) -> None:
     tied, parted = build(generator=None), build()
     assert count(tied) < count(parted)
-    assert network_of(tied).generator_shape == network_of(tied).shape
+    assert tied.network.generator_shape == tied.network.shape
     assert all(loss > 0 for loss in losses(tied))
 
 
 def test_the_other_objective_has_the_shape_of_the_discriminator(build: Build) -> None:
-    network = network_of(build(objective="mlm"))
+    network = build(objective="mlm").network
     assert isinstance(network, MaskedLanguageModel)
-    assert network.shape == network_of(build()).shape
+    assert network.shape == build().network.shape
 
 
 def test_equal_seeds_give_equal_weights_and_another_seed_others(build: Build) -> None:
@@ -174,7 +174,7 @@ def test_the_nearest_valid_key_is_named() -> None:
 def test_a_loss_weighs_as_much_as_it_is_told_to(build: Build) -> None:
     """Twice the weights give twice the gradients; without the discriminator's loss its head gets none."""
     model = build()
-    network = network_of(model)
+    network = model.network
 
     def gradients(generator: float, discriminator: float) -> dict[str, Tensor]:
         network.zero_grad(set_to_none=True)
@@ -205,6 +205,16 @@ def test_a_prediction_cannot_be_trained_on(build: Build) -> None:
         backprop(LossWeights(torch.tensor(1.0), torch.tensor(1.0)))
 
 
+def test_a_copy_predicts_the_same_with_weights_of_its_own(build: Build) -> None:
+    model = build()
+    copied, before = model.copy(), weights(model)
+    assert copied.predict(batch()).generator.loss == model.predict(batch()).generator.loss
+    with torch.no_grad():
+        copied.network.embeddings.word.weight.add_(1.0)
+    assert torch.equal(model.network.embeddings.word.weight, before["embeddings.word.weight"])
+    assert not torch.equal(copied.network.embeddings.word.weight, model.network.embeddings.word.weight)
+
+
 def test_the_window_is_told_to_whoever_lays_out_the_rows(build: Build) -> None:
     assert build(window=24).attrs["window"] == 24
 
@@ -217,7 +227,7 @@ def saved(build: Build, tokenizer_dir: Path, tmp_path: Path) -> Callable[[Pretra
     """Saves a model as a run does; the folder's name."""
 
     def save(model: Pretrainer) -> str:
-        folder, network, tokenizer = tmp_path / "model-last", network_of(model), WordPiece.load(tokenizer_dir)
+        folder, network, tokenizer = tmp_path / "model-last", model.network, WordPiece.load(tokenizer_dir)
         save_discriminator(network, tokenizer, folder / "discriminator")
         if isinstance(network, Electra):
             save_generator(network, tokenizer, folder / "generator")
@@ -265,7 +275,7 @@ def test_weights_of_another_vocabulary_are_transplanted(
     first = build()
     other = write_vocabulary(tmp_path / "other", prefix="x")
     model = build(init=saved(first), tokenizer=str(other))
-    old, new = network_of(first).embeddings.word.weight, network_of(model).embeddings.word.weight
+    old, new = first.network.embeddings.word.weight, model.network.embeddings.word.weight
     assert torch.equal(new[:5], old[:5])  # the special pieces, which both have
     assert model.attrs["fresh"] == []
 
@@ -274,7 +284,7 @@ def test_layers_are_chosen_by_number(build: Build, saved: Callable[[Pretrainer],
     first = build()
     layers = first.shims[0].module.shape.layers
     model = build(init=saved(first), init_layers=[layers - 1], discriminator={**DISCRIMINATOR, "layers": 1})
-    last, only = network_of(first).discriminator.blocks[-1], network_of(model).discriminator.blocks[0]
+    last, only = first.network.discriminator.blocks[-1], model.network.discriminator.blocks[0]
     assert torch.equal(last.norm1.weight, only.norm1.weight)
     assert torch.equal(last.attention.qkv.weight, only.attention.qkv.weight)
 
@@ -288,7 +298,7 @@ def test_a_window_longer_than_the_saved_positions_is_refused(build: Build, saved
 
 @pytest.mark.parametrize("detaches", [True, False])
 def test_whether_output_embeddings_are_detached_is_a_setting(build: Build, detaches: bool) -> None:
-    assert network_of(build(detach_output_embeddings=detaches)).detaches_output is detaches
+    assert build(detach_output_embeddings=detaches).network.detaches_output is detaches
 
 
 def test_layers_of_nothing_are_refused(build: Build) -> None:

@@ -16,7 +16,7 @@ from spacy_electra.model.files.huggingface import save_encoder
 from spacy_electra.model.network.attention import within_segments
 from spacy_electra.model.network.electra import Output, encoder_of
 from spacy_electra.model.network.encoder import Encoder, EncoderShape
-from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, build_electra, network_of
+from spacy_electra.model.pretrainer import Batch, LossWeights, Pretrainer, build_electra
 from spacy_electra.model.relations import relation_loss
 from spacy_electra.model.teacher import TeacherEncoder, load_teacher
 
@@ -61,7 +61,7 @@ def build(tmp_path: Path, tokenizer: WordPiece) -> Callable[..., Pretrainer]:
 def load(teacher_dir: Path, tokenizer: WordPiece, build: Callable[..., Pretrainer]) -> Callable[..., TeacherEncoder]:
     def make(**changes: Any) -> TeacherEncoder:
         given = {"name": str(teacher_dir), "tokenizer": tokenizer, "window": WINDOW, "device": CPU}
-        given |= {"student": network_of(build()).shape, "layer": None, "student_layer": None, "relation_heads": 4}
+        given |= {"student": build().network.shape, "layer": None, "student_layer": None, "relation_heads": 4}
         return load_teacher(**{**given, **changes})
 
     return make
@@ -89,7 +89,7 @@ def gradients(
     """The gradients of a pass by parameter, zeros where there is none."""
     _, backprop = model.begin_update(batch(teacher))
     backprop(LossWeights(generator=objective * ONE, discriminator=objective * ONE, teacher=weight * ONE))
-    network = network_of(model)
+    network = model.network
     found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in network.named_parameters()}
     network.zero_grad(set_to_none=True)
     return found
@@ -103,7 +103,7 @@ def test_a_deeper_and_wider_teacher_has_a_loss_of_its_own(
     model, teacher = build(objective=objective), load(student_layer=0)
     output, _ = model.begin_update(batch(teacher))
     ids = batch(None).masked.ids if output.corrupted is None else output.corrupted.ids
-    student = TeacherEncoder(encoder_of(network_of(model)), layer=0, student_layer=0, relation_heads=4)
+    student = TeacherEncoder(encoder_of(model.network), layer=0, student_layer=0, relation_heads=4)
     given = rows()
     ours, theirs = (one.qkv(ids, given, dtype=torch.float32) for one in (student, teacher))
     assert theirs.shape == (3, WINDOW, 3 * SHAPE.width)
@@ -155,7 +155,7 @@ def test_a_student_that_is_its_own_teacher_has_nothing_to_learn(
     build: Callable[..., Pretrainer], precision: str, most: float
 ) -> None:
     model = build(precision=precision)
-    teacher = TeacherEncoder(encoder_of(network_of(model)), layer=1, student_layer=1, relation_heads=4)
+    teacher = TeacherEncoder(encoder_of(model.network), layer=1, student_layer=1, relation_heads=4)
     output, _ = model.begin_update(batch(teacher))
     found = gradients(model, teacher, weight=1.0, objective=0.0)
     assert abs(output.teacher_loss.item()) <= most
@@ -168,7 +168,7 @@ def test_the_gradient_in_bfloat16_is_near_that_in_float32(
     """Of sizes that the kernels take, on processors for which there are some."""
     sizes = {"layers": 2, "width": 64, "feed_forward": 64, "heads": 4, "embedding": 12}
     exact, rough = (build(discriminator=sizes, precision=precision) for precision in ("fp32", "bf16"))
-    teacher = load(student=network_of(exact).shape, relation_heads=8)
+    teacher = load(student=exact.network.shape, relation_heads=8)
     expected, found = (gradients(model, teacher, weight=1.0, objective=0.0) for model in (exact, rough))
     for name in ("embeddings.word.weight", *(f"discriminator.blocks.{n}.attention.qkv.weight" for n in (0, 1))):
         assert float((found[name] - expected[name]).norm()) < 0.05 * float(expected[name].norm())
@@ -181,9 +181,9 @@ def test_a_prediction_asks_no_teacher(build: Callable[..., Pretrainer], load: Ca
 
 def test_a_teacher_is_in_no_bytes(build: Callable[..., Pretrainer], load: Callable[..., TeacherEncoder]) -> None:
     model = build()
-    names, size = list(network_of(model).state_dict()), len(model.to_bytes())
+    names, size = list(model.network.state_dict()), len(model.to_bytes())
     model.begin_update(batch(load()))
-    assert list(network_of(model).state_dict()) == names
+    assert list(model.network.state_dict()) == names
     assert len(model.to_bytes()) == size
 
 

@@ -19,16 +19,15 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import typer
 from gpu import figures, small, train
 from gpu_run import INTERVAL, Pace, make_context
+from together import time_made
 
 from spacy_electra.benchmark.measure import Timed
 from spacy_electra.benchmark.ours import compiled_step, make_train_context, our_step
 from spacy_electra.benchmark.shapes import PAIRS, full_rows
-from spacy_electra.benchmark.together import time_made
 from spacy_electra.data.corpus.documents import Document
 from spacy_electra.data.store.reader import Store
 from spacy_electra.data.store.writer import build_store
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
-from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.loop import Evaluation, StepResult
 from spacy_electra.training.state import State
@@ -125,7 +124,7 @@ def test_programs_that_fit_together_take_turns() -> None:
 
 def test_programs_that_time_is_short_for_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at the clock is ten seconds later: half of the time is for programs alone, the rest for turns."""
-    monkeypatch.setattr("spacy_electra.benchmark.together.monotonic", iter(range(0, 1000, 10)).__next__)
+    monkeypatch.setattr("together.monotonic", iter(range(0, 1000, 10)).__next__)
     makes = {name: lambda: Program(room=9) for name in ("first", "second", "third")}
     found = time_made(makes, rounds=2, device=CPU, until=50.0)
     assert found.left_out == ("second", "third")  # at 10, 20 and 30 s alone, at 40 and 50 s for turns
@@ -156,7 +155,7 @@ def test_a_step_of_ours_that_runs_out_of_memory_has_no_figures() -> None:
     def run_out(network: object, inputs: object) -> object:
         raise lack_of_memory()
 
-    shim_of(context.model).forward = run_out
+    context.model.shim.forward = run_out
 
     def make() -> Callable[[], float]:
         step = our_step(context)
@@ -171,7 +170,7 @@ def test_a_compiled_step_tells_when_it_had_to_do_without() -> None:
     told = []
     step = compiled_step(context, on_plain=lambda: told.append("plain"))
     for backend, expected in (("eager", []), ("refusing_benchmarks", ["plain"])):
-        compile_training(shim_of(context.model), backend=backend)
+        compile_training(context.model.shim, backend=backend)
         step(rows)
         assert told == expected
     torch.compiler.reset()
@@ -199,7 +198,7 @@ def tiny_config(path: Path, **changed: str) -> Path:
 def test_a_run_is_compiled_where_its_config_says_so(tmp_path: Path, store: Path, setting: str, expected: bool) -> None:
     config = tiny_config(tmp_path / "tiny.cfg", compile=setting)
     context = make_context(config, Store.open(store), minutes=0.1, device=CPU)
-    assert (shim_of(context.model).training_forward is not None) == expected
+    assert (context.model.shim.training_forward is not None) == expected
 
 
 def test_a_run_is_stopped_half_way_and_goes_on(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compare import Sample, as_markdown, compare, cost_note, pooled_deviation, read_scores, sample
+from compare import Sample, as_markdown, check_variants, compare, cost_note, pooled_deviation, read_scores, sample
 from measured import ONE_THREAD
 from runs import Run, read_cost, read_runs, read_seeds, write_cost, write_runs
 from train_runs import Job, check_evaluated, describe_failure, inputs, make_job, read_variants, run_all
@@ -144,6 +144,14 @@ def test_the_table_says_scores_gain_and_number_of_sentences() -> None:
 def test_an_unknown_baseline_is_named() -> None:
     with pytest.raises(ValueError, match="there is no variant 'cnn' to compare with: the variants are random"):
         compare({"random": [{"docs": 1}]}, baseline="cnn")
+
+
+def test_a_folder_that_lacks_variants_of_another_is_named() -> None:
+    runs, others = Path("metrics/runs"), Path("metrics/others")
+    check_variants({runs: ["cnn", "start"], others: ["start", "cnn"]})
+    message = r"metrics.runs has no runs of cnn, pretrained, but the other folders have"
+    with pytest.raises(ValueError, match=message):
+        check_variants({others: ["start", "cnn", "pretrained"], runs: ["start"]})
 
 
 def test_runs_scored_on_different_data_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from spacy_electra.data.store.writer import build_store
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.init.biases import piece_counts, start_from_frequencies
 from spacy_electra.model.optim.adamw import adamw_v1
-from spacy_electra.model.pretrainer import build_electra, network_of, shim_of
+from spacy_electra.model.pretrainer import build_electra
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.run import Run
 from spacy_electra.training.schedule import Budget
@@ -108,8 +108,8 @@ def make_context(store: Store) -> MakeContext:
         special = corpus.manifest.special
         if "init" not in sizes:
             counts = piece_counts(corpus, pretrainer.attrs["vocab_size"])
-            start_from_frequencies(network_of(pretrainer), counts, mask_rate=settings.mask_rate)
-        shim_of(pretrainer).to_device("gpu" if device.type == "cuda" else device.type, device.index or 0)
+            start_from_frequencies(pretrainer.network, counts, mask_rate=settings.mask_rate)
+        pretrainer.shim.to_device("gpu" if device.type == "cuda" else device.type, device.index or 0)
         split = split_documents(corpus, seed=seed)
         train, dev = (Packing(corpus, ranges, window=sizes["window"], seed=seed) for ranges in (split.train, split.dev))
         return RunContext(
@@ -154,6 +154,6 @@ def weights_of() -> Callable[[RunContext], dict[str, torch.Tensor]]:
     """Copies of all weights of a context's model."""
 
     def read(context: RunContext) -> dict[str, torch.Tensor]:
-        return {name: tensor.clone() for name, tensor in network_of(context.model).state_dict().items()}
+        return {name: tensor.clone() for name, tensor in context.model.network.state_dict().items()}
 
     return read

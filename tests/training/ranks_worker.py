@@ -14,7 +14,6 @@ from worker_task import small_task
 
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.network.electra import Electra
-from spacy_electra.model.pretrainer import network_of
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.distributed import join, leave
 from spacy_electra.training.loop import pretrain
@@ -37,7 +36,7 @@ def make_context(store: Store, dtype: torch.dtype) -> RunContext:
         eval_frequency=6,
         checkpoint_minutes=60.0,
     )
-    network_of(context.model).to(dtype)
+    context.model.network.to(dtype)
     return context
 
 
@@ -62,7 +61,7 @@ class Replay:
 def whole_run(store: Store, dtype: torch.dtype, target: Path, *, samples: Path | None = None) -> None:
     """All steps at once; weights and the last losses are saved. samples: replayed where the file is there."""
     context = make_context(store, dtype)
-    network = network_of(context.model)
+    network = context.model.network
     replay = None
     if samples is not None:
         replay = Replay(network, load_file(samples) if samples.exists() else None)

@@ -14,7 +14,6 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
 from spacy_electra.data.batch import Rows
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.compiling import (
     MOST_SHAPES,
     compile_training,
@@ -71,10 +70,10 @@ def step_with_gradients(context: RunContext, rows: Rows) -> tuple[dict[str, floa
     gradients: dict[str, Tensor] = {}
 
     def look(parameters: Sequence[nn.Parameter]) -> None:
-        names = {parameter: name for name, parameter in network_of(context.model).named_parameters()}
+        names = {parameter: name for name, parameter in context.model.network.named_parameters()}
         gradients.update({names[p]: p.grad.clone() for p in parameters if p.grad is not None})
 
-    shim_of(context.model).steps.before_step = look
+    context.model.shim.steps.before_step = look
     return train_step(context, rows).read(), gradients
 
 
@@ -84,12 +83,12 @@ def check_equal_steps(plain: RunContext, compiled: RunContext, *, shapes: int = 
         expected, gradients = step_with_gradients(plain, plain.train.batch(first, 4))
         losses, found = step_with_gradients(compiled, compiled.train.batch(first, 4))
         assert losses == pytest.approx(expected, rel=1e-5)
-        assert found.keys() == gradients.keys() == dict(network_of(plain.model).named_parameters()).keys()
+        assert found.keys() == gradients.keys() == dict(plain.model.network.named_parameters()).keys()
         for name, gradient in gradients.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5)
         assert any(float(gradient.abs().max()) > 1e-3 for gradient in gradients.values())
-        network_of(compiled.model).load_state_dict(network_of(plain.model).state_dict())  # or roundings add up
-    assert shim_of(compiled.model).training_forward is not None
+        compiled.model.network.load_state_dict(plain.model.network.state_dict())  # or roundings add up
+    assert compiled.model.shim.training_forward is not None
     assert programs() == shapes
     assert not counters["graph_break"]
 
@@ -101,13 +100,13 @@ def check_equal_steps(plain: RunContext, compiled: RunContext, *, shapes: int = 
 )
 def test_a_compiled_step_is_the_plain_one_in_a_single_graph(make_context: MakeContext, model: dict[str, Any]) -> None:
     plain, compiled = (settled(make_context(model=model)) for _ in range(2))
-    compile_training(shim_of(compiled.model), backend="aot_eager")
+    compile_training(compiled.model.shim, backend="aot_eager")
     check_equal_steps(plain, compiled)
 
 
 def test_portions_of_two_sizes_are_two_programs(make_context: MakeContext) -> None:
     plain, compiled = (settled(make_context(micro_batch_size=3)) for _ in range(2))
-    compile_training(shim_of(compiled.model), backend="aot_eager")
+    compile_training(compiled.model.shim, backend="aot_eager")
     check_equal_steps(plain, compiled, shapes=2)
 
 
@@ -116,7 +115,7 @@ def test_portions_of_two_sizes_are_two_programs(make_context: MakeContext) -> No
 @pytest.mark.parametrize("model", [{}, {"generator": None, "dropout": 0.1}], ids=["electra", "tied, with dropout"])
 def test_a_step_through_the_cpp_compiler_is_the_plain_one(make_context: MakeContext, model: dict[str, Any]) -> None:
     plain, compiled = (settled(make_context(model=model)) for _ in range(2))
-    compile_training(shim_of(compiled.model))
+    compile_training(compiled.model.shim)
     check_equal_steps(plain, compiled)
 
 
@@ -126,7 +125,7 @@ def test_rows_that_one_stretch_fills_are_another_program_with_equal_steps(
     corpus = cyclic_store(documents=40, words=22)  # windows of 24 with [CLS] and [SEP]
     plain, compiled = (settled(make_context(corpus=corpus)) for _ in range(2))
     assert plain.train.batch(0, 4).is_one_segment
-    compile_training(shim_of(compiled.model), backend="aot_eager")
+    compile_training(compiled.model.shim, backend="aot_eager")
     check_equal_steps(plain, compiled)
 
 
@@ -135,7 +134,7 @@ def test_a_run_that_cannot_be_compiled_goes_on_as_a_plain_one_and_says_so_once(
     make_context: MakeContext, weights_of: WeightsOf, caplog: pytest.LogCaptureFixture, backend: str
 ) -> None:
     plain, failing = make_context(max_steps=3), make_context(max_steps=3)
-    compile_training(shim_of(failing.model), backend=backend)
+    compile_training(failing.model.shim, backend=backend)
     with caplog.at_level(logging.WARNING, logger="spacy_electra"):
         results = [list(pretrain(context, State())) for context in (plain, failing)]
     assert [record.getMessage() for record in caplog.records if record.name == "spacy_electra"] == [
@@ -149,7 +148,7 @@ def test_a_run_that_cannot_be_compiled_goes_on_as_a_plain_one_and_says_so_once(
 
 def test_an_error_of_the_step_itself_is_not_taken_for_one_of_compiling(make_context: MakeContext) -> None:
     context = settled(make_context())
-    compile_training(shim_of(context.model), backend="eager")
+    compile_training(context.model.shim, backend="eager")
     rows = context.train.batch(0, 4)
     rows.ids[0, 1] = 10**6
     with pytest.raises(IndexError, match="out of range"):
@@ -157,7 +156,7 @@ def test_an_error_of_the_step_itself_is_not_taken_for_one_of_compiling(make_cont
 
 
 def test_a_lack_of_memory_is_left_to_those_who_take_fewer_rows(make_context: MakeContext) -> None:
-    shim = shim_of(make_context().model)
+    shim = make_context().model.shim
     compile_training(shim, backend="eager")
 
     def work() -> None:
@@ -170,7 +169,7 @@ def test_a_lack_of_memory_is_left_to_those_who_take_fewer_rows(make_context: Mak
 
 def test_a_shape_after_the_first_few_runs_plainly_until_memory_ran_out(make_context: MakeContext) -> None:
     context = settled(make_context(batch_rows=6))
-    shim = shim_of(context.model)
+    shim = context.model.shim
     compile_training(shim, backend="eager")
     for count in range(1, MOST_SHAPES + 3):
         train_step(context, context.train.batch(0, count))
@@ -182,7 +181,7 @@ def test_a_shape_after_the_first_few_runs_plainly_until_memory_ran_out(make_cont
 
 def test_counting_what_fits_and_evaluations_compile_nothing(make_context: MakeContext) -> None:
     context = make_context(micro_batch_size="auto")
-    compile_training(shim_of(context.model), backend="eager")
+    compile_training(context.model.shim, backend="eager")
     settle_micro_batch(context, State())
     evaluate_dev(context)
     assert programs() == 0
@@ -192,22 +191,22 @@ def test_counting_what_fits_and_evaluations_compile_nothing(make_context: MakeCo
 
 def test_compiling_shows_in_no_name_no_byte_and_no_copy(make_context: MakeContext) -> None:
     plain, compiled = (settled(make_context()) for _ in range(2))
-    before = shim_of(compiled.model).to_bytes()
-    compile_training(shim_of(compiled.model), backend="aot_eager")
-    assert shim_of(compiled.model).to_bytes() == before
+    before = compiled.model.shim.to_bytes()
+    compile_training(compiled.model.shim, backend="aot_eager")
+    assert compiled.model.shim.to_bytes() == before
     for context in (plain, compiled):
         train_step(context, context.train.batch(0, 4))
-    network = network_of(compiled.model)
-    assert type(network) is type(network_of(plain.model))
-    assert network.state_dict().keys() == network_of(plain.model).state_dict().keys()
-    assert shim_of(compiled.model).to_bytes() != before  # a step was taken
-    copied = copy.deepcopy(shim_of(compiled.model))
-    assert copied.to_bytes() == shim_of(compiled.model).to_bytes()
+    network = compiled.model.network
+    assert type(network) is type(plain.model.network)
+    assert network.state_dict().keys() == plain.model.network.state_dict().keys()
+    assert compiled.model.shim.to_bytes() != before  # a step was taken
+    copied = copy.deepcopy(compiled.model.shim)
+    assert copied.to_bytes() == compiled.model.shim.to_bytes()
     assert copied.training_forward is None
 
 
 def test_gradients_are_copied_for_cuda_graphs_alone(make_context: MakeContext) -> None:
-    shim = shim_of(make_context().model)
+    shim = make_context().model.shim
     compile_training(shim, backend="eager")
     parameter = next(shim.module.parameters())
     parameter.grad = gradient = torch.ones_like(parameter)

@@ -14,7 +14,6 @@ from torch._dynamo.utils import counters
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.files.huggingface import save_encoder
 from spacy_electra.model.network.encoder import Encoder, EncoderShape
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.model.teacher import load_teacher
 from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.compiling import compile_training
@@ -47,7 +46,7 @@ def taught(tmp_path: Path, make_context: MakeContext, tokenizer: WordPiece) -> C
             str(tmp_path / "teacher"),
             tokenizer=tokenizer,
             window=context.train.window,
-            student=network_of(context.model).shape,
+            student=context.model.network.shape,
             layer=None,
             student_layer=None,
             relation_heads=4,
@@ -75,9 +74,7 @@ def step_gradients(context: RunContext, *, progress: float = 0.0) -> dict[str, T
     context.optimizer.grad_clip = 0.0
     settle_micro_batch(context, State())
     train_step(context, context.train.batch(0, 4), progress=progress)
-    return {
-        name: mean.clone() for name, mean in shim_of(context.model).steps.adamw_for(context.optimizer).means.items()
-    }
+    return {name: mean.clone() for name, mean in context.model.shim.steps.adamw_for(context.optimizer).means.items()}
 
 
 @pytest.mark.parametrize("saved_at", [3, 5])  # amid the teacher's work, and behind its end
@@ -166,8 +163,8 @@ def test_a_checkpoint_holds_nothing_of_the_teacher(
     go(run, context)
     checkpoint = read_checkpoint(run.folder)
     assert checkpoint is not None
-    assert checkpoint.weights.keys() == network_of(alone.model).state_dict().keys()
-    assert checkpoint.optimizer.keys() == shim_of(alone.model).steps.adamw_for(alone.optimizer).named_state().keys()
+    assert checkpoint.weights.keys() == alone.model.network.state_dict().keys()
+    assert checkpoint.optimizer.keys() == alone.model.shim.steps.adamw_for(alone.optimizer).named_state().keys()
 
 
 def test_the_rows_of_a_pass_are_counted_with_the_teacher(taught: MakeContext) -> None:
@@ -180,10 +177,10 @@ def test_compiled_steps_with_and_without_the_teacher_are_the_plain_ones(taught: 
     torch.compiler.reset()
     counters.clear()
     plain, compiled = (taught(until=0.5, max_steps=8) for _ in range(2))
-    compile_training(shim_of(compiled.model), backend="aot_eager")
+    compile_training(compiled.model.shim, backend="aot_eager")
     for found, expected in zip(losses_of(compiled), losses_of(plain), strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
-    assert shim_of(compiled.model).training_forward is not None
+    assert compiled.model.shim.training_forward is not None
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
     torch.compiler.reset()

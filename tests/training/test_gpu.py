@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spacy_electra.data.store.reader import Store
-from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.compiling import compile_training
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import evaluate_dev
@@ -35,7 +34,7 @@ def test_a_step_waits_for_nothing_on_the_card(context: RunContext) -> None:
                 train_step(context, rows)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    assert shim_of(context.model).steps.adamw_for(context.optimizer).steps == 2  # waiting raises, so both were taken
+    assert context.model.shim.steps.adamw_for(context.optimizer).steps == 2  # waiting raises, so both were taken
 
 
 def test_a_card_learns_what_a_processor_does(
@@ -66,13 +65,13 @@ def test_compiled_steps_are_the_plain_ones(make_context: Callable[..., RunContex
     )
     for context in (plain, compiled):
         settle_micro_batch(context, State())
-    compile_training(shim_of(compiled.model))
+    compile_training(compiled.model.shim)
     for first in range(0, 24, 4):  # CUDA graphs are recorded in the second and third step, and replayed from then on
         losses = [
             train_step(context, context.train.batch(first, 4).to(context.device)).read()
             for context in (plain, compiled)
         ]
         assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert shim_of(compiled.model).training_forward is not None
-    assert shim_of(compiled.model).steps.adamw_for(compiled.optimizer).steps == 6
+    assert compiled.model.shim.training_forward is not None
+    assert compiled.model.shim.steps.adamw_for(compiled.optimizer).steps == 6
     torch.compiler.reset()

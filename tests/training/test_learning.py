@@ -15,7 +15,7 @@ from spacy_electra.data.batches.masking import Masked, mask_rows
 from spacy_electra.data.store.reader import Store
 from spacy_electra.model.init.biases import piece_counts
 from spacy_electra.model.network.electra import Corrupted, Electra, Output, discriminator_output
-from spacy_electra.model.pretrainer import Batch, network_of
+from spacy_electra.model.pretrainer import Batch
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import pretrain
 from spacy_electra.training.metrics import area_under_curve
@@ -93,6 +93,6 @@ def test_the_discriminator_learns_what_frequencies_do_not_know(context: RunConte
 
 
 def test_from_labels_in_the_wrong_places_nothing_is_learned(context: RunContext, corpus: Store) -> None:
-    network_of(context.model).__class__ = MislabelledElectra  # the same weights, whatever parts they belong to
+    context.model.network.__class__ = MislabelledElectra  # the same weights, whatever parts they belong to
     found, _ = train_and_score(context, corpus)
     assert found == pytest.approx(0.5, abs=0.03)

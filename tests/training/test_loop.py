@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from spacy_electra.data.batch import Rows
 from spacy_electra.data.batches.masking import mask_rows
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import StepResult, evaluate_dev, pretrain
 from spacy_electra.training.metrics import SCORES
@@ -52,7 +51,7 @@ def test_the_gradient_is_that_of_the_mean_losses_over_the_whole_step(make_contex
     context = make_context(micro_batch_size=1, discriminator_weight=7.0)
     rows = uneven_rows(context)
     masked = mask_rows(rows, context.special, rate=0.15, unmasked_fraction=0.15)
-    network = network_of(context.model)
+    network = context.model.network
     vocab_size = context.model.attrs["vocab_size"]
     output = network(rows, masked, vocab_size=vocab_size)
     loss = output.generator.loss / output.generator.count + 7.0 * output.discriminator.loss / output.discriminator.count
@@ -187,7 +186,7 @@ def poison(context: RunContext, *, steps: range) -> None:
         if taken in steps:
             parameters[0].grad[0] = float("nan")
 
-    shim_of(context.model).steps.before_step = before_step
+    context.model.shim.steps.before_step = before_step
 
 
 def test_a_step_without_finite_gradients_is_not_taken(make_context: MakeContext) -> None:
@@ -195,7 +194,7 @@ def test_a_step_without_finite_gradients_is_not_taken(make_context: MakeContext)
     poison(context, steps=range(3, 5))
     before: dict[int, Tensor] = {}
     for result in pretrain(context, State()):
-        before[result.state.step] = network_of(context.model).embeddings.word.weight.detach().clone()
+        before[result.state.step] = context.model.network.embeddings.word.weight.detach().clone()
     assert not torch.equal(before[1], before[2])
     assert torch.equal(before[2], before[3])
     assert torch.equal(before[2], before[4])
@@ -210,7 +209,7 @@ def test_a_loss_that_is_not_finite_is_not_summed(make_context: MakeContext) -> N
     run = pretrain(context, State())
     whole = next(run).state.sums.read()
     with torch.no_grad():
-        network_of(context.model).masked_head.bias[7] = float("nan")
+        context.model.network.masked_head.bias[7] = float("nan")
     rows = context.train.batch(0, 4)
     assert whole["chosen"] > 0
     assert train_step(context, rows).read() == dict.fromkeys(whole, 0.0)
@@ -226,7 +225,7 @@ def test_too_many_steps_in_a_row_without_finite_gradients_end_a_run(make_context
 def test_a_dev_loss_that_is_not_finite_ends_a_run(make_context: MakeContext) -> None:
     context = make_context()
     with torch.no_grad():
-        network_of(context.model).embeddings.word.weight[7] = float("nan")
+        context.model.network.embeddings.word.weight[7] = float("nan")
     with pytest.raises(Diverged, match=r"diverged: at step 2 the loss of the dev set is nan.*learn_rate"):
         list(pretrain(context, State()))
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import pretrain
 from spacy_electra.training.memory import (
@@ -110,7 +109,7 @@ def test_a_step_that_runs_out_of_memory_ends_as_one_in_smaller_portions(
     small, large = make_context(micro_batch_size=2), make_context(micro_batch_size=4)
     for context in (small, large):
         settle_micro_batch(context, State())
-    shim = shim_of(large.model)
+    shim = large.model.shim
     begin, passes = shim.begin_update, []
 
     def begin_in_little_memory(inputs: object) -> object:
@@ -134,7 +133,7 @@ def test_moments_have_their_place_before_the_first_pass(
     make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = make_context()
-    shim = shim_of(context.model)
+    shim = context.model.shim
     begin, placed = shim.begin_update, []
 
     def begin_and_look(inputs: object) -> object:
@@ -151,7 +150,7 @@ def test_scores_that_run_out_of_memory_are_taken_with_fewer_rows(
 ) -> None:
     context, plain = make_context(max_steps=1), make_context(max_steps=1)
     *_, expected = pretrain(plain, State())
-    shim = shim_of(context.model)
+    shim = context.model.shim
     predict, passes = shim.predict, []
 
     def predict_in_little_memory(inputs: object) -> object:
@@ -233,7 +232,7 @@ def test_checkpointed_blocks_give_the_same_gradients(
     weights = []
     for is_on in (False, True):
         context = make_context(model={"activation_checkpointing": is_on, "dropout": dropout}, max_steps=3)
-        assert any(getattr(module, "is_recomputed", False) for module in network_of(context.model).modules()) == is_on
+        assert any(getattr(module, "is_recomputed", False) for module in context.model.network.modules()) == is_on
         list(pretrain(context, State()))
         weights.append(weights_of(context))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import AutoTokenizer, ElectraForMaskedLM, ElectraForPreTraining
 
 from spacy_electra.data.batches.masking import mask_rows
-from spacy_electra.model.pretrainer import network_of, shim_of
 from spacy_electra.training.checkpoint import read_checkpoint
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import StepResult, pretrain
@@ -96,9 +95,9 @@ def test_a_resumed_model_has_one_word_embedding_that_all_its_parts_read(
     go(make_run(tmp_path), context)
     resumed = make_context()
     restore(resumed, tmp_path)
-    network, rows = network_of(resumed.model), resumed.train.batch(0, 2)
+    network, rows = resumed.model.network, resumed.train.batch(0, 2)
     words = network.embeddings.word.weight
-    assert torch.equal(words, network_of(context.model).embeddings.word.weight)
+    assert torch.equal(words, context.model.network.embeddings.word.weight)
     assert [p is words for p in network.parameters() if p.shape == words.shape] == [True]
 
     def losses() -> tuple[float, float]:
@@ -140,7 +139,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_keeps_its_records(
     for result in loop:
         if result.state.step == 4:
             with torch.no_grad():
-                network_of(context.model).embeddings.word.weight.fill_(torch.nan)
+                context.model.network.embeddings.word.weight.fill_(torch.nan)
             break
     with pytest.raises(Diverged):
         list(loop)
@@ -176,7 +175,7 @@ def test_a_norm_that_is_not_finite_is_recorded_as_none(
     run, context = make_run(tmp_path), make_context()
     for result in train_on_disk(run, context, State()):
         if result.state.step == 3:  # the next step's gradients are not finite, its losses are
-            shim_of(context.model).steps.before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
+            context.model.shim.steps.before_step = lambda parameters: parameters[0].grad.fill_(torch.inf)
         if result.state.step == 4:
             break
     assert records(run)[-1]["gradient_norm"] is None
@@ -238,7 +237,7 @@ def test_model_best_holds_the_weights_of_the_lowest_dev_loss(
             bests.append(weights_of(context))
         if result.state.step == 5:  # from now on the piece that stands first in the vocabulary is all that is guessed
             with torch.no_grad():
-                network_of(context.model).masked_head.bias[0] = 100.0
+                context.model.network.masked_head.bias[0] = 100.0
     (best,) = bests
     words = ElectraForPreTraining.from_pretrained(tmp_path / "model-best" / "discriminator").get_input_embeddings()
     assert torch.equal(words.weight, best["embeddings.word.weight"][: len(words.weight)])
@@ -265,7 +264,7 @@ def test_the_exported_discriminator_judges_as_the_trained_one(
     ids = rows.ids[rows.is_real][None]
     theirs = ElectraForPreTraining.from_pretrained(tmp_path / "model-last" / "discriminator")(ids).logits
     masked = mask_rows(rows, context.special, rate=0.15, unmasked_fraction=0.15)
-    ours = network_of(context.model)(rows, masked, vocab_size=45, samples=masked.original).discriminator.logits[
+    ours = context.model.network(rows, masked, vocab_size=45, samples=masked.original).discriminator.logits[
         rows.is_real
     ]
     torch.testing.assert_close(ours, theirs[0], rtol=1e-4, atol=1e-5)
@@ -331,7 +330,7 @@ def test_a_finished_run_gets_the_model_last_that_it_lacks(
 def test_a_diverged_state_is_not_saved(tmp_path: Path, make_context: MakeContext, make_run: MakeRun) -> None:
     context = make_context()
     with torch.no_grad():
-        network_of(context.model).embeddings.word.weight[7] = float("nan")
+        context.model.network.embeddings.word.weight[7] = float("nan")
     with pytest.raises(ValueError, match="diverged: at step 1"):
         save_state(make_run(tmp_path), context, next(pretrain(context, State())).state)
     assert not (tmp_path / "latest").exists()
@@ -366,7 +365,7 @@ def poison_while(context: RunContext, *, rate_above: float, after: int) -> None:
         if taken > after and float(context.optimizer.learn_rate) > rate_above:
             parameters[0].grad[0] = float("nan")
 
-    shim_of(context.model).steps.before_step = before_step
+    context.model.shim.steps.before_step = before_step
 
 
 DIVERGING = {"max_steps": 12, "warmup": 0.0, "max_skipped_steps": 1, "checkpoint_minutes": 1e-9, "eval_frequency": 2}

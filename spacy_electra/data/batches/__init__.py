@@ -1,1 +1,1 @@
-"""Rows of a store in batches, and which of their pieces are masked."""
+"""Batches of rows from a store: packing, order, mixture and masking."""

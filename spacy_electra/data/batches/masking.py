@@ -1,6 +1,6 @@
-"""Choose which pieces the generator must guess. Takes rows of pieces, gives positions; pure.
+"""Choose and mask the positions that the generator predicts. Takes rows of pieces, returns positions; pure.
 
-Legend: B rows, T pieces a row, K chosen positions a row.
+Legend: B rows, T pieces a row, K masked positions a row.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from spacy_electra.data.rng import Purpose, random_bits, random_uniform
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the generator must guess; rows with fewer than K candidates have weight 0 at the end."""
+    """The masked positions. Rows with fewer than K candidates have weight 0 at the end."""
 
     index: Tensor  # (B, K) int64, distinct within a row where the weight is 1
     weight: Tensor  # (B, K) float32, 1 chosen or 0 filler
@@ -22,7 +22,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class Masked:
-    """What the generator reads and what it must answer."""
+    """The input of the generator and its targets."""
 
     ids: Tensor  # (B, T) pieces, some hidden behind [MASK]
     positions: Positions
@@ -38,12 +38,16 @@ class Masked:
 
 
 def chosen_per_row(width: int, rate: float) -> int:
-    """K for rows of `width` pieces: the rounded share, at least one (19 of 128 at 15 %, as in Google's code)."""
+    """Number K of masked positions in a row: the rounded share, at least one (19 of 128 at 15 %, as in Google's code).
+
+    width: pieces a row.
+    rate: share in (0, 1).
+    """
     return max(1, int(width * rate + 0.5))
 
 
 def maskable(rows: Rows, special: Special) -> Tensor:
-    """(B, T) true where a piece may be hidden: real text, not one of [CLS], [SEP], [MASK], [PAD]."""
+    """(B, T) true where a piece may be masked: real text, not one of [CLS], [SEP], [MASK], [PAD]."""
     answer = rows.is_real
     for piece in (special.pad, special.cls, special.sep, special.mask):
         answer = answer & (rows.ids != piece)
@@ -51,10 +55,13 @@ def maskable(rows: Rows, special: Special) -> Tensor:
 
 
 def choose_positions(can_mask: Tensor, *, rate: float, keys: Tensor) -> Positions:
-    """Pick distinct positions to hide, `rate` of each row's candidates, at least one where there is any.
+    """Choose distinct positions to mask: `rate` of each row's candidates, and at least one if there is any.
 
-    can_mask: (B, T) bool candidates. rate: share in (0, 1). keys: (B,) int64.
-    Follows the paper, section 3.1; Google's released code draws with replacement, the paper does not say so.
+    Follows the paper, section 3.1. Google's released code draws with replacement, which the paper does not mention.
+
+    can_mask: (B, T) bool, the candidates.
+    rate: share in (0, 1).
+    keys: (B,) int64 random keys.
     """
     width = can_mask.shape[1]
     most = chosen_per_row(width, rate)
@@ -69,10 +76,10 @@ def choose_positions(can_mask: Tensor, *, rate: float, keys: Tensor) -> Position
 
 
 def mask_rows(rows: Rows, special: Special, *, rate: float, unmasked_fraction: float) -> Masked:
-    """Hide the chosen positions behind [MASK], but for a fraction of them that stays as it is and counts all the same.
+    """Replace the chosen positions by [MASK], except for a fraction that stays unchanged and is predicted all the same.
 
     rate: share of positions to choose (paper: 0.15; large: 0.25).
-    unmasked_fraction: share of the chosen positions that are not hidden (paper: 0.15).
+    unmasked_fraction: share of the chosen positions that stay unchanged (paper: 0.15).
     """
     positions = choose_positions(maskable(rows, special), rate=rate, keys=rows.keys)
     original = rows.ids.gather(1, positions.index)

@@ -1,7 +1,7 @@
-"""Rows of several stores in turn, by weight: takes packings, gives batches as one packing does.
+"""Mix the rows of several stores by weight. Takes packings, returns batches as a single packing does.
 
-Which store a global row comes from follows from its number and the weights alone. Each store keeps its own epochs and
-its own order, as if it were read by itself; random keys follow from the global row.
+The store of a global row follows from its number and the weights alone. Each store keeps its own epochs and order, as
+if it were read by itself. Random keys follow from the global row.
 
 Legend: B rows, T pieces a row.
 """
@@ -21,12 +21,13 @@ _MIXED = -2  # the epoch of all keys; no epoch of a packing has this number
 
 
 class Mixture:
-    """Endless rows of several packings, of each as many as its weight says. The first packing counts the epochs."""
+    """Endless rows of several packings in the proportions of their weights. The first packing counts the epochs."""
 
     def __init__(self, packings: Sequence[Packing], *, weights: Sequence[float]) -> None:
-        """packings: of one window and one seed, the main one first. weights: of each, above 0.
+        """packings: of one window and one seed, the main one first.
+        weights: of each packing, above 0.
 
-        Of any rows in succession each of two packings has its share to within one row, and so has the main one of more.
+        In any run of rows, each of two packings has its share to within one row. Of three or more, the main one has.
         """
         main = packings[0]
         assert len(weights) == len(packings)
@@ -43,7 +44,7 @@ class Mixture:
         self.epoch_pieces = round(self.rows * float(np.dot(self.shares, pieces_per_row)))  # of text, in so many rows
 
     def batch(self, first_row: int, count: int) -> Rows:
-        """Rows first_row..first_row+count-1 of the endless run (B = count).
+        """Rows first_row..first_row+count-1 of the endless sequence (B = count).
 
         Rows.keys come from the seed and the global row.
         """
@@ -61,10 +62,12 @@ class Mixture:
         return replace(joined(parts, torch.from_numpy(np.concatenate(places))), keys=keys)
 
     def places(self, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The number of the packing (B,) that each global row (B,) comes from, and which of its own rows it is (B,).
+        """For each global row (B,), the number of its packing (B,) and the row number within that packing (B,).
 
-        The first packing takes its share of all rows, as evenly as a line is drawn in pixels (Bresenham 1965); the
-        second takes its share of what is left, and so on.
+        The first packing takes its share of all rows, spread as evenly as a line in pixels (Bresenham 1965). The second
+        takes its share of the remaining rows, and so on.
+
+        run: (B,) global rows.
         """
         source, own = np.zeros_like(run), run.copy()  # own: the number among the rows of `source` and those behind it
         for number, weight in enumerate(self._weights[:-1]):
@@ -77,7 +80,7 @@ class Mixture:
 
 
 def _taken(rows: np.ndarray, weight: int, total: int) -> np.ndarray:
-    """How many (B,) of the first `rows` (B,) a weight takes, rounded up: it takes the very first one.
+    """How many (B,) of the first `rows` (B,) belong to a weight, rounded up, so that it has the very first row.
 
     Whole rounds of `total` rows are counted apart, so that no product overflows.
     """

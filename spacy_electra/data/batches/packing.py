@@ -1,4 +1,4 @@
-"""Documents -> rows: takes a store and ranges of its pieces, gives batches of rows in an endless shuffled order.
+"""Pack documents into rows: takes a store and ranges of its pieces, returns batches in an endless shuffled order.
 
 The place in the data is one number, the global row; everything else follows from it and the seed.
 
@@ -39,11 +39,13 @@ class Split:
 
 
 def split_documents(store: Store, *, seed: int) -> Split:
-    """Hold out one document in a hundred, 10 to 500 but no more than one in ten (at least one), chosen by the seed.
+    """Hold out one document in a hundred, chosen by the seed: 10 to 500, at most one in ten, and at least one.
 
-    Where those hold more than a quarter of all pieces, as one long document may, the documents of more than a hundredth
-    of the pieces are cut into segments that count as documents, with a warning. ValueError where there is too little
-    even for that.
+    If these hold more than a quarter of all pieces, documents of more than a hundredth of the pieces are first cut into
+    segments that count as documents, with a warning.
+
+    seed: of the choice.
+    Raises ValueError if there is too little text even for that.
     """
     ranges = np.stack([store.starts[:-1], store.starts[1:]], axis=1)
     ranges = ranges[ranges[:, 1] > ranges[:, 0]]
@@ -86,13 +88,15 @@ def _cut(start: int, stop: int) -> np.ndarray:
 
 
 class Packing:
-    """Rows of `window` tokens from some documents of a store, shuffled anew each epoch, without end."""
+    """Endless rows of `window` tokens from documents of a store, shuffled anew each epoch."""
 
     def __init__(self, store: Store, ranges: np.ndarray, *, window: int, seed: int) -> None:
         """ranges: (N, 2) int64 start and stop of each document, as in `Split`; empty ones are left out.
+        window: tokens a row.
+        seed: of the order and of the random keys.
 
-        The plan of the rows is kept beside the store where that can be written. ValueError for a window below
-        MIN_WINDOW, ranges outside the store, or no piece in any of them.
+        The plan of the rows is kept beside the store if that is writable.
+        Raises ValueError for a window below MIN_WINDOW, for ranges outside the store, and if no range holds a piece.
         """
         if window < MIN_WINDOW:
             raise ValueError(f"window must be at least {MIN_WINDOW} tokens, but got {window}: no text fits into less.")
@@ -107,7 +111,7 @@ class Packing:
         self.epoch_pieces = _pieces(ranges)  # of text, [CLS] and [SEP] not counted
 
     def batch(self, first_row: int, count: int) -> Rows:
-        """Rows first_row..first_row+count-1 of the endless run (B = count); each epoch has every row once.
+        """Rows first_row..first_row+count-1 of the endless sequence (B = count); each epoch has every row once.
 
         Rows.keys come from the seed, the epoch and the row's number in the plan.
         """
@@ -163,7 +167,7 @@ class Packing:
 
 
 def check_batch(first_row: int, count: int) -> None:
-    """Raise ValueError for a batch that is none."""
+    """Raise ValueError for a negative first row or an empty batch."""
     if first_row < 0 or count < 1:
         raise ValueError(f"a batch begins at row 0 or later and has a row, but got first_row={first_row}, {count=}")
 

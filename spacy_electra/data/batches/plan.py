@@ -1,7 +1,7 @@
-"""Which pieces stand in which row: takes document ranges, gives segments. Made in one pass, kept as memory maps.
+"""Plan which pieces stand in which row: takes document ranges, returns segments. Made in one pass, kept as memory maps.
 
 A row is filled from the left with segments `[CLS] pieces [SEP]`, documents in order. A document that does not fit
-goes on in the next row; the next document begins in the same row while MIN_SEGMENT tokens are left.
+continues in the next row; the next document begins in the same row if at least MIN_SEGMENT tokens are left.
 
 Legend: N ranges, S segments, R rows.
 """
@@ -38,7 +38,7 @@ Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class RowPlan:
-    """The rows of an epoch in the order of the text."""
+    """The rows of an epoch in text order."""
 
     starts: np.ndarray  # (S,) place of a segment's first piece in the store
     lengths: np.ndarray  # (S,) its pieces, special ones not counted
@@ -56,21 +56,21 @@ class RowPlan:
         return first, np.where(is_last, len(self.starts), following) - first
 
     def read_at_random(self) -> None:
-        """Expect reading of rows here and there."""
+        """Advise the system that rows are read in random order."""
         read_at_random([self.starts, self.lengths, self.first])
 
     def give_back(self) -> None:
-        """Let go of the memory that reading has taken."""
+        """Release the memory of pages that were read."""
         give_back([self.starts, self.lengths, self.first])
 
 
 def make_plan(ranges: np.ndarray, *, window: int, fingerprint: str, directory: Path | None) -> RowPlan:
-    """Plan the rows of `window` tokens for ranges (N, 2) of pieces, or map the plan that was made before.
+    """Plan the rows for ranges of pieces, or map an earlier plan; a damaged one is made again, with a warning.
 
-    One whose bytes were changed since is made again, with a warning.
-
-    fingerprint: of the store. directory: where plans are kept; None keeps this one in memory, as does a directory
-    that cannot be written.
+    ranges: (N, 2) start and stop of each document, in pieces.
+    window: tokens a row.
+    fingerprint: of the store.
+    directory: where plans are kept; None, or a directory that cannot be written, keeps this plan in memory.
     """
     chunks = _chunks(ranges, window)
     if directory is None:

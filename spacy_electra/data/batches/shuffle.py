@@ -1,7 +1,7 @@
-"""A shuffled order of any length without memory: a keyed permutation, computed for the places that are asked for.
+"""A shuffled order of any length without memory: a keyed permutation, computed for the requested places.
 
-Takes places and keys, gives numbers; pure. A Feistel network over the smallest power of two that holds the length
-permutes; a result outside the length is permuted again until it is inside (cycle walking; Black and Rogaway 2002).
+Takes places and keys, returns numbers; pure. A Feistel network permutes the smallest power of two that holds the
+length. A result outside the length is permuted again until it is inside (cycle walking; Black and Rogaway 2002).
 
 Legend: B places.
 """
@@ -16,12 +16,16 @@ _NO_ROW = -1  # an order belongs to an epoch as a whole; no row has this number
 
 
 def order_keys(seed: int, *, epoch: Tensor) -> Tensor:
-    """The key (B,) int64 of each epoch's (B,) order."""
+    """The keys (B,) int64 of the orders of epochs (B,)."""
     return row_keys(seed, epoch=epoch, row=torch.full_like(epoch, _NO_ROW))
 
 
 def shuffled(place: Tensor, length: int, *, keys: Tensor) -> Tensor:
-    """The number (B,) int64 at each place (B,) of the order of 0..length-1 that its key (B,) stands for."""
+    """The numbers (B,) int64 at places of a permutation of 0..length-1.
+
+    place: (B,) int64 in 0..length-1.
+    keys: (B,) int64, each of which selects a permutation.
+    """
     bits = max(2, (length - 1).bit_length())
     round_keys = random_bits(keys, Purpose.ORDER, _ROUNDS)
     answer = _permute(place, bits, round_keys)

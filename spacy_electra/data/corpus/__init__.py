@@ -1,1 +1,1 @@
-"""Documents of a corpus: files, their formats, and what is left out."""
+"""Read the documents of a corpus: files, formats, and a list of what is skipped."""

@@ -1,4 +1,4 @@
-"""Compressed bytes -> a stream of bytes, in bounded memory: nothing is unpacked further than it is read."""
+"""Decompress streams in bounded memory: nothing is unpacked further than it is read."""
 
 import bz2
 import gzip
@@ -20,10 +20,11 @@ class WindowTooLarge(Exception):
 
 
 def decompressed(raw: IO[bytes], compression: str, limits: MemoryLimits) -> io.BufferedReader:
-    """The bytes of a file with this suffix; "" for one that is not compressed.
+    """The decompressed stream of a file.
 
+    compression: suffix of the file; "" for no compression.
     Reading raises EOFError for data that ends early, WindowTooLarge, and OSError, zlib.error or lzma.LZMAError for
-    what is damaged.
+    damaged data.
     """
     openers: dict[str, Callable[[], Any]] = {
         "": lambda: raw,
@@ -57,7 +58,10 @@ class _Frames(io.RawIOBase):
     def __init__(
         self, raw: IO[bytes], new_frame: Callable[[], Any], *, error: type[Exception], padding: bytes = b""
     ) -> None:
-        """new_frame: makes the decompressor of a frame, which raises `error`. padding: may stand between frames."""
+        """new_frame: makes the decompressor of a frame.
+        error: type of exception that the decompressor raises.
+        padding: bytes that may follow a frame.
+        """
         self._raw = raw
         self._new_frame = new_frame
         self._error = error

@@ -1,4 +1,4 @@
-"""The documentation strings of installed packages, read by parsing their files; nothing is imported or run."""
+"""Read the docstrings of installed packages by parsing their files; nothing is imported or run."""
 
 import ast
 import gc
@@ -27,15 +27,15 @@ class Module:
 
 
 def installed_roots() -> list[Path]:
-    """Where the standard library and the installed packages lie, in this order."""
+    """Folders of the standard library and of the installed packages, in this order."""
     paths = sysconfig.get_paths()
     return list(dict.fromkeys(Path(paths[name]) for name in ("stdlib", "purelib", "platlib")))
 
 
 def find_modules(roots: list[Path]) -> list[Module]:
-    """The Python files below `roots`, root by root in the order of their names; no tests, nothing hidden.
+    """The Python files below `roots`, root by root, sorted by name; without tests and hidden files.
 
-    Raises FileNotFoundError for a root that is no folder, ValueError where there is no file at all.
+    Raises FileNotFoundError if a root is not a folder, ValueError if there is no Python file at all.
     """
     found: dict[Path, Module] = {}
     for root in roots:
@@ -57,7 +57,7 @@ def _python_files(root: Path) -> list[Path]:
 
 
 def read_modules(modules: list[Module], *, min_words: int, processes: int) -> Iterator[list[str] | None]:
-    """What `read_module` gives for each module, in order."""
+    """Yield the result of `read_module` for each module, in order."""
     read = partial(read_module, min_words=min_words)
     if processes == 1:
         yield from map(read, modules)
@@ -67,9 +67,11 @@ def read_modules(modules: list[Module], *, min_words: int, processes: int) -> It
 
 
 def read_module(module: Module, *, min_words: int) -> list[str] | None:
-    """The prose of a module's documentation strings, a paragraph an entry.
+    """The prose paragraphs of a module's docstrings.
 
-    None for what is no Python of this version, leads nowhere or may not be read. Raises OSError for other troubles.
+    min_words: minimum length of a paragraph.
+    Returns None for a file that this Python version cannot parse, for a dangling link, and without read permission.
+    Raises OSError for other failures.
     """
     try:
         strings = list(_documentation(_parse(module.path.read_bytes()).body))
@@ -101,7 +103,7 @@ def _is_text(text: str) -> bool:
 
 
 def _documentation(body: list[ast.stmt]) -> Iterator[str]:
-    """Strings that stand as statements, and those handed to functions that document (`add_docstr`, `add_newdoc`)."""
+    """Strings that are statements, and those passed to functions that set docstrings (`add_docstr`, `add_newdoc`)."""
     for statement in body:
         if isinstance(statement, ast.Expr):
             yield from _strings(statement.value)

@@ -1,11 +1,11 @@
-"""Streams of documents from `.txt`, `.jsonl` and `.parquet`. Takes paths, gives documents; what is left out is counted.
+"""Stream documents from `.txt`, `.jsonl` and `.parquet`. Takes paths, returns documents; counts what is skipped.
 
-- `.txt`: one document a file, paragraphs and all. A file of more than 50 MB is a collection, not a document: it is cut
-  into documents of at most 1 MB, after a blank line where there is one, else after a line, else after a word.
+- `.txt`: one document a file, with its paragraphs. A file of more than 50 MB counts as a collection: it is cut into
+  documents of at most 1 MB, after a blank line if there is one, else after a line, else after a word.
 - `.jsonl` and `.json`: one object a line, the text under "text".
 - `.parquet`: one document a row, the text in the column "text" (needs pyarrow).
 
-Record is UTF-8, with or without a byte order mark. Memory holds one document, a block of a `.txt`, or a batch of rows.
+Text is UTF-8, with or without a byte order mark. Memory holds one document, a block of a `.txt`, or a batch of rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ LONG, NUL = "too long", "NUL character"  # reasons that are faults
 
 @dataclass(frozen=True)
 class Document:
-    """A text and where it came from."""
+    """A text and its origin."""
 
     text: str
     source: str  # name of the file as it was found
@@ -41,14 +41,15 @@ def read_documents(
 ) -> Iterator[Document]:
     """Stream the documents of files, folders, globs and URLs, in the order of `sources.find_files`.
 
-    skipped: is filled while reading. max_faults: broken lines, lines without text and documents that are too long or
-    hold a NUL character that are tolerated; one more stops. min_length, max_length: characters that a document needs
-    and may have, white space at its ends apart; None for no limit. may_be_empty: put up with no document at all.
-    memory: what a document may take; what is larger is a fault. on_bytes: called with the bytes of the files, as
-    stored, read since the last call (`sources.total_bytes` gives their sum).
-
+    skipped: filled while reading.
+    max_faults: number of faults to tolerate: broken lines, lines without text, and documents that are too long or hold
+        a NUL character.
+    min_length, max_length: characters of a document without white space at its ends; None for no limit.
+    may_be_empty: allow a corpus without documents.
+    memory: limits for a document; a larger one is a fault.
+    on_bytes: called with the bytes read since the last call, as stored (`sources.total_bytes` gives their sum).
     Raises FileNotFoundError or ValueError: at once for paths that cannot be read; while reading for a file that is
-    damaged or not UTF-8, for too many faults, and where no document is left.
+    damaged or not UTF-8, for too many faults, and if no document is left.
     """
     limits = DocumentLimits(
         faults=skipped.faults + max_faults,
@@ -63,7 +64,7 @@ def read_documents(
 
 @dataclass(frozen=True)
 class DocumentLimits:
-    """What is put up with."""
+    """Which documents are used, and how many faults are tolerated."""
 
     faults: int  # of all that the reader has met
     shortest: int  # characters of a document
@@ -103,7 +104,7 @@ def _at_least_one(documents: Iterator[Document], files: list[str], skipped: Skip
 
 
 def _judge(entry: Record, limits: DocumentLimits) -> Record | Fault:
-    """The text, or what is wrong with it."""
+    """The text of a record, or the reason why it cannot be used."""
     length = len(entry.text.strip())
     if length < limits.shortest:
         reason = SHORT if length else EMPTY

@@ -1,4 +1,4 @@
-"""What is no UTF-8: an open file's first bytes, or bytes that cannot be decoded -> what they are and what to do."""
+"""Recognize data that is not UTF-8 and say what to do. Takes the first bytes of a file, or undecodable bytes."""
 
 import codecs
 
@@ -17,7 +17,7 @@ _OTHER_KINDS = {
 
 
 def check_head(source: TextSource) -> None:
-    """Refuse UTF-16, UTF-32 and well-known binary files by name; drop UTF-8's byte order mark."""
+    """Raise ValueError for UTF-16, UTF-32 and well-known binary formats; skip UTF-8's byte order mark."""
     head = source.stream.peek(_HEAD)[:_HEAD]
     for magic, kind in _OTHER_KINDS.items():
         if head.startswith(magic):
@@ -36,7 +36,7 @@ def check_head(source: TextSource) -> None:
 
 
 def other_encoding(data: bytes, error: UnicodeDecodeError, name: str) -> str:
-    """What the data may be instead of UTF-8, from what surrounds the first byte that is wrong, and what to do."""
+    """The likely encoding of data that is not UTF-8, judged by the bytes around the first wrong one, with advice."""
     wrong = f"byte 0x{data[error.start]:02X}"
     if not data[: error.start].isascii():
         return f"{wrong} after good UTF-8: damaged, or two encodings joined; correct or remove the line"

@@ -1,4 +1,4 @@
-"""What lies in a folder of a corpus: its files, but for hidden ones and those of token stores and models."""
+"""List the files of a corpus folder, without hidden files and without those of token stores and models."""
 
 import glob
 import logging
@@ -15,10 +15,9 @@ _OF_MODELS = frozenset({*TOKENIZER_FILES, "config.json", "added_tokens.json"})
 
 
 def files_below(folder: str) -> list[str]:
-    """Files below the folder but hidden ones, in the order of their paths; folders behind links count, each once.
+    """Files below the folder, sorted by path, without hidden ones; links to folders are followed, each folder once.
 
-    What a token store or a model keeps there is passed over with a logged warning. Raises OSError for a folder that
-    cannot be read.
+    Files of a token store or a model are skipped with a logged warning. Raises OSError if a folder cannot be read.
     """
     found: list[str] = []
     seen: set[str] = set()
@@ -33,7 +32,7 @@ def files_below(folder: str) -> list[str]:
 
 
 def files_matching(pattern: str) -> list[str]:
-    """Files that the glob matches and those below the folders that it matches, chosen as by `files_below`."""
+    """Files that match the glob, and those below the folders that match it, chosen as by `files_below`."""
     found: dict[str, None] = {}
     own: dict[str, frozenset[str]] = {}  # by folder
     for match in sorted(glob.glob(pattern, recursive=True)):

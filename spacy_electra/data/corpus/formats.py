@@ -1,7 +1,7 @@
-"""What the files of a corpus hold: an open `.txt`, `.jsonl` or `.parquet` -> its texts and faults with their places.
+"""Read the records of `.txt`, `.jsonl` and `.parquet` files: texts and faults with their places.
 
-Text must be UTF-8; a byte order mark is dropped. What no reading can mend (another encoding, another kind of file)
-raises ValueError that names the file; what spoils one line, its size for one, is a `Fault` and reading goes on.
+Text must be UTF-8; a byte order mark is dropped. A file that is unusable as a whole (another encoding or format)
+raises ValueError with its name. A line that is unusable, for example by its size, is a `Fault`, and reading continues.
 """
 
 import codecs
@@ -42,7 +42,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Fault:
-    """A line without a text that can be used."""
+    """A line without usable text."""
 
     line: int
     reason: str  # the kind of fault, to count by
@@ -50,7 +50,7 @@ class Fault:
 
 
 def read_records(source: TextSource) -> Iterator[Record | Fault]:
-    """Everything in a file, in order, by the format that its suffix names."""
+    """The records of a file, in order, by the format that its suffix names."""
     kind, _ = suffixes(source.name)
     if kind == ".parquet":
         return _read_parquet(source)
@@ -188,7 +188,7 @@ def _count_texts(pairs: list[tuple[str, Any]]) -> int:
 
 
 def _has_many_values(line: bytes, *, most: int) -> bool:
-    """Whether a line of JSON has more values than that, by the marks that stand before them and not in strings."""
+    """Whether a line of JSON has more than `most` values, counted by separators outside of strings."""
     if sum(map(line.count, _MARKS)) <= most:
         return False
     bare = np.frombuffer(line.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""How much memory the reading of a corpus may take, whatever a file holds or claims to hold."""
+"""Limits for the memory that reading a corpus may take, whatever the content of its files."""
 
 from dataclasses import dataclass
 
@@ -8,24 +8,24 @@ MANY_DOCUMENTS = 20  # of the largest size: what is read in one go, or passed ov
 
 @dataclass(frozen=True)
 class MemoryLimits:
-    """Limits that the readers hold. The messages of the readers name the options of the command line."""
+    """Limits of the readers. Their error messages name the options of the command line."""
 
     document_mb: float = 50  # of one document as it is stored, unpacked: a line of .jsonl, a value of .parquet
     window_mb: int = 128  # that unpacking .zst and .xz may take; what `zstd -d` allows without a word
 
     @property
     def document(self) -> int:
-        """Bytes of a document."""
+        """Maximum bytes of a document."""
         return int(self.document_mb * MB)
 
     @property
     def file(self) -> int:
-        """Bytes of what is held or passed over as a whole."""
+        """Maximum bytes that are held or skipped at once."""
         return MANY_DOCUMENTS * self.document
 
     @property
     def window(self) -> int:
-        """Bytes of a window."""
+        """Maximum bytes of a decompression window."""
         return self.window_mb << 20
 
 

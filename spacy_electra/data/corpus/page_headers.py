@@ -1,4 +1,4 @@
-"""The headers of Parquet's pages, which alone say how large a page is when it is unpacked; pyarrow does not show them.
+"""Read the page headers of Parquet files, which alone give the unpacked size of a page; pyarrow does not expose them.
 
 They are structs in Thrift's compact protocol (github.com/apache/parquet-format, `PageHeader` in parquet.thrift).
 """
@@ -13,9 +13,10 @@ _DEEPEST = 10  # structs in structs; a page header has three
 
 
 def read_page_sizes(stream: IO[bytes], column: Any) -> Iterator[int]:
-    """The bytes that each page of a column chunk takes unpacked, by the file's own word.
+    """The unpacked bytes of each page of a column chunk, as its header states them.
 
-    column: pyarrow's metadata of the chunk. Raises EOFError where the chunk ends early or holds something else.
+    column: pyarrow's metadata of the chunk.
+    Raises EOFError if the chunk ends early or holds something else.
     """
     place = column.data_page_offset
     if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < place:

@@ -1,7 +1,7 @@
-"""Parquet files: the column "text", row by row, in bounded memory.
+"""Read the column "text" of Parquet files, row by row, in bounded memory.
 
-The library unpacks a column page by page, and repeats a value as often as the rows ask for it. So the sizes of all
-pages are looked at first, in their own headers, and only as many rows are taken at once as the largest allows.
+The library unpacks a column page by page, and repeats a dictionary value as often as rows refer to it. So the sizes in
+the headers of all pages are read first, and the number of rows read at once follows from the largest.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _BUFFER = 1 << 20  # bytes of a column that are read at once
 
 
 def read_column(source: TextSource) -> Iterator[Any]:
-    """The values of the column "text": strings, and None or something else for what is none.
+    """The values of the column "text": strings, and None or another type for a row without text.
 
     Raises ValueError for a file that is damaged, has no such column, or needs too much memory; ImportError without
     pyarrow.

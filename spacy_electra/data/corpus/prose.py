@@ -1,6 +1,6 @@
-"""English prose from a documentation string: code, tables, headings and markup go, sentences stay. Pure.
+"""Extract English prose from docstrings: removes code, tables, headings and markup. Pure.
 
-Knows reStructuredText, Markdown and doctest, and how Sphinx, NumPy and Google write parameters.
+Knows reStructuredText, Markdown and doctest, and the parameter lists of Sphinx, NumPy and Google style.
 """
 
 import inspect
@@ -45,7 +45,10 @@ _MARKUP = [
 
 
 def prose_of(docstring: str, *, min_words: int) -> Iterator[str]:
-    """The paragraphs of a documentation string that are English prose of at least `min_words` words, one line each."""
+    """The paragraphs of a docstring that are English prose, one line each.
+
+    min_words: minimum length of a paragraph.
+    """
     for paragraph in _paragraphs(_without_code(inspect.cleandoc(docstring).splitlines())):
         text = without_markup(paragraph)
         if is_prose(text, min_words=min_words):

@@ -1,6 +1,6 @@
-"""What a reader leaves out of a corpus: counts by reason, a few examples to show, and a list of all of it.
+"""Record which documents of a corpus are skipped: counts by reason, examples, and a complete list.
 
-skipped.jsonl    {"source": file, "line": number, "reason": kind of fault, "detail": this one}, in the order of reading
+skipped.jsonl    {"source": file, "line": number, "reason": kind of fault, "detail": this one}, in reading order
 """
 
 import json
@@ -23,7 +23,7 @@ _IN_MEMORY = 1 << 20  # bytes of the list; what is more goes to a temporary file
 
 @dataclass(frozen=True)
 class Example:
-    """One document that was left out."""
+    """One skipped document."""
 
     source: str
     line: int
@@ -35,7 +35,7 @@ class Example:
 
 
 class Skipped:
-    """What was left out: how often for each reason, the first three examples of each, and all of it in a list."""
+    """The skipped documents: count and first three examples of each reason, and the complete list."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -46,7 +46,7 @@ class Skipped:
         weakref.finalize(self, self._list.close)
 
     def add(self, reason: str, source: str, line: int, detail: str | None = None) -> None:
-        """Count one document."""
+        """Record one document."""
         example = Example(source, line, reason, _shortened(detail or reason))
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if self.counts[reason] <= _EXAMPLES:
@@ -54,12 +54,12 @@ class Skipped:
         self._list.write(json.dumps(asdict(example)) + "\n")
 
     def add_listed(self, path: Path) -> None:
-        """Count what another reader's `write` left in the file `path`."""
+        """Add the records of a file that `write` wrote."""
         for example in read_skipped(path):
             self.add(example.reason, example.source, example.line, example.detail)
 
     def write(self, path: Path) -> None:
-        """Write the list of all that was left out, whole or not at all."""
+        """Write the complete list atomically."""
         self._list.seek(0)
         with partial_name(path).open("w", encoding="utf8", newline="\n") as file:
             shutil.copyfileobj(self._list, file)
@@ -70,12 +70,12 @@ class Skipped:
 
     @property
     def total(self) -> int:
-        """All that was left out."""
+        """Number of skipped documents."""
         return sum(self.counts.values())
 
     @property
     def faults(self) -> int:
-        """Those that should not be there; empty and short documents are ordinary."""
+        """Number of faulty documents; empty and short ones are not faults."""
         return sum(count for reason, count in self.counts.items() if reason not in (EMPTY, SHORT))
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Skipped:
 
 
 def read_skipped(path: Path) -> Iterator[Example]:
-    """What a file that `Skipped.write` wrote lists."""
+    """The records of a file that `Skipped.write` wrote."""
     with path.open(encoding="utf8") as file:
         for line in file:
             yield Example(**json.loads(line))

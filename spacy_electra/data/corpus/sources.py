@@ -1,4 +1,4 @@
-"""Which files a corpus is, and their bytes: files, folders, globs and URLs -> decompressed streams."""
+"""Find the files of a corpus and open them: files, folders, globs and URLs become decompressed streams."""
 
 import gzip
 import io
@@ -41,11 +41,14 @@ class TextSource:
 
 
 def find_files(paths: Iterable[str | os.PathLike[str]], *, other: str = "") -> list[str]:
-    """Files and URLs to read, in the order of `paths`; the files of a folder or glob in the order of their names.
+    """Files and URLs to read, in the order of `paths`; those of a folder or glob sorted by name.
 
     A folder stands for all readable files below it, as `folders.files_below` finds them. A file found twice is read
-    once, with a logged warning. other: a suffix that the caller can read besides. Raises FileNotFoundError for a path
-    that is not there, ValueError where the suffix is none that can be read or a folder or glob holds no such file.
+    once, with a logged warning.
+
+    other: a further suffix that the caller can read.
+    Raises FileNotFoundError for a missing path, ValueError for an unreadable suffix and for a folder or glob without
+    files.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -73,7 +76,7 @@ def total_bytes(files: Iterable[str]) -> int | None:
 
 
 def suffixes(name: str) -> tuple[str, str]:
-    """Format and compression, such as (".jsonl", ".gz"). Raises ValueError where the file cannot be read."""
+    """Format and compression, such as (".jsonl", ".gz"). Raises ValueError for a format that cannot be read."""
     parts = PurePosixPath((urlsplit(name).path if is_url(name) else name.replace(os.sep, "/")).lower()).suffixes
     compression = parts.pop() if parts and parts[-1] in COMPRESSIONS else ""
     kind = parts[-1] if parts else ""
@@ -122,7 +125,10 @@ def _has_known_suffix(name: str) -> bool:
 
 @contextmanager
 def open_source(name: str, limits: MemoryLimits) -> Iterator[TextSource]:
-    """Open a file or URL. ValueError, naming it, where its compression is false, broken or needs too much memory."""
+    """Open a file or URL.
+
+    Raises ValueError with its name if its compression is wrong or damaged, or needs too much memory.
+    """
     _, compression = suffixes(name)
     with _open_url(name) if is_url(name) else open(name, "rb") as raw:
         try:

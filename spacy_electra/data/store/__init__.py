@@ -1,1 +1,1 @@
-"""The tokenised corpus on disk: written, merged, read."""
+"""The tokenized corpus on disk: written, merged, read."""

@@ -1,7 +1,7 @@
-"""The store that a build under way takes the place of: put aside into `replaced/`, and back.
+"""Move a store that is being replaced into `replaced/`, and back if the new build fails.
 
-The caller holds the folder. The manifest leaves first and comes last, under a name of its own while the other files
-move, so that a process that is killed amid them leaves a trace: where that name is found, the old store comes back.
+The caller holds the lock of the folder. The manifest is moved first and restored last, and has another name in
+between. After a kill that name marks an unfinished move, and the old store is restored.
 """
 
 import shutil
@@ -15,7 +15,7 @@ ASIDE = f"{MANIFEST}.aside"
 
 
 def put_aside(directory: Path) -> None:
-    """Move the finished store in `directory` out of sight, in place of what was aside before."""
+    """Move the finished store in `directory` into `replaced/`, in place of an earlier one there."""
     replaced = directory / REPLACED
     shutil.rmtree(replaced, ignore_errors=True)
     replaced.mkdir()
@@ -27,7 +27,7 @@ def put_aside(directory: Path) -> None:
 
 
 def is_out_of_sight(directory: Path) -> bool:
-    """Whether a store is aside that no build has begun to replace, as it has with its first whole shard."""
+    """Whether `replaced/` holds a store of which the new build has not finished the first shard."""
     if (directory / MANIFEST).exists():
         return False
     replaced = directory / REPLACED
@@ -36,7 +36,7 @@ def is_out_of_sight(directory: Path) -> bool:
 
 
 def put_back(directory: Path) -> None:
-    """Move such a store into sight again, in place of what a build has begun; nothing where there is none."""
+    """Restore a store that `is_out_of_sight`, in place of what the new build wrote; does nothing if there is none."""
     if not is_out_of_sight(directory):
         return
     replaced = directory / REPLACED

@@ -1,16 +1,16 @@
-"""How a store lies on disk: its manifest, and the writing of one shard. Every file appears whole or not at all.
+"""The files of a store: its manifest, and the writing of one shard. Every file is written atomically.
 
-manifest.json            what the store holds; written last, so a directory that has it is complete
-building.json            the same for a build under way; replaced after each shard
+manifest.json            the content of the store; written last, so a directory that has it is complete
+building.json            the same for an unfinished build; replaced after each shard
 shard-00000.bin          pieces, little-endian, in document order
-shard-00000.starts.npy   where the shard's documents begin; gone when the build ends
-shard-00000.digests      what identifies the text of each of its documents; gone as well, but for parts
-starts.npy               where all documents begin, and where the last one ends
+shard-00000.starts.npy   start of each document of the shard; removed when the build ends
+shard-00000.digests      digest of each document's text; removed when the build ends, kept for parts
+starts.npy               start of each document, and the end of the last one
 tokenizer/               the vocabulary that made the pieces
-parts/                   what several jobs wrote; gone when they are joined
-replaced/                the store that a build under way takes the place of; gone when that ends
-skipped.jsonl            what the reader left out, where it left out anything
-plans/                   which pieces stand in which row, kept by the packing
+parts/                   the stores of several jobs; removed after merging
+replaced/                the store that an unfinished build replaces; removed when the build ends
+skipped.jsonl            the skipped documents, if any
+plans/                   row plans, kept by the packing
 """
 
 import hashlib
@@ -46,7 +46,7 @@ STORE_FILES = (MANIFEST, STARTS, SKIPPED, "shard-*.bin", *BUILDING_ONLY)
 
 @dataclass(frozen=True)
 class Shard:
-    """What the manifest knows of one shard."""
+    """Description of a shard in the manifest."""
 
     name: str  # file name of the pieces
     documents: int
@@ -66,7 +66,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds; the same input gives the same manifest, byte for byte."""
+    """Description of a store; the same input gives the same manifest, byte for byte."""
 
     dtype: str  # of a piece on disk: "<u2" or "<u4"
     vocabulary: int  # number of pieces in the vocabulary
@@ -88,7 +88,7 @@ class Manifest:
 
     @property
     def unknown(self) -> int | None:
-        """Pieces that are [UNK]; None in a store that was built before they were counted."""
+        """Number of [UNK] pieces; None in a store of a version that did not count them."""
         counts = [shard.unknown for shard in self.shards]
         return None if None in counts else sum(count for count in counts if count)
 
@@ -99,7 +99,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Of text and vocabulary: stores that agree here hold the same documents as the same pieces."""
+        """Fingerprint of text and vocabulary: equal for stores with the same documents as the same pieces."""
         return hashlib.sha256(f"{self.version} {self.text} {self.tokenizer}".encode()).hexdigest()
 
     def _totals(self) -> dict[str, Any]:
@@ -107,13 +107,16 @@ class Manifest:
         return {name: getattr(self, name) for name in names}
 
     def write(self, path: Path) -> None:
-        """Replace `path` in one step."""
+        """Replace `path` atomically."""
         facts = asdict(self) | self._totals()
         replace_file(path, json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read what `write` wrote; ValueError where it is no manifest of this version or contradicts itself."""
+        """Read a manifest that `write` wrote.
+
+        Raises ValueError if it is not a manifest of this version, or contradicts itself.
+        """
         try:
             facts: dict[str, Any] = json.loads(path.read_bytes())
             if facts["version"] != VERSION:
@@ -132,13 +135,13 @@ class Manifest:
 
 
 class TextFingerprint:
-    """Running sha256 over the digests of documents, so that it can be had without their text."""
+    """Running sha256 over the digests of documents, so that the fingerprint needs no text."""
 
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
 
     def add(self, digest: bytes) -> None:
-        """Take the `digest_of` the next document."""
+        """Add the next document, by its `digest_of`."""
         self._sum.update(digest)
 
     @property
@@ -147,12 +150,12 @@ class TextFingerprint:
 
 
 def digest_of(text: str) -> bytes:
-    """What identifies a document's text, DIGEST bytes."""
+    """Digest of a document's text, DIGEST bytes."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_digests(directory: Path, manifest: Manifest) -> Iterator[bytes]:
-    """The `digest_of` each document of a store that was built with keep_digests, in order."""
+    """The `digest_of` of each document, in order, of a store that was built with keep_digests."""
     for shard in manifest.shards:
         with (directory / shard.digests_name).open("rb") as file:
             while digest := file.read(DIGEST):
@@ -160,10 +163,14 @@ def read_digests(directory: Path, manifest: Manifest) -> Iterator[bytes]:
 
 
 class ShardWriter:
-    """Writes one shard under partial names; `close` gives the names. Left without `close`, only partial files stay."""
+    """Writes one shard under partial names; `close` renames them. Without `close`, only partial files remain."""
 
     def __init__(self, directory: Path, *, number: int, dtype: str, first_piece: int, unk: int) -> None:
-        """first_piece: the place of the shard's first piece among those of the whole store. unk: number of [UNK]."""
+        """number: of the shard, from 0.
+        dtype: of the pieces on disk.
+        first_piece: place of the shard's first piece in the whole store.
+        unk: number of [UNK].
+        """
         self.pieces = 0
         self._unknown = 0
         self._unk = unk
@@ -182,7 +189,7 @@ class ShardWriter:
         self._file.close()
 
     def add(self, digest: bytes, ids: np.ndarray) -> None:
-        """Append the pieces (N,) of one document, which `digest` identifies."""
+        """Append the pieces (N,) of one document with its `digest_of`."""
         raw = ids.astype(self._dtype).tobytes()
         self._digests += digest
         self._starts.append(self._first_piece + self.pieces)
@@ -192,7 +199,7 @@ class ShardWriter:
         self._file.write(raw)
 
     def close(self, *, text: str) -> Shard:
-        """Sync and name all three files; text: fingerprint of the corpus up to here."""
+        """Sync and rename all three files; text: fingerprint of the corpus up to here."""
         sha256 = self._sum.hexdigest()
         shard = Shard(self._path.name, len(self._starts), self.pieces, sha256, text, self._unknown)
         replace_file(self._path.with_name(shard.digests_name), self._digests)
@@ -210,7 +217,7 @@ class ShardWriter:
 
 
 def join_starts(directory: Path, manifest: Manifest) -> str:
-    """Write where all documents begin (documents + 1,) as one file, shard by shard; its sha256."""
+    """Write the starts of all documents (documents + 1,) as one file, shard by shard; returns its sha256."""
     path = directory / STARTS
     layout = {"descr": "<i8", "fortran_order": False, "shape": (manifest.documents + 1,)}
     with partial_name(path).open("wb") as file:  # not through a map: a full disk kills a process that writes to one
@@ -225,7 +232,7 @@ def join_starts(directory: Path, manifest: Manifest) -> str:
 
 
 def is_whole(directory: Path, manifest: Manifest, shard: Shard) -> bool:
-    """Whether a build can go on after `shard`; not where only the corpus's end cut it short, as that may have grown."""
+    """Whether a build can be resumed after `shard`; not if the corpus ended in it, as that may have grown."""
     path, others = directory / shard.name, (directory / shard.starts_name, directory / shard.digests_name)
     size = shard.pieces * np.dtype(manifest.dtype).itemsize
     is_there = path.exists() and path.stat().st_size == size and all(other.exists() for other in others)

@@ -1,8 +1,8 @@
-"""A store built by several jobs: each tokenises its share of the files into a part, and joining makes the parts whole.
+"""Build a store by several jobs: each tokenizes its share of the files into a part, and merging joins the parts.
 
-Takes the files of a corpus and the number of jobs. A part is a store of its own below `parts/`, whose name says of
-which corpus it is which part; shares follow each other in the order of the files, so that the joined store has the
-same bytes as one built by a single job. Joining reads pieces, not text.
+Takes the files of a corpus and the number of jobs. A part is a store of its own below `parts/`, whose name identifies
+corpus and job. Shares follow each other in the order of the files, so the merged store has the same bytes as one built
+by a single job. Merging reads pieces, not text.
 """
 
 import hashlib
@@ -29,27 +29,27 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 @dataclass(frozen=True)
 class Shares:
-    """How a corpus is shared out."""
+    """How the files of a corpus are divided among jobs."""
 
     files: tuple[tuple[str, ...], ...]  # of each job, in the order of the corpus
     key: str  # of names and sizes of all files
 
     def part(self, out_dir: Path, index: int) -> Path:
-        """Where job number `index` builds its store, with keep_digests."""
+        """Folder in which job number `index` builds its store, with keep_digests."""
         return out_dir / PARTS / f"{self.key}-{index:05d}-of-{len(self.files):05d}"
 
     def parts(self, out_dir: Path) -> list[Path]:
         return [self.part(out_dir, index) for index in range(len(self.files))]
 
     def joined(self, out_dir: Path) -> Path:
-        """A file that is there while the parts of a store that is whole are removed."""
+        """A file that exists while the parts of a merged store are being removed."""
         return out_dir / PARTS / f"{self.key}-of-{len(self.files):05d}.joined"
 
 
 def share_out(files: Sequence[str], *, jobs: int) -> Shares:
-    """Give each job neighbouring files of about as many bytes as every other job's.
+    """Give each job consecutive files of about the same number of bytes; files count equally if any is a URL.
 
-    Where URLs are among them, their number counts instead. Raises ValueError where there are fewer files than jobs.
+    Raises ValueError if there are fewer files than jobs.
     """
     if len(files) < jobs:
         raise ValueError(
@@ -77,7 +77,7 @@ def missing_parts(out_dir: Path, shares: Shares) -> list[int]:
 
 
 def joined_pieces(out_dir: Path, shares: Shares) -> int:
-    """Pieces of all parts. Raises ValueError that names the parts that are not finished."""
+    """Number of pieces of all parts. Raises ValueError that names the unfinished parts."""
     missing = missing_parts(out_dir, shares)
     if missing:
         told = ", ".join(map(str, missing[:10])) + " ..." * (len(missing) > 10)
@@ -99,10 +99,10 @@ def join_parts(
     overwrite: bool = False,
     on_pieces: Callable[[int], object] = lambda count: None,
 ) -> Manifest:
-    """Make one store of all parts, and remove them; interrupted, it goes on where it was.
+    """Merge all parts into one store, and remove them; resumes after an interruption.
 
     on_pieces: called with the pieces done since the last call, of `joined_pieces`.
-    Raises ValueError where a part is missing, damaged or of another vocabulary, and as `build_store` does.
+    Raises ValueError if a part is missing, damaged or of another vocabulary, and as `build_store` does.
     """
     joined_pieces(out_dir, shares)
     with alone_in(out_dir):
@@ -123,7 +123,7 @@ def join_parts(
 
 
 def finish_removal(out_dir: Path, shares: Shares) -> None:
-    """Remove what is left of the parts of a store that `join_parts` has made whole; nothing where it has not."""
+    """Remove the remaining parts of a store that `join_parts` has finished; does nothing for an unfinished one."""
     if shares.joined(out_dir).exists():
         for folder in shares.parts(out_dir):
             if folder.exists():

@@ -1,4 +1,4 @@
-"""Files as arrays that the system reads as they are used, and that give memory back. Takes paths, gives arrays."""
+"""Memory-mapped arrays that release their pages. Takes paths, returns arrays."""
 
 import mmap
 from collections.abc import Iterable
@@ -9,18 +9,18 @@ import numpy as np
 
 
 def map_array(path: Path, dtype: str) -> np.ndarray:
-    """(N,) numbers of a file that is not empty, as a plain array: slicing a np.memmap costs ten times as much.
+    """Map a file as a plain array (N,); slicing a np.memmap costs ten times as much.
 
-    Raises OSError where the file cannot be read, ValueError where it is empty.
+    Raises OSError if the file cannot be read, ValueError if it is empty.
     """
     return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
 
 
 def give_back(arrays: Iterable[np.ndarray]) -> None:
-    """Let go of the pages that were read through mapped arrays; they come back from the system's cache when needed.
+    """Release the pages that were read through mapped arrays; the system's cache still has them.
 
-    Without it a process seems to hold all that it ever read of a file. Does nothing where the system cannot (Windows),
-    and for arrays that are not mapped.
+    Otherwise the process appears to hold all that it ever read of a file. Does nothing on Windows, and for arrays that
+    are not mapped.
     """
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
@@ -30,10 +30,10 @@ def give_back(arrays: Iterable[np.ndarray]) -> None:
 
 
 def read_at_random(arrays: Iterable[np.ndarray]) -> None:
-    """Have the system read no more of mapped files than is asked for.
+    """Turn off read-ahead for mapped files.
 
-    It reads ahead otherwise, which may be megabytes for each place that is asked; a file that is larger than memory is
-    then read many times over. Does nothing where the system cannot (Windows), and for arrays that are not mapped.
+    Read-ahead may be megabytes for each access, so a file larger than memory would be read many times over. Does
+    nothing on Windows, and for arrays that are not mapped.
     """
     if not hasattr(mmap, "MADV_RANDOM"):
         return

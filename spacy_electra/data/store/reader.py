@@ -1,6 +1,6 @@
-"""The tokenised corpus on disk, read: one long memory-mapped axis of pieces. Takes a directory, gives pieces.
+"""Read the tokenized corpus: one long memory-mapped axis of pieces. Takes a directory, returns pieces.
 
-`building.py` writes it, `shards.py` says which files there are. Nothing is held in memory for the whole corpus.
+`writer.py` writes it, `manifest.py` describes its files. Nothing is held in memory for the whole corpus.
 """
 
 from collections.abc import Iterator
@@ -31,12 +31,13 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path | str, *, tokenizer: WordPiece | None = None) -> "Store":
-        """Map the store in `directory`; sizes are checked here, contents by `verify`.
+        """Map the store in `directory`; checks sizes, while `verify` checks contents.
 
-        tokenizer: the vocabulary that the store must have been made with, where that matters to the caller.
-        Raises FileNotFoundError for a directory without a finished store or without one of its files, and ValueError
-        for a damaged file or another vocabulary. Where a build was killed before it had anything to replace the store
-        that was there, that one is opened.
+        If a build was killed before it finished a shard, the store that it was to replace is opened.
+
+        tokenizer: the vocabulary that the store must have been made with; None for any.
+        Raises FileNotFoundError for a directory without a finished store or without one of its files, ValueError for a
+        damaged file or another vocabulary.
         """
         directory = Path(directory)
         path = directory / MANIFEST
@@ -64,18 +65,18 @@ class Store:
         return self.manifest.fingerprint
 
     def document_lengths(self) -> np.ndarray:
-        """(documents,) int64 pieces in each document."""
+        """(documents,) int64 number of pieces of each document."""
         lengths: np.ndarray = np.diff(self.starts)
         return lengths
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Pieces number start..stop-1, (stop - start,) int64; IndexError outside the store."""
+        """Pieces number start..stop-1, (stop - start,) int64. Raises IndexError outside the store."""
         if not 0 <= start <= stop <= self.pieces:
             raise IndexError(f"pieces {start} to {stop} asked of {self.directory}, which holds {self.pieces}")
         return self.gather(np.arange(start, stop))
 
     def gather(self, places: np.ndarray) -> np.ndarray:
-        """The pieces (N,) int64 at any places (N,) int64."""
+        """The pieces (N,) int64 at the places (N,) int64."""
         answer = np.empty(len(places), dtype=np.int64)
         shard_of = np.searchsorted(self._bounds, places, side="right") - 1
         for number in np.unique(shard_of):
@@ -84,7 +85,7 @@ class Store:
         return answer
 
     def each_document(self) -> Iterator[np.ndarray]:
-        """The pieces (N,) of one document after another, as they lie on disk."""
+        """Yield the pieces (N,) of each document, in order."""
         first = 0
         for pieces, shard, base in zip(self._shards, self.manifest.shards, self._bounds, strict=False):
             bounds = (self.starts[first : first + shard.documents + 1] - base).tolist()
@@ -93,15 +94,15 @@ class Store:
             first += shard.documents
 
     def read_at_random(self) -> None:
-        """Expect reading here and there from now on, and not one document after another."""
+        """Advise the system that pieces are read in random order from now on."""
         read_at_random(self._shards)
 
     def give_back(self) -> None:
-        """Let go of the memory that reading has taken."""
+        """Release the memory of pages that were read."""
         give_back([self.starts, *self._shards])
 
     def load_tokenizer(self) -> WordPiece:
-        """The vocabulary that made the pieces; ValueError where the copy in the store was changed."""
+        """The vocabulary that made the pieces. Raises ValueError if the copy in the store was changed."""
         tokenizer = WordPiece.load(self.directory / TOKENIZER)
         if tokenizer.fingerprint != self.manifest.tokenizer:
             raise ValueError(
@@ -111,7 +112,7 @@ class Store:
         return tokenizer
 
     def unknown_share(self) -> float:
-        """The share of pieces that are [UNK]; of the first million pieces where the build did not count them."""
+        """Share of [UNK] among the pieces; among the first million if the build did not count them."""
         unknown, pieces = self.manifest.unknown, self.pieces
         if unknown is None:
             pieces = min(_SAMPLE, pieces)
@@ -119,7 +120,7 @@ class Store:
         return unknown / max(pieces, 1)
 
     def verify(self) -> None:
-        """Read every byte; ValueError names the first file that is not what the build wrote."""
+        """Read every byte. Raises ValueError that names the first file that differs from what the build wrote."""
         written = [(shard.name, shard.sha256) for shard in self.manifest.shards]
         for name, expected in [*written, (STARTS, self.manifest.starts_sha256)]:
             path = self.directory / name

@@ -1,4 +1,4 @@
-"""Documents -> documents with their pieces, by all cores, in order. Holds a few batches at a time, never the corpus."""
+"""Tokenize documents on all cores, in order. Holds a few batches at a time, never the corpus."""
 
 import re
 from collections import deque
@@ -30,9 +30,10 @@ _worker: WordPiece  # of a worker process
 def tokenized(
     documents: Iterable[Document], tokenizer: WordPiece, *, processes: int, progress: Progress | None = None
 ) -> Generator[tuple[Document, np.ndarray], None, None]:
-    """Each document with its pieces (N,) int32, in order; reading goes on while earlier batches are encoded.
+    """Yield each document with its pieces (N,) int32, in order; reading continues while batches are encoded.
 
     processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
+    progress: called with the number of documents and of pieces done since the last call.
     """
     pool, encode = _pool(tokenizer, processes)
     waiting: deque[tuple[list[Document], Future[list[np.ndarray]]]] = deque()
@@ -73,7 +74,7 @@ def _encode_in_worker(texts: list[str]) -> list[np.ndarray]:
 
 
 def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]:
-    """The pieces (N,) int32 of each text; memory is bounded however long a text is, unless pieces may hold spaces."""
+    """The pieces (N,) int32 of each text; memory is bounded for long texts, unless pieces may hold spaces."""
     cut_up = cut if tokenizer.spaces_part_words else (lambda text: [text])
     parts = ((number, part) for number, text in enumerate(texts) for part in cut_up(text))
     found: list[list[np.ndarray]] = [[np.empty(0, dtype=np.int32)] for _ in texts]
@@ -85,10 +86,10 @@ def encode_texts(tokenizer: WordPiece, texts: Sequence[str]) -> list[np.ndarray]
 
 
 def cut(text: str) -> Iterator[str]:
-    """Parts of a text that give the same pieces as the whole: each ends before white space.
+    """Cut a text into parts that have the same pieces as the whole: each part ends before white space.
 
-    Where there is none for LONGEST_CHUNK, a part ends behind punctuation, which is a word of its own for BERT, or
-    else anywhere: words as long are [UNK], which then stands once for each part.
+    Without white space for LONGEST_CHUNK, a part ends behind punctuation, which is a word of its own for BERT, or else
+    anywhere. Words of that length are [UNK], which then occurs once for each part.
     """
     start = 0
     while len(text) - start > PART_CHARACTERS:
@@ -108,7 +109,7 @@ def _end_without_blank(text: str, near: int) -> int:
 
 
 def grouped(items: Iterable[Item], *, size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
-    """Items in order, in lists that end with the item that brings their sizes to `most`."""
+    """Group items in order; a list ends with the item that brings its total size to `most`."""
     group: list[Item] = []
     total = 0
     for item in items:

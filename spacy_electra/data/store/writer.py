@@ -1,7 +1,7 @@
-"""The tokenised corpus on disk, written: takes documents and a vocabulary, gives the directory that `Store` reads.
+"""Write the tokenized corpus: takes documents and a vocabulary, writes the directory that `Store` reads.
 
-A store is written shard by shard, so that an interrupted build goes on where it was and memory holds one shard's
-document starts. Nothing is written before the first document is there.
+A store is written shard by shard. An interrupted build is resumed after its last shard, and memory holds the document
+starts of one shard. Nothing is written before the first document arrives.
 """
 
 import shutil
@@ -58,18 +58,18 @@ def build_store(
     overwrite: bool = False,
     keep_digests: bool = False,
 ) -> Manifest:
-    """Tokenise `documents` into a store, or finish the one that an interrupted build left in `out_dir`.
+    """Tokenize `documents` into a store, or resume an interrupted build in `out_dir`.
 
     shard_pieces: a shard ends with the document that brings it to this many pieces.
     processes: 1 uses the threads of the tokenizers library, more start processes of one thread each.
-    progress: called with the number of documents and of pieces that are done since the last call.
-    skipped: what the reader leaves out, complete when `documents` ends.
-    overwrite: replace the store that is there, whatever it holds, once `documents` gives the first. Until this one is
-    finished the old one is kept in `shards.REPLACED`, and comes back where not even a shard of this one was finished.
-    keep_digests: leave the files that `shards.read_digests` reads; such a part of a store may hold nothing.
-    Returns what was written, the same bytes for the same input however often the build was interrupted.
-    Raises ValueError where `out_dir` holds a store of another corpus or vocabulary, where another process builds one
-    there, and where there is no text.
+    progress: called with the number of documents and of pieces done since the last call.
+    skipped: the skipped documents, complete when `documents` ends.
+    overwrite: replace an existing store once the first document arrives. The old store is kept in `manifest.REPLACED`
+        until this one is finished, and is restored if not even a shard of this one was finished.
+    keep_digests: keep the per-document digests and allow an empty corpus, as for a part of a store.
+    Returns the manifest; it and all files have the same bytes for the same input, also after interruptions.
+    Raises ValueError if `out_dir` holds a store of another corpus or vocabulary, if another process builds one there,
+    and if there is no text.
     """
     if shard_pieces < 1 or processes < 1:
         raise ValueError(f"shard_pieces and processes must be at least 1, but got {shard_pieces} and {processes}.")
@@ -89,9 +89,9 @@ def build_store(
 
 
 class Builder:
-    """One build of a store in a directory, from where an earlier one ended. First `pass_over`, then `write`.
+    """One build of a store in a directory, resumed after an earlier one. Call `pass_over` first, then `write`.
 
-    Whoever uses it holds `files.alone_in` the directory from before it is made.
+    The caller holds `atomic.alone_in` the directory from before this is made.
     """
 
     def __init__(
@@ -103,9 +103,10 @@ class Builder:
         overwrite: bool = False,
         keep_digests: bool = False,
     ) -> None:
-        """keep_digests: leave the files that `read_digests` reads, and put up with no text at all.
+        """keep_digests: keep the per-document digests and allow an empty corpus.
 
-        The rest as for `build_store`. Raises ValueError where the directory holds what this build cannot go on with.
+        The other arguments are those of `build_store`.
+        Raises ValueError if the directory holds something that this build cannot resume.
         """
         self.directory = directory
         self._tokenizer = tokenizer
@@ -120,11 +121,11 @@ class Builder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the store is there already."""
+        """Whether the store is already finished."""
         return not self._overwrite and (self.directory / MANIFEST).exists()
 
     def remove_leftovers(self) -> None:
-        """Remove what a build left that was killed when its store was finished."""
+        """Remove the temporary files of a build that was killed after its store was finished."""
         remove_files(self.directory, self._needed_by_build)
         shutil.rmtree(self.directory / REPLACED, ignore_errors=True)
 
@@ -133,7 +134,11 @@ class Builder:
         return tuple(name for name in BUILDING_ONLY if name != DIGESTS or not self._keep_digests)
 
     def pass_over(self, digests: Iterator[bytes], progress: Progress | None = None) -> None:
-        """Take the documents that the store has already from `digests`; ValueError where they are others."""
+        """Read the documents that the store already has from `digests`.
+
+        progress: as for `build_store`.
+        Raises ValueError if they differ from those in the store.
+        """
         for shard in self.manifest.shards:
             for digest in islice(digests, shard.documents):
                 self._text.add(digest)
@@ -148,9 +153,10 @@ class Builder:
             raise self._another_corpus(f"the corpus given has more than its {self.manifest.documents} documents")
 
     def write(self, pairs: Pairs, *, skipped: Skipped) -> Manifest:
-        """Write all documents after those that are there, and finish. An error leaves whole shards or nothing.
+        """Write all further documents and finish the store. After an error, whole shards or nothing remain.
 
-        skipped: what the reader leaves out, complete when `pairs` ends.
+        pairs: documents with their pieces.
+        skipped: the skipped documents, complete when `pairs` ends.
         """
         before = _names_in(self.directory)
         try:

@@ -1,7 +1,7 @@
-"""Marks above and below letters: accents, which BERT's uncased vocabularies lose, or letters of their own.
+"""Decide whether an uncased vocabulary strips combining marks: accents in some scripts, parts of letters in others.
 
-Takes words with their counts, gives counts and examples. Japanese dakuten, the vowel signs of Hindi and the tones
-of Thai are such marks to Unicode (category Mn, once a word is decomposed), and words without them are other words.
+Takes words with their counts, returns counts and examples. Japanese dakuten, the vowel signs of Hindi and the tones of
+Thai are such marks in Unicode (category Mn after decomposition), and words without them are other words.
 """
 
 import logging
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Marks:
-    """The marks of a text."""
+    """Counts of the combining marks of a text."""
 
     accents: int  # on Latin, Greek and Cyrillic letters
     letters: int  # on letters of other scripts
@@ -30,17 +30,17 @@ class Marks:
 
     @property
     def should_stay(self) -> bool:
-        """Whether an uncased vocabulary should keep them."""
+        """Whether an uncased vocabulary should keep the marks."""
         return 0 < self.letters >= _ENOUGH * (self.letters + self.accents)
 
     @property
     def are_missed(self) -> bool:
-        """Whether words would be lost with them that are worth a warning."""
+        """Whether stripping the marks merges so many words that a warning is due."""
         return bool(self.examples) and (self.letters > 0 or self.merging >= _NOTEWORTHY)
 
 
 def keeps_marks(words: Mapping[str, int]) -> bool:
-    """Whether an uncased vocabulary of these words and their counts keeps the marks; logs what is lost."""
+    """Whether an uncased vocabulary of these words, by count, keeps the marks; logs what is lost."""
     marks = count_marks(words)
     if marks.should_stay:
         logger.info("Accents are kept: %d marks are letters, %d accents.", marks.letters, marks.accents)
@@ -54,7 +54,10 @@ def keeps_marks(words: Mapping[str, int]) -> bool:
 
 
 def count_marks(words: Mapping[str, int]) -> Marks:
-    """Count the marks of words that each stand so often in a text."""
+    """Count the marks of words.
+
+    words: word -> its number of occurrences.
+    """
     totals = {True: 0, False: 0}
     bare: dict[str, list[str]] = {}  # without marks -> the words with marks that become it
     for word, count in words.items():

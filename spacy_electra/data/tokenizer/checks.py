@@ -1,4 +1,4 @@
-"""Hold a `tokenizer.json` against the one kind that we use, before the library `tokenizers` sees it.
+"""Accept only BERT tokenizers in a `tokenizer.json`, before the library `tokenizers` reads it.
 
 That library builds whatever a file names: a regular expression or a table of characters can end the process there.
 """
@@ -29,7 +29,11 @@ _ADDED = {"id": SIZE, "content": TEXT} | dict.fromkeys(
 
 
 def read_json(text: str, *, source: str) -> dict[str, Any]:
-    """The JSON object in `text`. Raises ValueError, naming `source`, where it is none: NaN and Infinity are no JSON."""
+    """Parse a JSON object.
+
+    source: name of the file for errors.
+    Raises ValueError if `text` is not one; NaN and Infinity are not valid JSON.
+    """
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -44,7 +48,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def check_tokenizer(content: Mapping[str, Any], *, source: str) -> None:
-    """Raise ValueError, naming `source` and part, for a tokenizer that is none of BERT's."""
+    """Raise ValueError, naming `source` and part, for a tokenizer that is not BERT's."""
     _check_model(content.get("model"), source)
     for part, kinds in _FIELDS.items():
         if content.get(part) is not None:
@@ -117,7 +121,7 @@ def _check_processor(part: Any, place: str) -> None:
 
 
 def _sequences(template: Any, special: Mapping[str, Any]) -> list[Any] | None:
-    """Which texts a template puts between its special pieces; None where it is no template."""
+    """The texts that a template puts between its special pieces; None if it is not a template."""
     if not isinstance(template, list) or not all(isinstance(item, dict) and len(item) == 1 for item in template):
         return None
     items = [(kind, value) for item in template for kind, value in item.items()]

@@ -1,4 +1,4 @@
-"""What makes two tokenizers differ, in words; and the check that a store was made with the tokenizer given."""
+"""Describe how two tokenizers differ, and check that a store was made with a given tokenizer."""
 
 import json
 from collections.abc import Iterator
@@ -12,19 +12,22 @@ _SHOWN = 3  # pieces or tokens that are named
 
 
 def cut_alike(one: WordPiece, other: WordPiece) -> bool:
-    """Whether every text has the same pieces with the same numbers from both."""
+    """Whether both tokenizers give every text the same pieces with the same numbers."""
     return one.fingerprint == other.fingerprint or not list(_differences(one, other))
 
 
 def difference(theirs: WordPiece, ours: WordPiece) -> str:
-    """How two tokenizers differ, in one line, the first one's side first: settings, sizes, the first pieces apart."""
+    """Describe how two tokenizers differ, in one line: settings, sizes, the first differing pieces.
+
+    theirs: named first in the description.
+    """
     return ", ".join(_differences(theirs, ours)) or "in parts of tokenizer.json that cut no text otherwise"
 
 
 def check_tokenizer_of_store(fingerprint: str, tokenizer: WordPiece, directory: Path) -> None:
-    """Raise ValueError, naming what differs, where the store in `directory` was made with another tokenizer.
+    """Raise ValueError, naming the difference, if the store in `directory` was made with another tokenizer.
 
-    fingerprint: of the tokenizer that made it, by its manifest.
+    fingerprint: of the tokenizer that made the store, from its manifest.
     """
     if tokenizer.fingerprint == fingerprint:
         return

@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizer files: a directory <-> a `tokenizers.Tokenizer` that does BERT's WordPiece."""
+"""Read and write Hugging Face's tokenizer files of BERT's WordPiece as a `tokenizers.Tokenizer`."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ _MODEL_KEYS = ("unk_token", "continuing_subword_prefix", "max_input_chars_per_wo
 
 @dataclass(frozen=True)
 class NumberedTokenizer:
-    """A tokenizer as it was made or read."""
+    """A tokenizer with the numbers of its pieces."""
 
     tokenizer: Tokenizer
     numbers: Mapping[str, int]  # of all its pieces
@@ -35,7 +35,12 @@ class NumberedTokenizer:
 
 
 def assemble(vocabulary: Mapping[str, int], normalizer: normalizers.Normalizer, *, source: str) -> NumberedTokenizer:
-    """BERT's tokenizer over the pieces and their numbers. Raises ValueError naming `source` without [CLS] and [SEP]."""
+    """Make BERT's tokenizer of pieces and their numbers.
+
+    normalizer: applied before pieces are found.
+    source: named in errors.
+    Raises ValueError without [CLS] and [SEP].
+    """
     model = models.WordPiece(
         dict(vocabulary),
         unk_token=SPECIAL_PIECES["unk"],
@@ -69,16 +74,18 @@ def check_special(vocabulary: Mapping[str, int], source: str) -> None:
 
 
 def bert_normalizer(settings: Mapping[str, bool | None]) -> normalizers.BertNormalizer:
-    """The normaliser that `tokenizer_config.json` describes; what it leaves out is as in Hugging Face (uncased)."""
+    """The normalizer that `tokenizer_config.json` describes; missing settings default as in Hugging Face (uncased)."""
     given = {ours: settings[key] for key, ours in NORMALIZER_KEYS.items() if key in settings}
     return normalizers.BertNormalizer(**given)
 
 
 def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: Path, *, model_max_length: int) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt into a folder that is there.
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt into an existing folder.
 
-    vocabulary: all pieces in the order of their numbers. model_max_length: pieces that a model takes at once. The
-    checksums of the two files that hold the vocabulary stand beside them.
+    The checksums of tokenizer.json and vocab.txt are written beside them.
+
+    vocabulary: all pieces in the order of their numbers.
+    model_max_length: maximum input length of a model, in pieces.
     """
     special = {f"{role}_token": piece for role, piece in SPECIAL_PIECES.items()}
     settings = {"tokenizer_class": "ElectraTokenizer", "model_max_length": model_max_length, **special}
@@ -98,7 +105,7 @@ def write_tokenizer(tokenizer: Tokenizer, vocabulary: Sequence[str], directory: 
 
 @contextmanager
 def replaced_tokenizer(directory: Path) -> Iterator[Path]:
-    """A folder whose tokenizer takes the place of that in `directory` when the block ends; other files stay there."""
+    """A folder whose tokenizer replaces that of `directory` when the block ends; other files stay."""
     with replaced_folder(directory, last="tokenizer.json", gone=STALE) as folder:
         yield folder
 
@@ -111,19 +118,19 @@ def _settings_of(normalizer: normalizers.Normalizer | None) -> dict[str, Any]:
 
 
 def is_uncased(normalizer: normalizers.Normalizer | None) -> bool:
-    """True where upper case is lost."""
+    """True if text is lower-cased."""
     return normalizer is not None and normalizer.normalize_str("A") != "A"
 
 
 def loses_accents(normalizer: normalizers.Normalizer | None) -> bool:
-    """True where marks above and below letters are lost."""
+    """True if combining marks are stripped."""
     return normalizer is not None and normalizer.normalize_str("ä") == "a"
 
 
 def find_tokenizer(directory: Path) -> Path:
-    """The folder of a tokenizer: the one given, or the discriminator in it, as in a run's model-last.
+    """The folder of a tokenizer: `directory`, or its subfolder `discriminator`, as in a run's model-last.
 
-    Raises FileNotFoundError that says what was expected where neither holds one.
+    Raises FileNotFoundError, with the expected files, if neither holds one.
     """
     for folder in (directory, directory / "discriminator"):
         settle(folder)
@@ -143,12 +150,13 @@ def find_tokenizer(directory: Path) -> Path:
 
 
 def read_tokenizer(directory: Path) -> NumberedTokenizer:
-    """A directory's tokenizer as Hugging Face's `AutoTokenizer` reads it; its source is the file it was read from.
+    """Read a directory's tokenizer as Hugging Face's `AutoTokenizer` does; its source is the file it was read from.
 
-    Reads `tokenizer.json`, or else `vocab.txt`, and what `tokenizer_settings` reads: tokens are added, and
-    lower-casing, accents and Chinese follow `tokenizer_config.json` where that differs from `tokenizer.json`. Raises
-    FileNotFoundError where there is neither file, ValueError where one cannot be read or was changed after it was
-    written; both name it.
+    Reads `tokenizer.json`, or else `vocab.txt`, and the files of `read_tokenizer_settings`. Tokens are added, and
+    lower-casing, accents and Chinese follow `tokenizer_config.json` if that differs from `tokenizer.json`.
+
+    Raises FileNotFoundError without either file, ValueError if one cannot be read or was changed after it was written;
+    both name it.
     """
     directory = find_tokenizer(directory)
     whole, pieces = directory / "tokenizer.json", directory / "vocab.txt"
@@ -202,13 +210,13 @@ def _check_matching(tokens: list[AddedToken], before: normalizers.Normalizer | N
 
 
 def added_tokens(tokenizer: Tokenizer) -> dict[int, AddedToken]:
-    """The tokens beside the pieces of the model, or marked among them, by number."""
+    """Tokens by number that are not pieces of the model, or are marked as added among them."""
     found: dict[int, AddedToken] = tokenizer.get_added_tokens_decoder()
     return found
 
 
 def parse_tokenizer(text: str, *, source: str) -> NumberedTokenizer:
-    """The tokenizer of the content of a `tokenizer.json`. Raises ValueError naming `source` where it is none."""
+    """Parse the content of a `tokenizer.json`. Raises ValueError, naming `source`, if it is not one."""
     content = read_json(text, source=source) | {"truncation": None, "padding": None}  # which are not used
     check_tokenizer(content, source=source)
     try:

@@ -1,7 +1,7 @@
-"""A smaller vocabulary out of a large one: the pieces that a corpus uses. Takes a tokenizer and counts, gives a
-tokenizer with the same settings.
+"""Prune a vocabulary to the pieces that a corpus uses. Takes a tokenizer and counts, returns a tokenizer with the same
+settings.
 
-Words whose piece is left out are cut into the smaller pieces that remain, so no text is lost.
+Words whose piece is removed are cut into the smaller pieces that remain, so no text is lost.
 
 Legend: V vocabulary.
 """
@@ -22,7 +22,7 @@ _AT_ONCE = 256  # texts
 
 
 def count_pieces(texts: Iterable[str], tokenizer: WordPiece) -> NDArray[np.int64]:
-    """How often each piece occurs in the texts, (V,)."""
+    """Number of occurrences of each piece in the texts, (V,)."""
     counts = np.zeros(tokenizer.size, dtype=np.int64)
     remaining = iter(texts)
     while batch := list(islice(remaining, _AT_ONCE)):
@@ -32,12 +32,14 @@ def count_pieces(texts: Iterable[str], tokenizer: WordPiece) -> NDArray[np.int64
 
 
 def prune_vocabulary(tokenizer: WordPiece, counts: NDArray[np.int64], *, vocab_size: int | None) -> WordPiece:
-    """The same tokenizer with the pieces that occur, the most frequent ones where these are more than `vocab_size`.
+    """The same tokenizer with the pieces that occur; the most frequent ones if these are more than `vocab_size`.
 
-    tokenizer: whose settings stay. counts: (V,), as `count_pieces` gives them. vocab_size: None for all that occur.
-    Special pieces and added tokens stay, and so do ASCII characters, those that occur, and pieces that occur with a
-    character that is no piece by itself, so that no word becomes unknown. Raises ValueError where these alone are more
-    than `vocab_size`, and where nothing was counted.
+    Special pieces, added tokens, ASCII characters and characters that occur always stay. So do pieces that occur with a
+    character that is not a piece by itself, so that no word becomes unknown.
+
+    counts: (V,), as `count_pieces` gives them.
+    vocab_size: maximum number of pieces; None for all that occur.
+    Raises ValueError if the pieces that must stay are more than `vocab_size`, and if nothing was counted.
     """
     if not counts.any():
         raise ValueError("the texts hold no pieces of the vocabulary, expected text to choose pieces by.")

@@ -1,7 +1,7 @@
-"""What a directory's files say of its tokenizer beside the pieces, read in the order of Hugging Face's `AutoTokenizer`.
+"""Read a directory's tokenizer settings in the order of Hugging Face's `AutoTokenizer`.
 
-Takes a directory, gives the class of the tokenizer, its settings and the tokens to add. What would tokenize otherwise
-than BERT's WordPiece is refused by name.
+Takes a directory, returns the class of the tokenizer, its settings and the tokens to add. Settings under which it would
+differ from BERT's WordPiece are refused by name.
 
 Source: `transformers` 4.53, `AutoTokenizer.from_pretrained`, `PreTrainedTokenizerBase._from_pretrained` and
 `PreTrainedTokenizerFast.__init__`.
@@ -36,7 +36,7 @@ _FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """The tokenizer of a directory, but for its pieces."""
+    """The tokenizer of a directory, without its pieces."""
 
     overrules: bool = False  # whether `normalizer` counts more than what tokenizer.json says
     normalizer: Mapping[str, bool | None] = field(default_factory=lambda: dict(DEFAULTS))
@@ -45,10 +45,10 @@ class TokenizerSettings:
 
 
 def read_tokenizer_settings(directory: Path, *, stored: Mapping[int, AddedToken]) -> TokenizerSettings:
-    """Read tokenizer_config.json, config.json, special_tokens_map.json and added_tokens.json, as far as they are there.
+    """Read tokenizer_config.json, config.json, special_tokens_map.json and added_tokens.json, if they exist.
 
     stored: the added tokens of tokenizer.json by number.
-    Raises ValueError that names the file where one is broken, or describes another tokenizer than BERT's WordPiece.
+    Raises ValueError, naming the file, if one is damaged or describes another tokenizer than BERT's WordPiece.
     """
     settings = read_object(directory / SETTINGS)
     model = {} if settings.get("tokenizer_class") else read_object(directory / MODEL_SETTINGS)
@@ -68,12 +68,12 @@ def read_tokenizer_settings(directory: Path, *, stored: Mapping[int, AddedToken]
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty where there is no such file. Raises ValueError where it is something else."""
+    """The JSON object in a file; empty if there is no such file. Raises ValueError for anything else."""
     return read_json(read_utf8(path), source=str(path)) if path.is_file() else {}
 
 
 def read_utf8(path: Path) -> str:
-    """A UTF-8 file. Raises ValueError where it is none."""
+    """The text of a UTF-8 file. Raises ValueError for another encoding."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -1,9 +1,9 @@
-"""Learn the pieces of a new WordPiece vocabulary from text: count words, choose an alphabet, merge. Takes texts, gives
-pieces in the order of their numbers; the same texts in the same order always give the same pieces.
+"""Train a WordPiece vocabulary on text: count words, choose an alphabet, merge. Takes texts, returns pieces in
+the order of their numbers; the same texts in the same order always give the same pieces.
 
-The merging is that of `tokenizers`' trainer (byte-pair merges by count, as Hugging Face trains BERT vocabularies). Left
-alone it numbers the letters in the order of a randomly seeded hash table and breaks ties by those numbers, so that two
-runs differ. Here the letters are counted first and handed over in a fixed order, which settles every tie.
+The merging is that of `tokenizers`' trainer (byte-pair merges by count, as Hugging Face trains BERT vocabularies). By
+itself it numbers the letters in the order of a randomly seeded hash table and breaks ties by those numbers, so two runs
+differ. Here the letters are counted first and passed in a fixed order, which breaks every tie the same way.
 """
 
 from collections import Counter
@@ -36,14 +36,16 @@ def learn_vocabulary(
     min_frequency: int,
     choose: Callable[[Counter[str]], normalizers.Normalizer | None] | None = None,
 ) -> list[str]:
-    """The pieces of a new vocabulary, `vocab_size` at most: the special ones, the alphabet, then merges by count.
+    """Train a vocabulary: the special pieces, the alphabet, then merges by count.
 
-    limit_alphabet: the most characters to keep; None keeps the most frequent ones up to all but 1 in 10,000 of the
-    text's characters, while their pieces fill no more than half of the vocabulary (all that carry 99 % stay anyway).
-    min_frequency: times that a pair of pieces must be seen together to become one. choose: looks at the normalised
-    chunks between spaces, with their counts, and may name by what they are normalised once more. Raises ValueError
-    where the texts hold no word, where special pieces and alphabet alone exceed `vocab_size`, and where it exceeds
-    MOST_PIECES.
+    vocab_size: maximum number of pieces.
+    normalizer: applied to the texts first.
+    limit_alphabet: maximum number of characters to keep. None keeps the most frequent ones up to all but 1 in 10,000 of
+        the text's characters, while their pieces fill at most half of the vocabulary (those that cover 99 % stay).
+    min_frequency: minimum count of a pair of pieces that is merged.
+    choose: called with the counts of the normalized chunks between spaces; may return a second normalizer.
+    Raises ValueError if the texts hold no word, if special pieces and alphabet alone exceed `vocab_size`, and if that
+    exceeds MOST_PIECES.
     """
     if limit_alphabet is not None and limit_alphabet < 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which words of a text a vocabulary does not know. Takes texts, gives words with their counts."""
+"""Find the words of a text that a vocabulary does not know. Takes texts, returns words with their counts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,10 @@ _LONGEST = 30  # characters of a word that are shown
 
 
 def unknown_words(texts: Iterable[str], tokenizer: WordPiece, *, most: int = 5) -> list[tuple[str, int]]:
-    """The most frequent words that are one [UNK], with their counts, in the first million characters of the texts."""
+    """The most frequent words that are one [UNK], with their counts, in the first million characters of the texts.
+
+    most: maximum number of words.
+    """
     counts: Counter[str] = Counter()
     left = SAMPLE
     for text in texts:

@@ -1,4 +1,4 @@
-"""The vocabulary: train, load, save (Hugging Face tokenizer files), and text -> pieces with their places in the text.
+"""The WordPiece vocabulary: train, load, save (Hugging Face files), and cut texts into pieces with offsets.
 
 Legend: N pieces of a text, V size of the vocabulary.
 """
@@ -56,16 +56,16 @@ class Pieces:
 
 
 class WordPiece:
-    """BERT's tokenizer: clean and normalise, split at spaces and punctuation, cut words into the longest known pieces.
+    """BERT's tokenizer: clean and normalize, split at spaces and punctuation, cut words into the longest known pieces.
 
-    Gives the pieces of Hugging Face's `ElectraTokenizerFast` on the same files, with one difference that is meant: a
-    literal "[MASK]" or "[SEP]" in a text is text (Hugging Face: `split_special_tokens=True`), because whoever wrote it
-    wrote about a mask and did not hide a word. Further special tokens, such as "[E1]", are matched. Threads may share
-    one object; it pickles, and in a process that another started it works on one thread.
+    Gives the pieces of Hugging Face's `ElectraTokenizerFast` on the same files, with one intended difference: a literal
+    "[MASK]" or "[SEP]" in a text is text (Hugging Face: `split_special_tokens=True`), because its author wrote about a
+    mask and did not mask a word. Further special tokens, such as "[E1]", are matched. Threads may share one object. It
+    can be pickled, and uses one thread in a process of another one's pool.
     """
 
     def __init__(self, made: NumberedTokenizer) -> None:
-        """Take over a tokenizer. Raises ValueError where it cannot serve ELECTRA."""
+        """Wrap a tokenizer. Raises ValueError for one that ELECTRA cannot use."""
         tokenizer, numbers, source = made.tokenizer, made.numbers, made.source
         if not isinstance(tokenizer.model, models.WordPiece):
             raise ValueError(
@@ -93,21 +93,24 @@ class WordPiece:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Another for every tokenizer: the SHA-256 of `to_json`, in hexadecimal."""
+        """SHA-256 of `to_json` in hexadecimal; differs for every tokenizer."""
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
-        """Pieces of each text with character offsets into it; a text of white space alone has none.
+        """Pieces of each text with character offsets; none for a text of white space alone.
 
-        The texts are worked on in one call by all cores (environment variable TOKENIZERS_PARALLELISM of `tokenizers`).
-        Words of more than 100 characters are one [UNK], as in BERT. Raises ValueError for what is no Unicode text.
+        One call uses all cores (environment variable TOKENIZERS_PARALLELISM of `tokenizers`). Words of more than 100
+        characters are one [UNK], as in BERT.
+
+        Raises ValueError for strings that are not valid Unicode.
         """
         encodings = self._encode_batch(texts, self._tokenizer.encode_batch)
         return [_pieces(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """The ids (N,) of `encode` alone, several times faster on much text: what stands between two spaces is encoded
-        once and then remembered. The arrays are read-only. Raises ValueError as `encode` does.
+        """The ids (N,) of `encode` alone, several times faster on much text, as chunks between spaces are cached.
+
+        The arrays are read-only. Raises ValueError as `encode` does.
         """
         if self.added or not self.spaces_part_words:
             found = self._encode_batch(texts, self._tokenizer.encode_batch_fast)
@@ -138,23 +141,23 @@ class WordPiece:
             raise ValueError(_why_no_text(texts)) from error
 
     def normalize(self, text: str) -> str:
-        """The text as it is cut into pieces: cleaned, and where the vocabulary asks for it in lower case."""
+        """The normalized text: cleaned, and lower-cased by an uncased vocabulary."""
         normalizer = self._tokenizer.normalizer
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
-        """Text of the pieces, special ones included: words with a space between, not the original white space."""
+        """Text of the pieces, special ones included: words joined by a space, not the original white space."""
         text: str = self._tokenizer.decode([int(piece) for piece in ids], skip_special_tokens=False)
         return text
 
     def to_json(self) -> str:
-        """Everything, as the content of a Hugging Face `tokenizer.json`."""
+        """The content of a Hugging Face `tokenizer.json`, with all settings."""
         text: str = self._tokenizer.to_str()
         return text
 
     @classmethod
     def from_json(cls, text: str) -> "WordPiece":
-        """The object whose `to_json` gave the text. Raises ValueError where it is no tokenizer, or no WordPiece."""
+        """The tokenizer of a text that `to_json` gave. Raises ValueError if it is not a WordPiece tokenizer."""
         return cls(parse_tokenizer(text, source="the tokenizer JSON"))
 
     def __reduce__(self) -> tuple[Callable[[str], "WordPiece"], tuple[str]]:
@@ -163,21 +166,21 @@ class WordPiece:
     def save(self, directory: str | Path, *, model_max_length: int = 512) -> None:
         """Write the four files that Hugging Face's `ElectraTokenizer(Fast).from_pretrained` reads, all or none.
 
-        model_max_length: pieces, [CLS] and [SEP] included, that a model with this vocabulary can take at once.
+        model_max_length: maximum input length of a model with this vocabulary, in pieces, [CLS] and [SEP] included.
         """
         with replaced_tokenizer(Path(directory)) as folder:
             self.write(folder, model_max_length=model_max_length)
 
     def write(self, directory: Path, *, model_max_length: int) -> None:
-        """The same into a folder that is there and not yet read by anybody."""
+        """Write the same files into an existing folder that nobody reads yet."""
         write_tokenizer(self._tokenizer, self.vocabulary, directory, model_max_length=model_max_length)
 
     @classmethod
     def load(cls, directory: str | Path) -> "WordPiece":
-        """Read a directory's `tokenizer.json`, or else `vocab.txt`, with the files of settings beside it.
+        """Read a directory's `tokenizer.json`, or else `vocab.txt`, with its settings files.
 
         directory: as `train-tokenizer` or Hugging Face writes it, or a run's model-last, whose discriminator has it.
-        Raises FileNotFoundError where there is neither, ValueError where one cannot be used; both name the file.
+        Raises FileNotFoundError without either file, ValueError if one cannot be used; both name the file.
         """
         return cls(read_tokenizer(Path(directory)))
 
@@ -191,14 +194,18 @@ def train_wordpiece(
     limit_alphabet: int | None = None,
     min_frequency: int = 2,
 ) -> WordPiece:
-    """Learn a vocabulary of `vocab_size` pieces; equal texts in equal order give an equal vocabulary.
+    """Train a vocabulary; the same texts in the same order give the same vocabulary.
 
-    strip_accents: None follows the case, as in BERT: uncased vocabularies lose accents, but not where a tenth of the
-    texts' marks or more are on letters of other scripts than Latin, Greek and Cyrillic, whose letters they are; what
-    is lost is logged. limit_alphabet: the most
-    characters to keep, None chooses by the text and `vocab_size`. min_frequency: times that two pieces must be seen
-    together to become one. The special pieces are numbers 0 to 4. Raises ValueError where `texts` hold no word or the
-    alphabet alone exceeds `vocab_size`; a text too small for `vocab_size` pieces gives fewer and a logged warning.
+    The special pieces are numbers 0 to 4. If the text is too small for `vocab_size`, the vocabulary is smaller, with a
+    logged warning.
+
+    vocab_size: maximum number of pieces.
+    cased: keep upper case.
+    strip_accents: None follows the case, as in BERT: uncased vocabularies strip accents. They keep them if at least a
+        tenth of the marks stand on letters of scripts other than Latin, Greek and Cyrillic. What is lost is logged.
+    limit_alphabet: maximum number of characters to keep; None chooses by the text and `vocab_size`.
+    min_frequency: minimum count of a pair of pieces that is merged.
+    Raises ValueError if `texts` hold no word, or if the alphabet alone exceeds `vocab_size`.
     """
     if isinstance(texts, str):
         raise ValueError("texts is one str, expected several texts: its letters would count as texts; use [text].")

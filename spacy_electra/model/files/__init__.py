@@ -1,1 +1,1 @@
-"""Models on disk: Hugging Face's directories, safetensors, ONNX, messages of bytes."""
+"""Models on disk: Hugging Face's directories, safetensors, ONNX, serialized messages."""

@@ -1,7 +1,7 @@
-"""BERT and DistilBERT as ELECTRA's encoder under other names: takes their config and weights, gives ELECTRA's.
+"""Read BERT and DistilBERT as ELECTRA encoders: takes their config and weights, returns those of ELECTRA.
 
 All three compute the same: embeddings, norm, post-LayerNorm blocks. BERT and DistilBERT have no projection behind the
-embeddings, DistilBERT no token types, and neither a head that tells replaced pieces.
+embeddings and no replaced-token head; DistilBERT has no token types.
 
 Source: `transformers/models/{electra,bert,distilbert}/modeling_*.py` and `configuration_*.py`.
 """
@@ -54,7 +54,7 @@ _WORDS = "embeddings.word_embeddings.weight"
 
 @dataclass(frozen=True)
 class Family:
-    """What one `model_type` calls the parts of the encoder."""
+    """The names that one `model_type` gives to the parts of the encoder."""
 
     title: str  # as its paper writes it
     classes: str  # what the names of its classes begin with
@@ -65,7 +65,7 @@ class Family:
     fixed: Mapping[str, int] = field(default_factory=dict)  # our numbers that its config does not hold
 
     def electra_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same tensors under ELECTRA's names, without prefix; names that are not known stay."""
+        """The same tensors under ELECTRA's names, without prefix; unknown names are kept."""
         answer = {self._electra_name(name): tensor for name, tensor in weights.items()}
         if (bias := answer.pop(_DECODER_BIAS, None)) is not None:  # the same numbers once more
             answer.setdefault("generator_lm_head.bias", bias)
@@ -119,7 +119,7 @@ READABLE = "ELECTRA, BERT or DistilBERT with a WordPiece vocabulary"
 
 
 def family_of(config: Mapping[str, Any], source: str) -> Family:
-    """The family that a config.json names. Raises ValueError, naming `source`, for one that cannot be read."""
+    """The family of a config.json. Raises ValueError, naming `source`, for one that is not supported."""
     kind, architectures = config.get("model_type"), config.get("architectures") or []
     if not isinstance(kind, str | None) or not isinstance(architectures, list):
         raise ValueError(

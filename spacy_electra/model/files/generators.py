@@ -1,6 +1,6 @@
-"""Tell the generator of an ELECTRA from its discriminator, and warn where one is given for the other.
+"""Warn if an ELECTRA generator is given in place of its discriminator.
 
-A masked language model is no generator by itself: pretraining with that objective writes one as its discriminator.
+Not every masked language model is a generator: pretraining with the objective "mlm" writes one as its discriminator.
 """
 
 import logging
@@ -15,8 +15,9 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
 
 def warn_of_generator(name: str, shape: EncoderShape, weights: Collection[str]) -> None:
-    """Log a warning where the directory or hub name that was given as discriminator is a generator's.
+    """Log a warning if the model that was given as discriminator is a generator.
 
+    name: its directory or hub name.
     weights: names of all its tensors, without prefix.
     """
     why = _why_generator(name, shape, weights)

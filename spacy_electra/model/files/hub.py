@@ -22,11 +22,11 @@ ENTRY_POINTS = "spacy_electra_models"  # group of entry points: packages whose f
 
 
 def find_model(name: str) -> Path:
-    """The directory `name`, or the local copy of the hub's model of that name, fetched where it is not there yet.
+    """The directory `name`, or the local copy of the hub's model of that name, which is downloaded if missing.
 
-    Of the weights the first kind is fetched that `weight_files` would read.
+    Of the weight files, only the one that `weight_files` would read is downloaded.
 
-    Raises FileNotFoundError where it is neither.
+    Raises FileNotFoundError if there is neither.
     """
     name = located(name)
     if Path(name).is_dir():
@@ -49,9 +49,9 @@ def find_model(name: str) -> Path:
 
 
 def located(name: str) -> str:
-    """The folder of an installed package of this name that holds a model; else the name itself.
+    """The folder of an installed package of this name that holds a model; otherwise the name itself.
 
-    A directory of that name comes first. "-" in a package's name is "_", as in imports.
+    A directory of that name takes precedence. "-" in a package's name becomes "_", as in imports.
     """
     if "/" in name or Path(name).exists():
         return name
@@ -81,17 +81,19 @@ def _may_be_on_hub(name: str) -> bool:
 
 
 def find_discriminator(name: str) -> Path:
-    """The directory of a discriminator: `find_model`, or what lies in `name` as `discriminator/` (a run's model-last/).
+    """The directory of a discriminator: that of `find_model`, or its subfolder `discriminator/` (a run's model-last/).
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError if there is none.
     """
     return find_model(_discriminator(name))
 
 
 def find_generator(discriminator: str, name: str | None) -> Path | None:
-    """The directory of the generator `name`; where None, of what is called like the discriminator but "generator".
+    """The directory of a generator.
 
-    None where the name was guessed and there is none. Raises FileNotFoundError where `name` cannot be found.
+    name: its directory or hub name. None: the name of the discriminator with "generator" in it, and the result is None
+        if there is no such model.
+    Raises FileNotFoundError if `name` cannot be found.
     """
     if name is not None:
         name = located(name)
@@ -119,7 +121,7 @@ def _discriminator(name: str) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json says. Raises FileNotFoundError or ValueError where there is none that can be read."""
+    """The content of config.json. Raises FileNotFoundError or ValueError if there is none that can be read."""
     path = folder / CONFIG
     if not path.is_file():
         runs = [inside for inside in (folder / "model-last", folder / "model-best") if inside.is_dir()]

@@ -1,6 +1,7 @@
 """Write Hugging Face's ELECTRA directories: `ElectraModel`, `ElectraForMaskedLM`, `ElectraForPreTraining`.
 
-Gives config.json, model.safetensors and tokenizer files, without the transformers library. `starting.py` reads them.
+Writes config.json, model.safetensors and tokenizer files, without the transformers library. `init/pretrained.py` reads
+them.
 """
 
 import json
@@ -35,11 +36,13 @@ PREFIX = "electra."  # before the encoder's names, where a head stands beside it
 
 
 def save_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiece, out_dir: str | Path) -> None:
-    """Write what a pipeline goes on with: an `ElectraForPreTraining` directory.
+    """Write the model that pipelines are built on, as an `ElectraForPreTraining` directory.
 
     The encoder of the masked-language-model objective has another head and becomes an `ElectraForMaskedLM`.
-    For this and the other two: all files or none, made where missing, float32, vocabulary cut to the tokenizer's size;
-    OSError where the directory cannot be written, ValueError where the tokenizer has pieces that the model lacks.
+
+    This function and the two below write all files or none, in float32, with the vocabulary cut to the tokenizer's
+    size. Missing folders are made. Raises OSError if the directory cannot be written, ValueError if the tokenizer has
+    pieces that the model lacks.
     """
     with replaced_model(Path(out_dir)) as folder:
         write_discriminator(model, tokenizer, folder)
@@ -59,14 +62,14 @@ def save_encoder(encoder: Encoder, tokenizer: WordPiece, out_dir: str | Path) ->
 
 @contextmanager
 def replaced_model(out_dir: Path) -> Iterator[Path]:
-    """A folder whose model takes the place of that in `out_dir` when the block ends; other files stay there."""
+    """A folder whose model replaces that of `out_dir` when the block ends; other files stay."""
     gone = (CONFIG, WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX, ONNX, *STALE)
     with replaced_folder(out_dir, last=CONFIG, gone=gone) as folder:
         yield folder
 
 
 def write_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPiece, folder: Path) -> None:
-    """What `save_discriminator` does, into a folder that is not yet read by anybody."""
+    """Write the files of `save_discriminator` into a folder that nobody reads yet."""
     names = embedding_names() | body_names(model.shape, "discriminator")
     if isinstance(model, Electra):
         _write(model, names | replaced_head_names(), model.shape, "ElectraForPreTraining", tokenizer, folder)
@@ -75,19 +78,19 @@ def write_discriminator(model: Electra | MaskedLanguageModel, tokenizer: WordPie
 
 
 def write_generator(model: Electra, tokenizer: WordPiece, folder: Path) -> None:
-    """What `save_generator` does, into a folder that is not yet read by anybody."""
+    """Write the files of `save_generator` into a folder that nobody reads yet."""
     names = embedding_names() | body_names(model.generator_shape, model.generator_name) | masked_head_names()
     _write(model, names, model.generator_shape, "ElectraForMaskedLM", tokenizer, folder)
 
 
 def write_encoder(encoder: Encoder, tokenizer: WordPiece, folder: Path) -> None:
-    """What `save_encoder` does, into a folder that is not yet read by anybody."""
+    """Write the files of `save_encoder` into a folder that nobody reads yet."""
     names = embedding_names() | body_names(encoder.shape, "body")
     _write(encoder, names, encoder.shape, "ElectraModel", tokenizer, folder)
 
 
 def write_saved(saved: SavedModel, tokenizer: WordPiece, folder: Path) -> None:
-    """A model that was read, with its heads, as an ELECTRA into a folder that is not yet read by anybody."""
+    """Write a saved model, with its heads, as an ELECTRA model into a folder that nobody reads yet."""
     names = embedding_names() | body_names(saved.shape, "body")
     heads = {"ElectraForPreTraining": replaced_head_names(), "ElectraForMaskedLM": masked_head_names()}
     kind = next((kind for kind, head in heads.items() if saved.has(head)), "ElectraModel")

@@ -1,7 +1,7 @@
-"""Weights in int8: quantized values with a scale for each output channel, on disk and for kernels that predict in int8.
+"""Quantize weights to int8 with a scale for each output channel, on disk and for the int8 kernels.
 
-Zero is zero. Also the parts of an encoder that may stay out of int8. Source of per-channel scales: Yao et al. 2022,
-ZeroQuant, section 4.1.
+Quantization is symmetric: zero stays zero. This module also names the parts of an encoder that can be excluded from
+int8. Source of per-channel scales: Yao et al. 2022, ZeroQuant, section 4.1.
 
 Legend: K inputs, N outputs.
 """
@@ -29,12 +29,12 @@ class Quantized:
     scale: Tensor  # (N,) float32
 
     def restored(self) -> Tensor:
-        """(N, K) float32."""
+        """(N, K) float32, dequantized."""
         return self.values * self.scale[:, None]
 
 
 def quantize_weight(weight: Tensor) -> Quantized:
-    """Round a weight (N, K) to bytes. What `restored` gives is rounded to the same bytes and scales again."""
+    """Quantize a weight (N, K) to int8. Quantizing the result of `restored` gives the same values and scales."""
     largest = weight.float().abs().amax(dim=1).clamp_min(TINY)
     bits = (largest / MAX_INT8).view(torch.int32)
     cut = (1 << SCALE_BITS) - 1
@@ -43,21 +43,25 @@ def quantize_weight(weight: Tensor) -> Quantized:
 
 
 class UnknownPartError(ValueError):
-    """A config names a part that the model has not got."""
+    """A config names a part that the model does not have."""
 
 
 def parts_of(layers: int) -> list[str]:
-    """Names of the parts of an encoder that multiply bytes or do not, as `int8_excluded` takes them: two a block."""
+    """Names of the parts of an encoder that can be excluded from int8 by `int8_excluded`: two a block."""
     return [part_of(number, name) for number in range(layers) for name in (ATTENTION, FEED_FORWARD)]
 
 
 def part_of(number: int, name: str) -> str:
-    """number: of a block, from 0. name: `ATTENTION` or `FEED_FORWARD`."""
+    """Name of a part.
+
+    number: of the block, from 0.
+    name: `ATTENTION` or `FEED_FORWARD`.
+    """
     return f"layer.{number}.{name}"
 
 
 def check_parts(excluded: Sequence[str], *, layers: int) -> None:
-    """Raise UnknownPartError for a name that is none of `parts_of`."""
+    """Raise UnknownPartError for a name that is not among `parts_of`."""
     known = parts_of(layers)
     for name in excluded:
         if name not in known:
@@ -68,7 +72,10 @@ def check_parts(excluded: Sequence[str], *, layers: int) -> None:
 
 
 def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Tensor]:
-    """Weights as they go to disk: those named in `linear` in bytes with their scales, all others in float16."""
+    """Weights as they are written to disk: linear weights in int8 with their scales, all others in float16.
+
+    linear: names of the linear weights.
+    """
     answer = {}
     for name, weight in weights.items():
         if name in linear:
@@ -80,7 +87,7 @@ def compressed(weights: dict[str, Tensor], *, linear: set[str]) -> dict[str, Ten
 
 
 def expanded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `compressed` gave, in float32; other weights as they are. Raises ValueError for what it never gives."""
+    """The weights of `compressed` in float32; others unchanged. Raises ValueError for malformed quantized weights."""
     answer = {}
     for name, weight in weights.items():
         if (scale := weights.get(name + SCALE)) is not None:

@@ -1,6 +1,6 @@
-"""What Hugging Face calls the numbers and the parameters of an ELECTRA model. Tables that are read in both directions.
+"""Map the config keys and parameter names of Hugging Face's ELECTRA to ours. Tables that are read in both directions.
 
-Theirs has queries, keys and values apart, ours has them as one matrix, in this order. Their
+Hugging Face has separate query, key and value matrices; ours are one matrix, in this order. Its
 `generator_lm_head.weight` is the word embedding and has no name of its own here.
 
 Source: `transformers/models/electra/modeling_electra.py` and `configuration_electra.py`.
@@ -19,9 +19,10 @@ INT8_METHOD = "spacy-electra-int8"  # in config.json, of weights as `int8.compre
 
 
 def shape_of(config: Mapping[str, Any], *, source: str = "config.json") -> EncoderShape:
-    """The encoder that a Hugging Face config describes; `source` names it in errors.
+    """The shape of the encoder that a Hugging Face config describes.
 
-    Raises ValueError for a model of another family, or one that computes otherwise than `encoder.py`.
+    source: named in errors.
+    Raises ValueError for a model of another family, or one that computes something else than `encoder.py`.
     """
     family = family_of(config, source)
     _check_plain(config, source)
@@ -61,9 +62,12 @@ def is_int8(config: Mapping[str, Any]) -> bool:
 
 
 def huggingface_config(shape: EncoderShape, *, architecture: str, pad: int) -> dict[str, Any]:
-    """What config.json says of an encoder. architecture: Hugging Face's class name. pad: number of [PAD].
+    """The config.json of an encoder.
 
     The dropout rates are those of fine-tuning (Clark et al. 2020, appendix B); they do not say how it was pretrained.
+
+    architecture: Hugging Face's class name.
+    pad: number of [PAD].
     """
     keys = FAMILIES["electra"].keys
     numbers = {keys[name][0]: number for name, number in asdict(shape).items()}
@@ -89,7 +93,7 @@ def _parts(ours: str, *theirs: str) -> ParameterNames:
 
 
 def embedding_names() -> ParameterNames:
-    """Names of the `Embeddings` that a model knows as `embeddings`."""
+    """Names of the `Embeddings`, the attribute `embeddings` of a model."""
     tables = {"word": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings"}
     names: ParameterNames = {
         f"embeddings.{ours}.weight": (f"embeddings.{theirs}.weight",) for ours, theirs in tables.items()
@@ -98,7 +102,7 @@ def embedding_names() -> ParameterNames:
 
 
 def body_names(shape: EncoderShape, body: str) -> ParameterNames:
-    """Names of the `Body` that a model knows as `body`."""
+    """Names of the `Body` in the attribute `body` of a model."""
     names = _parts(f"{body}.project", "embeddings_project") if shape.embedding != shape.width else {}
     for number in range(shape.layers):
         ours, theirs = f"{body}.blocks.{number}", f"encoder.layer.{number}"
@@ -113,18 +117,18 @@ def body_names(shape: EncoderShape, body: str) -> ParameterNames:
 
 
 def masked_head_names() -> ParameterNames:
-    """Names of the `MaskedHead` that a model knows as `masked_head`."""
+    """Names of the `MaskedLMHead`, the attribute `masked_head` of a model."""
     names = _parts("masked_head.dense", "generator_predictions.dense")
     names |= _parts("masked_head.norm", "generator_predictions.LayerNorm")
     return names | {"masked_head.bias": ("generator_lm_head.bias",)}
 
 
 def replaced_head_names() -> ParameterNames:
-    """Names of the `ReplacedHead` that a model knows as `replaced_head`."""
+    """Names of the `ReplacedTokenHead`, the attribute `replaced_head` of a model."""
     names = _parts("replaced_head.dense", "discriminator_predictions.dense")
     return names | _parts("replaced_head.score", "discriminator_predictions.dense_prediction")
 
 
 def is_encoder(name: str) -> bool:
-    """Whether a weight, by their name without prefix, belongs to the encoder and not to a head."""
+    """Whether a weight, by its Hugging Face name without prefix, belongs to the encoder and not to a head."""
     return name.startswith(("embeddings.", "embeddings_project.", "encoder."))

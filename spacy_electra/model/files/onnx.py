@@ -1,7 +1,7 @@
-"""Write an encoder as ONNX, for programs without torch, and check that onnxruntime computes the same.
+"""Export an encoder as ONNX, and check that onnxruntime gives the same vectors.
 
-Needs the packages of the extra `onnx`. Follows `torch.onnx.export`; inputs and output are named as Hugging Face's
-optimum names them.
+Needs the packages of the extra `onnx`. Follows `torch.onnx.export`; inputs and output have the names that Hugging
+Face's optimum gives them.
 
 Legend: B rows, T pieces a row, D width.
 """
@@ -29,7 +29,7 @@ INPUTS, OUTPUT = ("input_ids", "attention_mask"), "last_hidden_state"
 
 
 class _Encoding(nn.Module):
-    """An encoder whose inputs are those of the file."""
+    """An encoder with the inputs of the ONNX file."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -42,10 +42,11 @@ class _Encoding(nn.Module):
 
 
 def save_onnx(encoder: Encoder, folder: Path) -> Path:
-    """Write `folder`/model.onnx, with rows and pieces of any number. The encoder is float32 on the CPU.
+    """Write `folder`/model.onnx, with dynamic numbers of rows and pieces.
 
-    Raises ValueError where a package of the extra is missing, or where onnxruntime's answers differ from the encoder's
-    by more than `TOLERANCE`; the file that was there before stays then.
+    encoder: float32 on the CPU.
+    Raises ValueError if a package of the extra is missing, or if onnxruntime's vectors differ from the encoder's by
+    more than `TOLERANCE`; an earlier file then stays.
     """
     check_packages()
     module = _Encoding(encoder).eval().requires_grad_(False)
@@ -71,7 +72,7 @@ def save_onnx(encoder: Encoder, folder: Path) -> Path:
 
 
 def check_packages(packages: Sequence[str] = ONNX_PACKAGES) -> None:
-    """Raise ValueError where a package that the export needs is missing."""
+    """Raise ValueError if a package that the export needs is missing."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -80,7 +81,7 @@ def check_packages(packages: Sequence[str] = ONNX_PACKAGES) -> None:
 
 
 def check_file(encoder: Encoder, path: Path) -> None:
-    """Raise ValueError where onnxruntime's answers to the file differ from those of the encoder."""
+    """Raise ValueError if the vectors that onnxruntime computes from the file differ from those of the encoder."""
     import onnxruntime
 
     module = _Encoding(encoder).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Hold weights against the numbers that describe them, before anything is made from either. Takes names and shapes."""
+"""Compare the shapes of weights with the config that describes them, before anything is built from either."""
 
 from collections.abc import Mapping
 from math import prod
@@ -12,13 +12,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def embedding_shapes(shape: EncoderShape) -> Shapes:
-    """Parameters of `Embeddings`, by their names in it."""
+    """Shapes of the parameters of `Embeddings`, by name."""
     tables = {"word": shape.vocab, "position": shape.positions, "token_type": shape.types}
     return {f"{name}.weight": (rows, shape.embedding) for name, rows in tables.items()} | _norm("norm", shape.embedding)
 
 
 def block_shapes(shape: EncoderShape) -> Shapes:
-    """Parameters of one `Block`, by their names in it."""
+    """Shapes of the parameters of one `Block`, by name."""
     width, inner = shape.width, shape.feed_forward
     return (
         _linear("attention.qkv", width, 3 * width)
@@ -31,12 +31,15 @@ def block_shapes(shape: EncoderShape) -> Shapes:
 
 
 def projection_shapes(shape: EncoderShape) -> Shapes:
-    """Parameters of what leads from the embeddings' width to the blocks'; none where the widths are one."""
+    """Shapes of the parameters of the projection from the embedding width to the width of the blocks.
+
+    Empty if both widths are equal.
+    """
     return _linear("project", shape.embedding, shape.width) if shape.embedding != shape.width else {}
 
 
 def encoder_shapes(shape: EncoderShape) -> Shapes:
-    """Parameters of an `Encoder` by name. As many as there are layers, so look at `count_parameters` before."""
+    """Shapes of the parameters of an `Encoder`, by name. Call `count_parameters` first: layers are not bounded here."""
     block = block_shapes(shape)
     return {
         **{f"embeddings.{name}": size for name, size in embedding_shapes(shape).items()},
@@ -46,7 +49,7 @@ def encoder_shapes(shape: EncoderShape) -> Shapes:
 
 
 def count_parameters(shape: EncoderShape, *, with_embeddings: bool = True) -> int:
-    """The numbers in an `Encoder`, or in its `Body` alone."""
+    """Number of parameters of an `Encoder`, or of its `Body` alone."""
     around = [projection_shapes(shape), embedding_shapes(shape) if with_embeddings else {}]
     return shape.layers * _count(block_shapes(shape)) + sum(map(_count, around))
 
@@ -60,9 +63,9 @@ def check_weights(shape: EncoderShape, weights: Mapping[str, Tensor]) -> None:
 
 
 def check_shapes(shape: EncoderShape, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless these are all weights of an `Encoder` of this shape, of whatever type.
+    """Raise ValueError unless these are all weights of an `Encoder` of this shape, in any dtype.
 
-    Takes no time or memory for a shape that asks for more than there is.
+    Takes no time or memory for a shape that is larger than the weights.
     """
     asked, there = count_parameters(shape), sum(weight.numel() for weight in weights.values())
     if asked != there:

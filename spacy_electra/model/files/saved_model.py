@@ -1,6 +1,6 @@
-"""A Hugging Face directory, read and checked: takes a folder, gives shape and weights by ELECTRA's names.
+"""Read and check a Hugging Face directory: takes a folder, returns shape and weights under ELECTRA's names.
 
-Whatever family wrote it (`families.py`). Nothing is made from the numbers in config.json before the weights agree.
+Reads all families of `families.py`. Nothing is built from the numbers in config.json before the weights agree.
 """
 
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ VOCABULARY_LONG = ("embeddings.word.weight", "masked_head.bias")  # ours may be 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a directory holds."""
+    """The content of a model directory."""
 
     folder: Path
     family: Family
@@ -38,12 +38,12 @@ class SavedModel:
     weights: dict[str, Tensor]  # by ELECTRA's names, without prefix
 
     def has(self, names: ParameterNames) -> bool:
-        """Whether any of the named weights is there."""
+        """Whether any of the named weights exists."""
         return any(name in self.weights for theirs in names.values() for name in theirs)
 
 
 def read_model(folder: Path) -> SavedModel:
-    """Read a directory. Raises FileNotFoundError and ValueError where a file is missing or belongs to another model."""
+    """Read a directory. Raises FileNotFoundError for a missing file, ValueError for one of another model."""
     source, config = str(folder / CONFIG), read_config(folder)
     shape, family = shape_of(config, source=source), family_of(config, source)
     raw = read_weights(folder)
@@ -60,14 +60,14 @@ def read_model(folder: Path) -> SavedModel:
 
 
 def has_own_body(generator: SavedModel, discriminator: SavedModel) -> bool:
-    """Whether a generator's folder holds an encoder that is not the discriminator's, which else guesses as well."""
+    """Whether a generator's folder holds an encoder of its own; otherwise it shares the discriminator's body."""
     theirs = discriminator.weights
     encoder = {name: tensor for name, tensor in generator.weights.items() if is_encoder(name)}
     return any(name not in theirs or not are_equal(tensor, theirs[name]) for name, tensor in encoder.items())
 
 
 def with_body(generator: SavedModel, discriminator: SavedModel) -> SavedModel:
-    """A generator whose folder holds its head alone, with the discriminator's encoder; others as they are."""
+    """A generator whose folder holds only its head, with the discriminator's encoder; others unchanged."""
     if any(map(is_encoder, generator.weights)):
         return generator
     body = {name: tensor for name, tensor in discriminator.weights.items() if is_encoder(name)}
@@ -75,7 +75,7 @@ def with_body(generator: SavedModel, discriminator: SavedModel) -> SavedModel:
 
 
 def are_equal(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, as far as the coarser of their types can tell."""
+    """Whether two tensors hold the same numbers, within the precision of the coarser dtype."""
     if one.dtype != other.dtype:
         coarser = min(one.dtype, other.dtype, key=lambda dtype: torch.finfo(dtype).bits)
         one, other = one.to(coarser), other.to(coarser)
@@ -83,7 +83,7 @@ def are_equal(one: Tensor, other: Tensor) -> bool:
 
 
 def check_encoder(saved: SavedModel) -> None:
-    """Raise ValueError where config.json asks for other weights than there are; nothing of that size is made."""
+    """Raise ValueError if config.json describes other weights than there are; allocates nothing of that size."""
     if saved.shape.layers > len(saved.weights):  # their names alone would take for ever
         raise ValueError(
             f"{saved.folder}: {CONFIG} asks for {saved.shape.layers:,} layers, but there are {len(saved.weights)} "
@@ -98,7 +98,7 @@ def check_encoder(saved: SavedModel) -> None:
 
 
 def check_there(names: ParameterNames, saved: SavedModel) -> None:
-    """Raise ValueError where one of the named weights is missing, or is no plain tensor of numbers."""
+    """Raise ValueError if one of the named weights is missing, or is not a plain tensor of numbers."""
     if missing := [name for theirs in names.values() for name in theirs if name not in saved.weights]:
         raise ValueError(
             f"{saved.folder}: the weight {missing[0]!r} is missing ({len(missing)} such), though {CONFIG} asks for it: "
@@ -121,7 +121,7 @@ def _differing(saved: SavedModel, name: str) -> str:
 
 @torch.no_grad()
 def fill(model: nn.Module, names: ParameterNames, saved: SavedModel) -> None:
-    """Copy the named weights into `model`; a longer vocabulary keeps its own last rows."""
+    """Copy the named weights into `model`; if its vocabulary is longer, it keeps its own last rows."""
     check_there(names, saved)
     parameters = dict(model.named_parameters())
     for ours, theirs in names.items():
@@ -133,14 +133,14 @@ def fill(model: nn.Module, names: ParameterNames, saved: SavedModel) -> None:
 
 
 def tokenizer_of(saved: SavedModel) -> WordPiece:
-    """The tokenizer beside the weights. Raises ValueError where it has pieces that they lack."""
+    """The tokenizer beside the weights. Raises ValueError if it has pieces that the weights lack."""
     tokenizer = WordPiece.load(saved.folder)
     check_vocabulary(tokenizer, saved.shape, str(saved.folder))
     return tokenizer
 
 
 def check_vocabulary(tokenizer: WordPiece, shape: EncoderShape, source: str) -> None:
-    """Raise ValueError, naming `source`, where the tokenizer has pieces that the model lacks."""
+    """Raise ValueError, naming `source`, if the tokenizer has pieces that the model lacks."""
     if tokenizer.size > shape.vocab:
         names = tokenizer.vocabulary[shape.vocab :]
         some = ", ".join(map(repr, names[:5])) + " ..." * (len(names) > 5)

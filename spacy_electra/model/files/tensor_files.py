@@ -1,7 +1,7 @@
-"""Tensors by name in a safetensors file, with a checksum of them in its head.
+"""Read and write safetensors files with a checksum in their header.
 
-The checksum stands in the file itself, so that another program that writes the file anew leaves no wrong one behind.
-What the system refuses is an OSError, as for any other file.
+The checksum is in the file itself, so a program that rewrites the file leaves no outdated one behind. Errors of the
+system are OSErrors, as for any other file.
 """
 
 import errno
@@ -23,13 +23,14 @@ _SYSTEM_ERROR = re.compile(r"os error (\d+)")
 
 
 class ChangedError(ValueError):
-    """A file's tensors are not those that were written."""
+    """The tensors of a file differ from those that were written."""
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, is_summed: bool = True) -> None:
-    """Write contiguous tensors on the CPU. Raises OSError with the file's name where it cannot be written.
+    """Write contiguous tensors on the CPU.
 
-    is_summed: with the checksum, and as Hugging Face's programs expect it; False where it is kept elsewhere.
+    is_summed: write the checksum and the metadata that Hugging Face's libraries expect; False if it is kept elsewhere.
+    Raises OSError with the file's name if it cannot be written.
     """
     path.touch()
     mode = path.stat().st_mode  # what the system gives to new files; the library gives them to this user alone
@@ -59,7 +60,7 @@ def _order_metadata(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors, on the CPU. Raises SafetensorError for no such file, ChangedError where the checksum is another."""
+    """All tensors, on the CPU. Raises SafetensorError for another format, ChangedError if the checksum differs."""
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         expected = (file.metadata() or {}).get(SUM)
@@ -72,7 +73,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def sum_of(tensors: Mapping[str, Tensor]) -> str:
-    """The same for the same tensors, whatever the order in which they lie in a file."""
+    """Checksum of tensors by name, independent of their order in a file."""
     answer = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         answer.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,6 +1,6 @@
-"""The weights of a Hugging Face directory: one file or several, safetensors or torch's own; no code in them is run.
+"""Read the weights of a Hugging Face directory: one file or shards, in safetensors or torch's format; runs no code.
 
-The first that is there is read: model.safetensors, its shards by model.safetensors.index.json, pytorch_model.bin, its
+Reads the first that exists: model.safetensors, its shards by model.safetensors.index.json, pytorch_model.bin, its
 shards by pytorch_model.bin.index.json. That is the order of `from_pretrained`.
 """
 
@@ -22,7 +22,7 @@ _OTHERS = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index")  # of Tensor
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors by name, on the CPU.
 
-    Raises FileNotFoundError where there are none, or a shard is missing, ValueError where one cannot be read.
+    Raises FileNotFoundError if there are none, or a shard is missing, ValueError if one cannot be read.
     """
     whole = next((kind for kind in (WEIGHTS, INDEX, OLD_WEIGHTS, OLD_INDEX) if (folder / kind).is_file()), None)
     if whole is None:
@@ -39,7 +39,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def shard_names(folder: Path) -> list[str]:
-    """The files of weights that come in several; empty where they come in one. Raises ValueError for a broken index."""
+    """Names of the shards; empty if there are none. Raises ValueError for a damaged index."""
     if (folder / WEIGHTS).is_file():
         return []
     path = folder / INDEX

@@ -1,7 +1,7 @@
-"""A module's weights with their description as one message of bytes, and back.
+"""Serialize a module's weights with their description as one message of bytes, and back.
 
-A message is the checksum of what follows, the length of the description, the description as JSON, and the weights as a
-safetensors file. Whoever writes a message writes its checksum as well, so that it tells of damage, not of intent.
+A message is the checksum of the rest, the length of the description, the description as JSON, and the weights as a
+safetensors file. The checksum detects damage, not tampering.
 """
 
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ LENGTH = 8  # bytes of the description's length, lowest first
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """What a message holds."""
+    """The content of a message."""
 
     description: dict[str, Any]  # plain JSON values
     weights: dict[str, Tensor] | None  # None where the module had none yet
 
 
 def pack_weights(saved: SavedWeights) -> bytes:
-    """One message."""
+    """Serialize weights and description into one message."""
     description = srsly.json_dumps(saved.description).encode("utf8")
     parts = [len(description).to_bytes(LENGTH, "little"), description]
     if saved.weights is not None:
@@ -42,9 +42,9 @@ def pack_weights(saved: SavedWeights) -> bytes:
 
 
 def unpack_weights(data: bytes | memoryview) -> SavedWeights:
-    """What `pack_weights` put into a message, weights that were made smaller in float32 again.
+    """The content of a message; weights that were compressed are float32 again.
 
-    Raises ValueError for a message that differs from its checksum, and for one that holds something else.
+    Raises ValueError if the message differs from its checksum or holds something else.
     """
     content = memoryview(data)[CHECKSUM:]
     if sha256(content).digest() != data[:CHECKSUM]:

@@ -1,1 +1,1 @@
-"""How an encoder predicts: backends behind one door."""
+"""Inference: one interface, several backends."""

@@ -1,6 +1,6 @@
-"""Which backend predicts on a device, and which precision trains there. Nothing else asks what a processor can do.
+"""Choose the backend for prediction and the precision of training on a device. Only this module queries the processor.
 
-The choice follows from what the device can do, never from how fast it ran.
+The choice follows from the features of the device, never from measured speed.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -22,7 +22,7 @@ from spacy_electra.model.precision import INT8, PRECISIONS, check_precision
 
 
 class Backend(Enum):
-    """What computes predictions, and in which arithmetic."""
+    """A program that predicts, and its arithmetic."""
 
     EAGER_FP32 = "eager fp32"
     EAGER_BF16 = "eager bf16"
@@ -33,7 +33,7 @@ class Backend(Enum):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights that it is made from."""
+        """The dtype of the weights that it is prepared from."""
         return DTYPES.get(self, torch.float32)
 
 
@@ -46,7 +46,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device can do, as far as a choice depends on it."""
+    """The features of a device that a choice depends on."""
 
     device: str  # torch's type of device
     cuda_capability: tuple[int, int] = (0, 0)
@@ -61,16 +61,18 @@ _assumed: list[Machine] = []  # the last one counts
 
 
 def machine_of(device: torch.device) -> Machine:
-    """What a device can do, or what `assume_machine` says of it."""
+    """The features of a device, or those that `assume_machine` sets."""
     return _assumed[-1] if _assumed else _found(device)
 
 
 @contextmanager
 def assume_machine(machine: Machine) -> Iterator[None]:
-    """Choose backends as another machine would, on every device and in all threads, until the end.
+    """Choose backends as for another machine, on every device and in all threads, until the block ends.
 
-    machine: what the choice is to believe. Kernels do not look whether the processor has the units that they need, so
-    nothing may be predicted by one that this processor lacks.
+    Kernels do not check for the instructions that they need, so do not predict with a backend that this processor does
+    not support.
+
+    machine: the features to assume.
     """
     _assumed.append(machine)
     try:
@@ -152,7 +154,7 @@ FP16_UNITS = Need(
 
 @dataclass(frozen=True)
 class Rule:
-    """A backend, and what it needs to be taken."""
+    """A backend, and what it needs."""
 
     backend: Backend
     needs: tuple[Need, ...] = ()
@@ -199,16 +201,18 @@ TRAINING_DTYPES = ((torch.bfloat16, BF16_UNITS), (torch.float16, FP16_UNITS))
 
 @dataclass(frozen=True)
 class Choice:
-    """How a device predicts and trains. Weights and their updates are float32 whatever this is."""
+    """How a device predicts and trains. Weights and their updates are always float32."""
 
     prediction: Backend
     training: torch.dtype  # in float16 the shim scales the losses
 
 
 def choose_backend(precision: str, device: torch.device, shape: EncoderShape | None = None) -> Choice:
-    """What `precision` ("auto", "fp32", "bf16", "fp16" or "int8") means on `device`.
+    """The meaning of a precision on a device.
 
-    shape: of the encoder that predicts, None for a network that torch alone can run. Raises ValueError for other names.
+    precision: "auto", "fp32", "bf16", "fp16" or "int8".
+    shape: of the encoder that predicts; None for a network that only torch can run.
+    Raises ValueError for other names.
     """
     check_precision(precision, known=[*PRECISIONS, INT8])
     machine = machine_of(device)
@@ -219,7 +223,7 @@ def choose_backend(precision: str, device: torch.device, shape: EncoderShape | N
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A faster backend that is not taken."""
+    """A faster backend that is not used, and why."""
 
     backend: Backend
     lacks: list[str]  # why not
@@ -227,7 +231,7 @@ class PassedOver:
 
 
 def passed_over(precision: str, device: torch.device, shape: EncoderShape | None = None) -> list[PassedOver]:
-    """The backends that would come before the one that `choose` takes, the fastest first."""
+    """The backends that would take precedence over the one that `choose_backend` takes, the fastest first."""
     machine, found = machine_of(device), []
     for rule in _rules(precision, machine):
         if not (unmet := rule.unmet(machine, shape)):
@@ -238,10 +242,9 @@ def passed_over(precision: str, device: torch.device, shape: EncoderShape | None
 
 
 def attention_for(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
-    """The kernel of attention for predictions, in which nothing is dropped and nobody asks for gradients.
+    """The attention kernel for predictions, without dropout and gradients.
 
-    On a CPU in half precision torch's fused kernel is faster where there is AMX
-    (docs/experiments/packed-predictions.md).
+    On a CPU with AMX, torch's fused kernel is faster in half precision (docs/experiments/packed-predictions.md).
     """
     if device.type == "cuda" or dtype not in HALF or machine_of(device).amx:
         return sdpa
@@ -251,10 +254,10 @@ def attention_for(device: torch.device, dtype: torch.dtype) -> AttentionKernel:
 def prepare_backend(
     backend: Backend, encoder: Encoder, *, max_batch_tokens: int, int8_excluded: Collection[str] = ()
 ) -> EncodeFn:
-    """Let a backend predict with the weights of an encoder, which it does not change.
+    """Prepare a backend for the weights of an encoder, which it does not change.
 
-    max_batch_tokens: padding included, of what torch computes at once. int8_excluded: parts that multiply integers of
-    16 bits in int8, of `model.int8.parts_of`.
+    max_batch_tokens: maximum tokens that torch computes at once, padding included.
+    int8_excluded: parts that stay in int16 under int8, of `files.int8.parts_of`.
     """
     if backend in (Backend.NATIVE_INT8, Backend.NATIVE_INT16):
         return NativeEncoder(encoder, int8=backend is Backend.NATIVE_INT8, excluded=int8_excluded)

@@ -1,9 +1,9 @@
-"""Divide sequences into micro-batches of bounded size, and each into buckets of similar length. Pure numpy.
+"""Divide sequences into micro-batches of bounded size, and these into buckets of similar length. Pure numpy.
 
-What an encoder computes for each token by itself runs over a whole micro-batch at once, without padding. Attention
-alone pads, bucket by bucket.
+Operations on single tokens run over a whole micro-batch at once, without padding. Only attention pads, bucket by
+bucket.
 
-Legend: S tokens of all sequences, P tokens of all micro-batches, N rows of the answer.
+Legend: S tokens of all sequences, P tokens of all micro-batches, N rows of the output.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LENGTHS_PER_OCTAVE = 8  # of attention between a power of two and the next, in s
 
 @dataclass(frozen=True)
 class BucketLimits:
-    """What bounds a micro-batch and a bucket."""
+    """Limits of a micro-batch and of a bucket."""
 
     max_batch_tokens: int  # of a micro-batch, padding included; a sequence too long for that stands alone
     bucket_cost: int  # tokens of padding over which attention takes as long as over one more bucket
@@ -38,7 +38,7 @@ class LengthBucket:
 
     @property
     def is_even(self) -> bool:
-        """Nothing has to be padded."""
+        """All sequences have the same length, so none is padded."""
         return self.tokens == len(self.lengths) * self.width
 
     @property
@@ -56,20 +56,20 @@ class LengthBucket:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Buckets one after another, and padding behind them that makes up a round number."""
+    """Buckets one after another, then padding up to a round number of tokens."""
 
     buckets: tuple[LengthBucket, ...]
     size: int  # tokens, padding included
 
     @property
     def tokens(self) -> int:
-        """Those of the sequences."""
+        """Number of tokens of the sequences, without padding."""
         return sum(bucket.tokens for bucket in self.buckets)
 
 
 @dataclass(frozen=True)
 class BucketPlan:
-    """How a packed batch goes through an encoder, micro-batch by micro-batch."""
+    """The order in which a packed batch goes through an encoder, micro-batch by micro-batch."""
 
     micro_batches: list[MicroBatch]
     source: np.ndarray  # (P,) int64 token of the packed batch at each place; any one at padding
@@ -98,7 +98,7 @@ def _tokens_of(order: np.ndarray, batch: PackedBatch) -> np.ndarray:
 
 
 def divide(lengths: np.ndarray, limits: BucketLimits) -> list[MicroBatch]:
-    """Micro-batches for sequences of `lengths` (B,) tokens, the longest first, which they keep in this order."""
+    """Micro-batches for sequences of `lengths` (B,) tokens, sorted with the longest first; the order is kept."""
     answer = []
     for parts in _cut(lengths, limits):
         buckets = tuple(LengthBucket(attention_width(int(length[0])), length) for length in parts)
@@ -132,16 +132,19 @@ def _cut(lengths: np.ndarray, limits: BucketLimits) -> list[list[np.ndarray]]:
 
 
 def attention_width(length: int) -> int:
-    """The least width that attention pads a sequence of so many tokens to.
+    """The smallest width to which attention pads a sequence of `length` tokens.
 
-    torch adds up a row's products in an order that follows from its width. Where buckets hold sequences of one such
-    width alone, that order is the same whatever else is in a batch.
+    torch sums the products of a row in an order that depends on its width. If buckets hold sequences of one such width
+    alone, the sums do not depend on the rest of the batch.
     """
     step = max(SMALLEST, (1 << length.bit_length() - 1) // LENGTHS_PER_OCTAVE)
     return -(-length // step) * step
 
 
 def rounded(tokens: int, *, most: int) -> int:
-    """A size for a micro-batch of so many tokens: the next of few, but not above `most` for the sake of that."""
+    """The next larger size of a fixed set of micro-batch sizes.
+
+    most: upper limit for rounding up.
+    """
     step = max(SMALLEST, (1 << tokens.bit_length() - 1) // OCTAVE)
     return min(-(-tokens // step) * step, max(tokens, most))

@@ -1,6 +1,6 @@
-"""The backend that runs torch's own operators on any device, in the precision of the weights. Training runs it as well.
+"""The backend of torch's own operators, on any device, in the precision of the weights. Training uses it as well.
 
-Legend: N rows of the answer, P tokens of a micro-batch, D width.
+Legend: N rows of the output, P tokens of a micro-batch, D width.
 """
 
 import copy
@@ -22,10 +22,12 @@ GPU_BUCKET_COST = 4096  # tokens of padding; docs/experiments/h200.md
 
 
 class EagerEncoder:
-    """An encoder that predicts by torch's operators."""
+    """An encoder that predicts with torch's operators."""
 
     def __init__(self, encoder: Encoder, *, kernel: AttentionKernel, max_batch_tokens: int):
-        """kernel: that attention runs by. max_batch_tokens: of a micro-batch, which bounds memory."""
+        """kernel: attention kernel.
+        max_batch_tokens: maximum tokens of a micro-batch, which bounds memory.
+        """
         self.encoder = encoder
         self.kernel = kernel
         self.max_batch_tokens = max_batch_tokens
@@ -70,7 +72,7 @@ def _device_of(encoder: Encoder) -> torch.device:
 
 
 def limits_for(device: torch.device, *, max_batch_tokens: int) -> BucketLimits:
-    """On a CPU a bucket holds sequences of one width alone, so that no batch changes the order of sums."""
+    """The bucket limits of a device. On a CPU a bucket has one width, so that sums do not depend on the batch."""
     return BucketLimits(max_batch_tokens, bucket_cost=0 if device.type == "cpu" else GPU_BUCKET_COST)
 
 
@@ -81,7 +83,7 @@ def _sent_at_once(arrays: list[np.ndarray], device: torch.device) -> list[Tensor
 
 @dataclass(frozen=True, eq=False)
 class _Padding:
-    """How sequences of several lengths become rows of one, for attention alone."""
+    """Pads sequences of several lengths to rows of one, for attention alone."""
 
     mask: Mask
     padded: Tensor  # (rows x width,) int64 the token that stands at each place
@@ -108,7 +110,7 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class BucketAttention:
-    """Attention of sequences that stand on one axis: each bucket is padded for it alone."""
+    """Attention of packed sequences, which pads each bucket for itself."""
 
     buckets: tuple[_Rows, ...]
     padding: int  # tokens behind the last sequence, whose vectors nobody reads
@@ -139,11 +141,11 @@ def _rows_of(bucket: LengthBucket, arrays: Iterator[Tensor]) -> _Rows:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module in another precision, without gradients: itself in float32, else a copy."""
+    """The module in another precision, without gradients: itself in float32, otherwise a copy."""
     return module if dtype == torch.float32 else sharing(module).to(dtype)
 
 
 def sharing(module: nn.Module) -> nn.Module:
-    """A copy without gradients on the same weights; what makes it smaller puts others in their place."""
+    """A copy without gradients that shares the weights; quantization replaces them in the copy."""
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
     return copy.deepcopy(module, shared)

@@ -1,4 +1,4 @@
-"""The library of the package spacy-electra-kernels: how it is found, its structures, what its functions answer.
+"""Load the library of the package spacy-electra-kernels: where it is, its structures, its status codes.
 
 The structures mirror those of `kernels/src/abi.h`. A library of another ABI version is refused when it is loaded.
 """
@@ -61,20 +61,23 @@ STRUCTURES = (CLinear, CLayerNorm, CLayer, CEncoder, CBatch)
 
 
 def library() -> CDLL:
-    """The kernels, where they can be loaded."""
+    """The loaded kernels. Call only if `load_error` is None."""
     loaded = _load()
     assert isinstance(loaded, CDLL), loaded
     return loaded
 
 
 def load_error() -> str | None:
-    """Why the kernels cannot be loaded; None where they can."""
+    """The reason why the kernels cannot be loaded; None if they can."""
     loaded = _load()
     return None if isinstance(loaded, CDLL) else loaded
 
 
 def check_status(status: int, *, work: str) -> None:
-    """Raise MemoryError or ValueError where a call of the kernels did no work. work: what it was to do."""
+    """Raise MemoryError or ValueError if a call of the kernels failed.
+
+    work: what it was to do, for the message.
+    """
     if status == NO_MEMORY:
         raise MemoryError(f"can't allocate memory for {work}: shorter windows or fewer threads need less.")
     if status != OK:
@@ -82,7 +85,7 @@ def check_status(status: int, *, work: str) -> None:
 
 
 def find_library() -> Path:
-    """Where the installed package has the library. Raises ImportError without the package."""
+    """Path of the library in the installed package. Raises ImportError without the package."""
     return Path(importlib.import_module(PACKAGE).LIBRARY)
 
 
@@ -106,7 +109,7 @@ def _load() -> CDLL | str:
 
 
 def open_library(path: Path) -> CDLL:
-    """Load a library. Raises OSError where the system cannot, and ImportError for one of another ABI."""
+    """Load a library. Raises OSError if the system cannot load it, ImportError for another ABI version."""
     loaded = CDLL(str(path))
     version = loaded.spacy_electra_abi_version() if hasattr(loaded, "spacy_electra_abi_version") else None
     if version != ABI_VERSION:

@@ -1,10 +1,10 @@
 """The backend in C: all blocks of an encoder in one call, in integers, on CPUs with AVX512-VNNI.
 
-Each of ten operations that torch has for a block reads and writes all tokens of a batch, and begins with what Python
-and torch's dispatch take. The kernels (`kernels/src/encoder.c`) take some sequences through all blocks while they lie
-in a core's cache. They multiply int16, or int8 where that is asked for.
+torch runs about ten operations a block. Each reads and writes all tokens of a batch, and has the overhead of Python and
+of torch's dispatch. The kernels (`kernels/src/encoder.c`) take a few sequences through all blocks while they are in a
+core's cache. They multiply int16, or int8 if asked to.
 
-Legend: S tokens of all sequences, N rows of the answer, D width.
+Legend: S tokens of all sequences, N rows of the output, D width.
 """
 
 from collections.abc import Collection
@@ -31,19 +31,19 @@ MAX_INT16 = 32_767
 
 
 def supports(shape: EncoderShape) -> bool:
-    """True for encoders whose numbers fill the kernels' registers."""
+    """True for encoders whose sizes are multiples of the kernels' registers."""
     by_panel = (shape.width, shape.feed_forward)
     by_lane = (shape.width // shape.heads, shape.embedding)
     return not any(number % PANEL for number in by_panel) and not any(number % LANES for number in by_lane)
 
 
 class NativeEncoder:
-    """An encoder that predicts by the kernels, from its embeddings and packed copies of its linear layers."""
+    """An encoder that predicts with the kernels, on its embeddings and packed copies of its linear layers."""
 
     def __init__(self, encoder: Encoder, *, int8: bool, excluded: Collection[str] = ()):
-        """int8: multiply integers of 8 bits, but of 16 in the first product of the first block and to project
-        embeddings. excluded: parts that multiply those of 16 bits nevertheless, of `int8.parts_of`. Raises ValueError
-        for an encoder whose weights are not those of its shape.
+        """int8: multiply int8; the first query, key and value projection and that of the embeddings stay in int16.
+        excluded: parts that stay in int16, of `int8.parts_of`.
+        Raises ValueError for an encoder whose weights do not have the sizes of its shape.
         """
         check_shapes(encoder.shape, encoder.state_dict())
         self._held: list[Tensor] = []  # what the structures point to
@@ -103,7 +103,7 @@ class NativeEncoder:
         )
 
     def __call__(self, batch: PackedBatch) -> Tensor:
-        """(N, D) float32. Raises IndexError for pieces or positions that have no vector, and MemoryError."""
+        """(N, D) float32. Raises IndexError for ids or positions outside the tables, and MemoryError."""
         for numbers, count in ((batch.ids, self.vocab), (batch.positions, self.positions)):
             if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
                 raise IndexError(f"numbers from {numbers.min()} to {numbers.max()} for a table of {count} vectors")
@@ -132,9 +132,10 @@ class NativeEncoder:
 
 
 def quantize_int16(weight: Tensor) -> Quantized:
-    """Round a weight (outputs, inputs) to integers of 16 bits.
+    """Quantize a weight (outputs, inputs) to int16.
 
-    The sum over a part, with a row half as long, never overflows 32 bits by Cauchy and Schwarz, so it is exact.
+    By the Cauchy-Schwarz inequality the sum over a part, with a row of half the norm, never overflows 32 bits, so it is
+    exact.
     """
     weight = weight.float()
     squares = torch.stack([part.square().sum(dim=1) for part in weight.split(INT16_PART, dim=1)])
@@ -144,11 +145,11 @@ def quantize_int16(weight: Tensor) -> Quantized:
 
 
 def rotated(weight: Tensor) -> Tensor:
-    """A weight (outputs, inputs) rotated against the kernels' rows, so that the products stay what they were.
+    """A weight (outputs, inputs) rotated to match the kernels' rotated rows, so that the products are unchanged.
 
-    A block of a row is multiplied by a Hadamard matrix of the order r, whose columns have the length sqrt(r), and the
-    weight by its transpose over r. It leaves no channel that stands out, so rounding is finer. Source: Ashkboos et al.
-    2024, QuaRot, section 4; there over whole rows, here over every 16th channel of a block, which needs no shuffles.
+    A block of a row is multiplied by a Hadamard matrix of order r, whose columns have the norm sqrt(r), and the weight
+    by its transpose over r. No channel dominates after that, so quantization is finer. Source: Ashkboos et al. 2024,
+    QuaRot, section 4; there over whole rows, here over every 16th channel of a block, which needs no shuffles.
     """
     outputs, inputs = weight.shape
     registers = inputs // LANES
@@ -165,6 +166,6 @@ def hadamard(order: int) -> Tensor:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Integers (outputs, inputs) of 8 or 16 bits -> (outputs / 64, words, 64) int32, as the kernels read them."""
+    """int8 or int16 (outputs, inputs) -> (outputs / 64, words, 64) int32, the layout that the kernels read."""
     words = weight.contiguous().view(torch.int32)
     return words.view(-1, PANEL, words.shape[1]).transpose(1, 2).contiguous()

@@ -1,7 +1,7 @@
-"""The backend for bfloat16 on CPUs: bias, GELU and residual sum inside oneDNN's matrix multiplications.
+"""The backend for bfloat16 on CPUs: bias, GELU and residual sum fused into oneDNN's matrix multiplications.
 
-torch's own linear layer writes the bias, reads it back and adds the product; then GELU and the residual sum each read
-and write everything again. oneDNN does all of it where the product is still at hand. Its kernels have no gradient.
+torch's own linear layer writes the product, and bias, GELU and residual sum each read and write it again. oneDNN
+applies all of them to the product while it is in cache. Its kernels have no gradient.
 """
 
 import torch
@@ -14,7 +14,7 @@ from spacy_electra.model.network.encoder import Block, Encoder
 
 
 class PackedLinear(nn.Module):
-    """x W' + b in bfloat16, alone or with what comes next; the weight lies in the order that the kernel reads."""
+    """x W' + b in bfloat16, alone or with the next operation; the weight has the layout that the kernel reads."""
 
     weight: Tensor
     bias: Tensor
@@ -26,12 +26,12 @@ class PackedLinear(nn.Module):
         self.register_buffer("bias", linear.bias.detach().bfloat16(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product in the type of x."""
+        """The product, in the dtype of x."""
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x.bfloat16(), self.weight, self.bias, "none", [], "")
         return product.to(x.dtype)
 
     def gelu(self, x: Tensor) -> Tensor:
-        """The erf GELU of the product."""
+        """erf GELU of the product."""
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
         return product
 
@@ -42,7 +42,7 @@ class PackedLinear(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """What a `Block` computes without dropout."""
+    """Computes a `Block` without dropout."""
 
     def __init__(self, block: Block):
         super().__init__()
@@ -71,5 +71,5 @@ def fused(encoder: Encoder) -> Encoder:
 
 
 def is_built_in() -> bool:
-    """Whether this torch has the kernels. The processor is another question."""
+    """Whether this build of torch has the kernels; the processor is not checked."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,6 +1,6 @@
-"""What every backend reads: sequences side by side without padding, as flash-attn's varlen functions take them.
+"""The input of every backend: sequences side by side without padding, as in flash-attn's varlen functions.
 
-Legend: S tokens of all sequences, B sequences, N rows of the answer, D width.
+Legend: S tokens of all sequences, B sequences, N rows of the output, D width.
 """
 
 from dataclasses import dataclass, fields
@@ -12,9 +12,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class PackedBatch:
-    """Sequences of many lengths on one axis, and which of their vectors are wanted.
+    """Sequences of different lengths on one axis, and the tokens whose vectors are returned.
 
-    All arrays are int64 and contiguous. Raises ValueError where they are not, or do not fit each other.
+    All arrays are int64 and contiguous. Raises ValueError if they are not, or if their sizes do not fit.
     """
 
     ids: np.ndarray  # (S,) pieces
@@ -39,7 +39,7 @@ class PackedBatch:
 
     @property
     def tokens(self) -> int:
-        """S."""
+        """Number of tokens, S."""
         return len(self.ids)
 
     @property
@@ -48,19 +48,19 @@ class PackedBatch:
         return np.diff(self.cu_seqlens)
 
     def output_rows(self) -> np.ndarray:
-        """(S,) row of the answer that takes each token's vector, -1 for none."""
+        """(S,) output row of each token, -1 for none."""
         rows = np.full(self.tokens, -1)
         rows[self.output_index] = np.arange(len(self.output_index))
         return rows
 
 
 class EncodeFn(Protocol):
-    """An encoder that predicts, as a backend prepared it for one state of its weights. Threads may share it."""
+    """An encoder prepared by a backend for the current weights. Threads may share it."""
 
     def __call__(self, batch: PackedBatch) -> Tensor:
         """(N, D) float32 vectors."""
         ...
 
     def computed_tokens(self, batch: PackedBatch) -> int:
-        """How many tokens are computed for a batch, padding included."""
+        """Number of tokens that are computed for a batch, padding included."""
         ...

@@ -1,1 +1,1 @@
-"""Starting weights: fresh, from counts, or from a model that exists."""
+"""Initial weights: random, from counts, or from an existing model."""

@@ -1,7 +1,7 @@
-"""One model out of several that started from the same weights: the mean of each weight.
+"""Average the weights of several models that started from the same weights.
 
-Weights on the way from a start to a fine-tuned model often keep what both can do (Wortsman et al. 2022, "Robust
-fine-tuning of zero-shot models" and "Model soups"). Takes saved models, gives another; pure.
+Weights between a start and a fine-tuned model often keep the abilities of both (Wortsman et al. 2022, "Robust
+fine-tuning of zero-shot models" and "Model soups"). Takes saved models, returns another; pure.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,10 @@ from spacy_electra.model.files.saved_model import SavedModel
 def averaged(models: Sequence[SavedModel], shares: Sequence[float]) -> SavedModel:
     """The weighted mean of each weight, over those models that have it.
 
-    models: of one shape; heads may be missing. shares: one for each model, above 0; only their proportions count.
-    Returns a model in float32, with the first one's folder and family. Raises ValueError where a shape differs.
+    models: of one shape; heads may be missing.
+    shares: a weight above 0 for each model; they are divided by their sum.
+    Returns a model in float32, with the first one's folder and family.
+    Raises ValueError if shapes differ.
     """
     first = models[0]
     for other in models[1:]:

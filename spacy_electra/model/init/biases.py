@@ -1,8 +1,8 @@
-"""Biases that know how often each piece occurs, so that training need not begin by learning that.
+"""Initialize the output biases with piece frequencies, so that training does not start by learning them.
 
-Without them the first thing both halves learn is a constant answer, which at small widths costs the encoder its
-rank: every piece gets the same vector (docs/experiments/small-models.md). The prior of Lin et al. 2017 (focal loss,
-section 3.3) for the discriminator, the logarithm of the unigram frequencies for the generator.
+Otherwise both halves first learn a constant output. In small models this makes the encoder lose its rank: every piece
+gets the same vector (docs/experiments/small-models.md). The discriminator's bias is the prior of Lin et al. 2017 (focal
+loss, section 3.3), the generator's the logarithm of the unigram frequencies.
 
 Legend: V vocabulary.
 """
@@ -23,9 +23,9 @@ REPLACED_OF_CHOSEN = 0.75  # the other samples happen to be the original piece, 
 
 
 def read_evenly(store: Store, most: int, *, without: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """All pieces of the store in one chunk, or about `most` of them in many that are evenly spread.
+    """Chunks of about `most` evenly spread pieces of the store; all pieces in one chunk if there are no more.
 
-    without: (N, 2) ranges of pieces, one behind the other, that are passed over.
+    without: (N, 2) sorted ranges of pieces to leave out.
     """
     size = store.pieces if store.pieces <= most else max(1, most // STRETCHES)
     count = 1 if size == store.pieces else STRETCHES
@@ -48,7 +48,7 @@ def _between(start: int, stop: int, without: np.ndarray | None) -> Iterator[tupl
 def piece_counts(
     store: Store, vocab_size: int, *, most: int = MOST_COUNTED, without: np.ndarray | None = None
 ) -> np.ndarray:
-    """How often each piece occurs, (V,) int64: in the whole store, or in about `most` of its pieces.
+    """Number of occurrences of each piece, (V,) int64, in the whole store or in about `most` of its pieces.
 
     without: as for `read_evenly`.
     """
@@ -67,8 +67,9 @@ def start_from_frequencies(
 ) -> None:
     """Set the output biases of the heads, in place.
 
-    counts: (V,), as `piece_counts` gives them. mask_rate: share of the pieces that the generator must guess. heads:
-    those to set, by name.
+    counts: (V,), as `piece_counts` gives them.
+    mask_rate: share of masked pieces.
+    heads: names of the heads to set.
     """
     smoothed = torch.from_numpy(counts).double() + UNSEEN_COUNT
     bias = (smoothed / smoothed.sum()).log().float()

@@ -1,10 +1,10 @@
-"""Word embeddings that begin with the company each piece keeps, counted in the corpus.
+"""Initialize word embeddings from co-occurrence counts in the corpus.
 
-Pieces that stand in the same surroundings get like vectors before the first step, so that training need not begin by
-finding out what a thousand steps of guessing say about them (docs/experiments/cooccurrence-embeddings.md). Positive
-pointwise mutual information of pieces and their neighbours, factored: Levy and Goldberg 2014, "Neural word embedding as
-implicit matrix factorization", section 4; smoothed contexts and the square root of the singular values from Levy,
-Goldberg and Dagan 2015, "Improving distributional similarity", sections 3.2 and 3.3.
+Pieces in similar contexts get similar vectors before the first step. Otherwise the first thousand steps would learn
+this (docs/experiments/cooccurrence-embeddings.md). The method factors the positive pointwise mutual information of
+pieces and their neighbours: Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization", section
+4. Smoothed contexts and the square root of the singular values follow Levy, Goldberg and Dagan 2015, "Improving
+distributional similarity", sections 3.2 and 3.3.
 
 Legend: V vocabulary, C context pieces, E embedding width.
 """
@@ -40,10 +40,12 @@ def start_from_neighbours(
     without: np.ndarray | None = None,
     others: Sequence[Store] = (),
 ) -> None:
-    """Set the word embeddings of pieces that occur, in place; a vector is as long as a random one would be.
+    """Set the word embeddings of pieces that occur, in place; their norms are those of random vectors.
 
-    counts: (V,), how often each piece occurs. seed: of the factorisation and of the directions in space. without:
-    (N, 2) ranges of pieces that are passed over. others: further stores of the text, read as well.
+    counts: (V,) number of occurrences of each piece.
+    seed: of the factorization and of the random rotation.
+    without: (N, 2) ranges of pieces to leave out.
+    others: further stores of the text.
     """
     words = network.embeddings.word.weight
     contexts = most_frequent(counts, most=min(CONTEXTS, MOST_NUMBERS // len(counts)))
@@ -57,7 +59,7 @@ def start_from_neighbours(
 
 
 def most_frequent(counts: np.ndarray, *, most: int) -> Tensor:
-    """(V,) int64: the column of each piece that counts as a neighbour, -1 for all others."""
+    """(V,) int64: the column of each of the `most` most frequent pieces, -1 for all others."""
     order = torch.from_numpy(counts).argsort(descending=True, stable=True)[: max(1, most)]
     order = order[torch.from_numpy(counts)[order] > 0]
     columns = torch.full((len(counts),), -1, dtype=torch.int64, device="cpu")
@@ -66,10 +68,10 @@ def most_frequent(counts: np.ndarray, *, most: int) -> Tensor:
 
 
 def count_neighbours(chunks: Iterable[np.ndarray], contexts: Tensor) -> Tensor:
-    """(3, V, C) float32: how often each context stands shortly before a piece, shortly behind it, and about it.
+    """(3, V, C) float32: counts of each context piece shortly before a piece, shortly after it, and in a wider window.
 
-    chunks: running text as pieces; those of documents that follow each other count as neighbours, too. contexts:
-    (V,) as `most_frequent` gives them.
+    chunks: running text as pieces; the ends of consecutive documents count as neighbours, too.
+    contexts: (V,) as `most_frequent` gives them.
     """
     width = int(contexts.max()) + 1
     before, behind, about = torch.zeros((3, len(contexts) * width), dtype=torch.float32, device="cpu")
@@ -95,10 +97,13 @@ def associate(table: Tensor) -> Tensor:
 
 
 def embed(tables: Tensor, *, width: int, seed: int) -> Tensor:
-    """(N, V, C) counts -> (V, E) unit vectors that point away from the average, 0 for pieces without neighbours.
+    """(N, V, C) counts -> (V, E) unit vectors relative to the mean, 0 for pieces without neighbours.
 
-    Their directions are turned at random: the first singular vectors hold the most, and every channel should hold
-    alike, as Adam's steps have the same size in all. Where there are fewer directions than channels the rest is 0.
+    The directions are rotated at random, so that all channels hold about the same: the first singular vectors hold the
+    most, but Adam's steps have the same size in all channels. Channels beyond the number of directions are 0.
+
+    width: E.
+    seed: of the factorization and of the rotation.
     """
     together = torch.cat([associate(table) for table in tables], dim=1)
     with torch.random.fork_rng(devices=[]):

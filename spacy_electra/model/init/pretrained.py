@@ -1,4 +1,4 @@
-"""Start from weights that exist: a directory or hub name becomes an encoder, or fills a model for pretraining.
+"""Load pretrained weights from a directory or the hub, as an encoder or into a model for pretraining.
 
 Takes ELECTRA, BERT and DistilBERT (`families.py`), another vocabulary (`transplant.py`) and another depth.
 """
@@ -48,9 +48,10 @@ _Network = TypeVar("_Network", bound=Electra | MaskedLanguageModel)
 
 
 def load_encoder(name: str) -> tuple[Encoder, WordPiece]:
-    """Encoder and tokenizer of a directory (without or with any head, or a run's model-last/) or a hub name.
+    """Encoder and tokenizer of a model, with or without heads.
 
-    Raises FileNotFoundError where it or one of its files is missing, ValueError where its encoder is another.
+    name: a directory, a run's model-last/, or a hub name.
+    Raises FileNotFoundError if it or one of its files is missing, ValueError for another kind of encoder.
     """
     saved = read_model(find_discriminator(name))
     check_encoder(saved)
@@ -70,18 +71,18 @@ def load_electra(
     generator: str | None = None,
     layers: Sequence[int] | None = None,
 ) -> list[str]:
-    """Fill `model` with pretrained weights, in place; the names of the parts that keep their fresh ones.
+    """Copy pretrained weights into `model`, in place; returns the names of the parts that keep their initial weights.
 
-    init: a discriminator's directory or hub name, or a run's model-last/, which holds both halves. tokenizer: what
-    `model` will be trained with; where it is another than that of the weights, embeddings are transplanted.
-    generator: where the other half is, looked for under a name like the discriminator's where None. layers: numbers,
-    from 0, of the saved layers that the discriminator takes; None for the lowest, and for all of them again and again
-    where `model` has more.
+    A warning names each part that is not found. The shared embeddings are the discriminator's. The tables of positions
+    and types take the saved length, so compare `model.shape.positions` with the window, and make the optimizer
+    afterwards.
 
-    For each part that is not found a warning says so. The shared embeddings are the discriminator's. The
-    tables of positions and types take the saved length, so compare `model.shape.positions` with the window, and make
-    the optimizer afterwards.
-    Raises FileNotFoundError where a directory, name or file is missing, ValueError where the shape differs.
+    init: a discriminator's directory or hub name, or a run's model-last/, which holds both halves.
+    tokenizer: of the training of `model`; if it differs from that of the weights, embeddings are transplanted.
+    generator: directory or hub name of the generator; None looks for a name like the discriminator's.
+    layers: numbers, from 0, of the saved layers to use. None uses the lowest, and repeats all of them if `model` has
+        more.
+    Raises FileNotFoundError if a directory, name or file is missing, ValueError if the shape differs.
     """
     saved = read_model(find_discriminator(init))
     check_encoder(saved)
@@ -203,7 +204,7 @@ def _check_shape(wanted: EncoderShape, saved: SavedModel) -> None:
 
 
 def take_tables(model: Electra | MaskedLanguageModel, *, positions: int, types: int) -> None:
-    """Give `model` tables of so many positions and token types, to be filled."""
+    """Give `model` uninitialized tables of this many positions and token types."""
     tables = {"positions": ("position", positions), "types": ("token_type", types)}
     for number, (name, rows) in tables.items():
         table = model.embeddings.get_submodule(name)

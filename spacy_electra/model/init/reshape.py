@@ -1,4 +1,4 @@
-"""A saved model with other layers or for another vocabulary. Takes one that was read, gives another; pure."""
+"""Change the layers or the vocabulary of a saved model. Takes one that was read, returns another; pure."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ WORDS, BIAS = "embeddings.word_embeddings.weight", "generator_lm_head.bias"
 
 
 def with_layers(saved: SavedModel, chosen: Sequence[int]) -> SavedModel:
-    """The same model with these of its layers, by numbers from 0, in this order; one may come again."""
+    """The same model with the chosen layers, by numbers from 0, in this order; a layer may be repeated."""
     weights = {name: tensor for name, tensor in saved.weights.items() if not name.startswith("encoder.layer.")}
     for place, number in enumerate(chosen):
         old = re.compile(rf"encoder\.layer\.{number}\.")
@@ -25,7 +25,7 @@ def with_layers(saved: SavedModel, chosen: Sequence[int]) -> SavedModel:
 
 
 def cut_to(saved: SavedModel, size: int) -> SavedModel:
-    """The same model without what stands behind the tokenizer's pieces, where its tables are longer."""
+    """The same model with its tables cut to `size`, the number of pieces of the tokenizer."""
     weights = {
         name: tensor[:size] if name in (WORDS, BIAS, UNTIED) else tensor for name, tensor in saved.weights.items()
     }
@@ -33,9 +33,9 @@ def cut_to(saved: SavedModel, size: int) -> SavedModel:
 
 
 def with_vocabulary(saved: SavedModel, found: Transplant, *, old_size: int) -> SavedModel:
-    """The same model for another vocabulary: its word embeddings, and what the head that guesses has of each piece.
+    """The same model for another vocabulary: word embeddings, and the biases of the masked-LM head.
 
-    old_size: pieces of the old tokenizer; the tables may be longer.
+    old_size: number of pieces of the old tokenizer; the tables may be longer.
     """
     weights = dict(saved.weights)
     for name in (WORDS, BIAS, UNTIED):

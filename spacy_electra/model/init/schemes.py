@@ -1,4 +1,4 @@
-"""Starting weights. Takes a module, fills it in place from a seeded generator.
+"""Initialization schemes. Takes a module, fills it in place from a seeded generator.
 
 Small widths need more than the paper's N(0, 0.02), which is made for width 768: docs/experiments/small-models.md.
 """
@@ -22,14 +22,16 @@ SHARPNESS = 8.0  # logit of the place looked at, above all others
 
 
 def initialize(model: nn.Module, *, kind: Initialization, seed: int) -> None:
-    """Fill every weight of `model`: norms with 1, biases with 0, the rest by `kind`.
+    """Initialize every weight of `model`: norms with 1, biases with 0, the rest by `kind`.
 
-    paper: N(0, 0.02) everywhere (Clark et al. 2020, appendix A). fan_in: linear weights N(0, 1/sqrt(inputs)).
-    local: as fan_in, but blocks add a tenth to their input, as post-LayerNorm asks of high rates (Liu et al. 2020,
-    "Understanding the difficulty of training transformers"), positions are sinusoids (Vaswani et al. 2017), and the
-    first heads look at their neighbours, so that context is used from the first step (the idea of mimetic
-    initialization, Trockman and Kolter 2023). Embeddings begin larger there, or the noise of the first steps would
-    drown the positions. corpus: as local; where a corpus is at hand, `cooccurrence` sets the words after that.
+    kind: "paper" is N(0, 0.02) everywhere (Clark et al. 2020, appendix A). "fan_in" has linear weights N(0,
+        1/sqrt(inputs)). "local" is as "fan_in", with three changes. Blocks add a tenth to their input, as
+        post-LayerNorm needs for high rates (Liu et al. 2020, "Understanding the difficulty of training transformers").
+        Positions are sinusoids (Vaswani et al. 2017). The first heads attend to their neighbours, so that context is
+        used from the first step (as in mimetic initialization, Trockman and Kolter 2023). Its embeddings are larger, or
+        the noise of the first steps would hide the positions. "corpus" is as "local"; with a corpus, `embeddings` sets
+        the word embeddings later.
+    seed: of the random weights.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""Word embeddings for another vocabulary, from those of an old one: takes two tokenizers and tables, gives tables.
+"""Transplant word embeddings to another vocabulary: takes two tokenizers and tables, returns tables.
 
-A piece that both have keeps its vector. Another gets the mean of the old pieces that its text is cut into, as in Gee et
+A piece of both vocabularies keeps its vector. Any other piece gets the mean of the old pieces of its text, as in Gee et
 al. 2022 ("Fast Vocabulary Transfer", arXiv 2402.09977). Continuations ("##ing") are cut as continuations.
 
 Legend: E embedding width, V vocabulary.
@@ -18,23 +18,23 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 
 @dataclass(frozen=True)
 class Transplant:
-    """For each piece of the new vocabulary the old pieces that it comes from."""
+    """The old pieces from which each new piece is made."""
 
     sources: tuple[tuple[int, ...], ...]  # (V new) numbers of old pieces; empty where its text has none
 
     @property
     def copied(self) -> int:
-        """How many pieces have the vector of one old piece."""
+        """Number of pieces with the vector of one old piece."""
         return sum(len(source) == 1 for source in self.sources)
 
     @property
     def composed(self) -> int:
-        """How many have the mean of several."""
+        """Number of pieces with the mean of several old vectors."""
         return sum(len(source) > 1 for source in self.sources)
 
     @property
     def left(self) -> int:
-        """How many have letters that the old vocabulary lacks; they get the mean of all old vectors."""
+        """Number of pieces with letters that the old vocabulary lacks; they get the mean of all old vectors."""
         return sum(not source for source in self.sources)
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Transplant:
 
 
 def transplant(old: WordPiece, new: WordPiece) -> Transplant:
-    """Find where each piece of `new` comes from in `old`."""
+    """Map each piece of `new` to pieces of `old`."""
     numbers = {piece: number for number, piece in enumerate(old.vocabulary)}
     special = set(SPECIAL_PIECES.values())
     by_plain = _by_plain(numbers, new) if old.cased else {}

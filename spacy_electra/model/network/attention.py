@@ -1,6 +1,6 @@
-"""Attention over short rows: which pieces may see which, and the kernels of torch that compute it.
+"""Attention over rows of segments: masks, and the torch kernels.
 
-A kernel takes queries, keys and values (B, T, 3 x D) side by side and gives softmax(q k' / sqrt(C)) v, (B, T, D).
+A kernel takes queries, keys and values (B, T, 3 x D) side by side and returns softmax(q k' / sqrt(C)) v, (B, T, D).
 
 Legend: B rows, T pieces a row, H heads, C channels a head, D = H x C width.
 """
@@ -22,13 +22,13 @@ MAX_SHORT_ROW = 64  # pieces of a row up to which float32 is no slower than half
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which pieces each piece may see, in the form that a kernel asks for; made once a batch, not once a layer."""
+    """Which pieces may attend to which, in the form that a kernel needs; made once a batch, not once a layer."""
 
     allowed: Tensor  # (B, 1, T or 1, T) bool
     _biases: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
 
     def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
-        """(B * H, T or 1, T) what is added to the scores: 0 where allowed, the lowest number elsewhere."""
+        """(B * H, T or 1, T) added to the scores: 0 where allowed, the lowest number elsewhere."""
         key = (heads, dtype)
         if torch.compiler.is_compiling():  # a compiler sees for itself what is computed twice
             return self._made(heads, dtype)
@@ -43,13 +43,12 @@ class Mask:
 
 
 def within_segments(segments: Tensor, *, is_one_segment: bool = False) -> Mask | None:
-    """Two pieces see each other where they stand in the same segment; None where all rows are one full segment.
+    """A mask for attention within segments; None if all rows are one full segment.
 
-    A segment is all of one piece: its number comes nowhere else in its row.
-
-    segments: (B, T) int64, 0 is padding. Padding sees padding, so that no softmax runs over nothing. is_one_segment:
-    known to be so; a graphics card is not asked, for that would wait for all that it has still to do, nor is a program
-    that is being compiled, which must be the same for all rows.
+    segments: (B, T) int64, the segment of each piece in its row, 0 for padding. Padding attends to padding, so that no
+        softmax runs over nothing.
+    is_one_segment: skips the check. The check of a GPU tensor would wait for all queued work, and a compiled program
+        must be the same for all rows.
     """
     if is_one_segment or (_may_be_asked(segments) and bool((segments == 1).all())):
         return None
@@ -62,12 +61,12 @@ def _may_be_asked(segments: Tensor) -> bool:
 
 
 def within_lengths(lengths: Tensor, width: int) -> Mask | None:
-    """The first `lengths` (B,) pieces of each row are seen; None where all rows are full."""
+    """A mask for attention to the first `lengths` (B,) pieces of each row; None if all rows are full."""
     return None if bool((lengths == width).all()) else up_to(lengths, width)
 
 
 def up_to(lengths: Tensor, width: int) -> Mask:
-    """The first `lengths` (B,) pieces of each row are seen."""
+    """A mask for attention to the first `lengths` (B,) pieces of each row."""
     return Mask((torch.arange(width, device=lengths.device) < lengths[:, None])[:, None, None])
 
 
@@ -75,7 +74,7 @@ AttentionKernel = Callable[[Tensor, int, Mask | None, Dropout], Tensor]  # (qkv,
 
 
 def sdpa(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
-    """Attention by torch's fused kernel, in the type of `qkv`. It knows no dropout of ours."""
+    """Attention by torch's fused kernel, in the dtype of `qkv`. Does not apply `drop`."""
     q, k, v = _split_heads(qkv, heads)
     context = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.allowed)
     return context.transpose(1, 2).flatten(2)
@@ -84,7 +83,10 @@ def sdpa(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT)
 def batched(
     qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT, *, softmax: torch.dtype | None = None
 ) -> Tensor:
-    """Attention by two batched matrix products. softmax: the type that it is computed in, None for torch's choice."""
+    """Attention by two batched matrix multiplications.
+
+    softmax: dtype of the softmax; None for torch's choice.
+    """
     B, T, D3 = qkv.shape
     q, k, v = _split_heads(qkv, heads).flatten(1, 2)  # (B * H, T, C) each
     scale = 1.0 / math.sqrt(q.shape[-1])
@@ -98,9 +100,9 @@ def batched(
 
 
 def trainable(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
-    """Attention for passes with gradients: fused, but for dropout, and for half precision outside of NVIDIA's cards.
+    """Attention for passes with gradients: fused, except with dropout, and in half precision off NVIDIA GPUs.
 
-    There the backward pass of torch's fused kernel takes 3 to 5 times as long (docs/experiments/packed-predictions.md).
+    The backward pass of torch's fused kernel takes 3 to 5 times as long there (docs/experiments/packed-predictions.md).
     """
     if drop.rate or (qkv.dtype in HALF and not qkv.is_cuda):
         return batched(qkv, heads, mask, drop)
@@ -108,10 +110,10 @@ def trainable(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DRO
 
 
 def sdpa_in_float32(qkv: Tensor, heads: int, mask: Mask | None, drop: Dropout = NO_DROPOUT) -> Tensor:
-    """Attention for predictions in half precision on a CPU without AMX: fused in float32, but for long rows.
+    """Attention for predictions in half precision on a CPU without AMX: fused in float32, except for long rows.
 
-    Long rows take batched products, which oneDNN prepares anew for every number of rows. Their softmax is in float32,
-    which is faster with both conversions (docs/experiments/packed-predictions.md).
+    Long rows use batched multiplications, which oneDNN prepares anew for every number of rows. Their softmax in float32
+    is faster, conversions included (docs/experiments/packed-predictions.md).
     """
     if qkv.shape[1] <= MAX_SHORT_ROW:
         return sdpa(qkv.float(), heads, mask).to(qkv.dtype)
@@ -125,7 +127,7 @@ def _split_heads(qkv: Tensor, heads: int) -> Tensor:
 
 
 class Attend(Protocol):
-    """Attention of one batch: which pieces see each other, and the kernel, are settled before the first block."""
+    """Attention of one batch. Mask and kernel are chosen before the first block."""
 
     def __call__(self, qkv: Tensor, heads: int, drop: Dropout) -> Tensor:
         """(..., 3 x D) -> (..., D)."""
@@ -134,7 +136,7 @@ class Attend(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class RowAttention:
-    """Attention inside rows of one length."""
+    """Attention within rows of one length."""
 
     mask: Mask | None  # None where every piece sees its whole row
     kernel: AttentionKernel

@@ -1,6 +1,6 @@
-"""Dropout, as a value that is handed to the forward pass: off, or one of two kinds of randomness.
+"""Dropout as an argument of the forward pass: off, or with one of two sources of randomness.
 
-Legend: B rows; the tensors dropped from have any further dimensions.
+Legend: B rows; the tensors have any further dimensions.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ NO_DROPOUT = NoDropout()
 
 @dataclass
 class TorchDropout:
-    """Dropout from torch's running generator, as everything else in spaCy training does it."""
+    """Dropout from torch's global random state, as in the rest of spaCy's training."""
 
     rate: float
 
@@ -70,9 +70,9 @@ def _factors(x: Tensor, rate: float) -> Tensor:
 
 @dataclass
 class KeyedDropout:
-    """Dropout as a function of each row's key: the same for any batch size and any number of ranks.
+    """Dropout as a function of each row's key: independent of the batch size and the number of ranks.
 
-    Make one per forward pass and network; each call counts as another purpose.
+    Make one per forward pass and network; each call has a purpose of its own.
     """
 
     rate: float

@@ -1,8 +1,8 @@
-"""Generator, sample and label, discriminator, the two losses (Clark et al. 2020, section 3).
+"""Generator, sampling, discriminator and the two losses (Clark et al. 2020, section 3).
 
-The embeddings are one module that belongs to the whole, not to either half: they cannot come untied.
+The embeddings are one module of the whole model, so they cannot come untied.
 
-Legend: B rows, T pieces a row, K chosen positions a row, D width, E embedding width, V vocabulary.
+Legend: B rows, T pieces a row, K masked positions a row, D width, E embedding width, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from spacy_electra.model.network.sampling import CrossEntropy, at_least_float32,
 
 @dataclass(frozen=True)
 class Corrupted:
-    """What the discriminator reads and what it must answer."""
+    """The input of the discriminator and its targets."""
 
     ids: Tensor  # (B, T) pieces, some replaced by the generator's samples
     is_replaced: Tensor  # (B, T) true where the piece differs from the original
@@ -32,7 +32,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class GeneratorOutput:
-    """The generator's answers at the chosen positions."""
+    """Predictions and losses of the generator at the masked positions."""
 
     loss: Tensor  # () float32, sum of the cross-entropies
     count: Tensor  # () float32, how many positions counted
@@ -43,13 +43,13 @@ class GeneratorOutput:
 
     @property
     def correct(self) -> Tensor:
-        """() float32, how many best guesses are the original piece. Not computed in training, where nobody asks."""
+        """() float32, number of correct best predictions. Computed only when read, which training does not do."""
         return ((self.logits.argmax(dim=-1) == self.original) * self.weight).sum()
 
 
 @dataclass(frozen=True)
 class DiscriminatorOutput:
-    """The discriminator's answers."""
+    """Logits and loss of the discriminator."""
 
     loss: Tensor  # () float32, sum of the binary cross-entropies over real positions
     count: Tensor  # () float32, how many real positions
@@ -58,7 +58,7 @@ class DiscriminatorOutput:
 
 @dataclass(frozen=True)
 class Output:
-    """One forward pass: sums, not means, so that accumulation and ranks can divide by global counts."""
+    """One forward pass: sums, not means, so that micro-batches and ranks can divide by global counts."""
 
     generator: GeneratorOutput
     discriminator: DiscriminatorOutput | None  # None for the masked-language-model objective
@@ -68,7 +68,10 @@ class Output:
 
 
 def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
-    """Put the samples (B, K) into the original pieces (B, T). A lucky sample, the original itself, is not replaced."""
+    """Put the samples (B, K) into the original ids (B, T).
+
+    A sample that equals the original is not labelled as replaced (section 3.1).
+    """
     original = ids.gather(1, positions.index)
     put = torch.where(positions.weight > 0, samples, original)
     corrupted = ids.scatter(1, positions.index, put)
@@ -78,9 +81,13 @@ def corrupt(ids: Tensor, positions: Positions, samples: Tensor) -> Corrupted:
 def generator_output(
     head: MaskedLMHead, hidden: Tensor, words: Tensor, masked: Masked, keys: Tensor, vocab_size: int
 ) -> GeneratorOutput:
-    """Score, judge and sample at the chosen positions alone: hidden (B, T, D) is gathered before the head.
+    """Predict, compute the loss and sample at the masked positions.
 
-    Only the first `vocab_size` pieces can come out: what stands behind is padding.
+    head: scores the hidden states.
+    hidden: (B, T, D), gathered before the head.
+    words: (V, E) output embeddings.
+    keys: (B,) int64, of the samples.
+    vocab_size: only the first `vocab_size` pieces are sampled; the rest is padding.
     """
     index = masked.positions.index
     weight = masked.positions.weight
@@ -100,7 +107,7 @@ def generator_output(
 
 
 def discriminator_output(logits: Tensor, corrupted: Corrupted, is_real: Tensor) -> DiscriminatorOutput:
-    """Binary cross-entropy of (B, T) scores over real positions, [CLS] and [SEP] included."""
+    """Binary cross-entropy of logits (B, T) over real positions, [CLS] and [SEP] included."""
     logits = at_least_float32(logits)
     weight = is_real.to(logits.dtype)
     losses = F.binary_cross_entropy_with_logits(logits, corrupted.is_replaced.to(logits.dtype), reduction="none")
@@ -110,9 +117,11 @@ def discriminator_output(logits: Tensor, corrupted: Corrupted, is_real: Tensor) 
 def run_body(
     body: Body, embedded: Tensor, attend: Attend, drop: Dropout, qkv_layer: int | None
 ) -> tuple[Tensor, Tensor | None]:
-    """(B, T, E) embedded pieces -> (B, T, D) vectors, and queries, keys and values (B, T, 3 x D) of a block, if any.
+    """(B, T, E) embedded pieces -> (B, T, D) hidden states, and queries, keys and values (B, T, 3 x D) of a block.
 
-    Their product is computed once more, so that a block need not give more than its vectors.
+    The projection of that block is computed a second time, so that blocks return only hidden states.
+
+    qkv_layer: number of the block; None for none.
     """
     if qkv_layer is None:
         return body(embedded, attend, drop), None
@@ -122,13 +131,14 @@ def run_body(
 
 
 class Electra(nn.Module):
-    """Generator and discriminator over one set of embeddings, each with a body of its own or both with the same."""
+    """Generator and discriminator with shared embeddings, each with a body of its own or both with the same."""
 
     def __init__(self, *, generator: EncoderShape | None, discriminator: EncoderShape):
-        """generator: its shape, or None to tie all weights: the discriminator's body then guesses as well.
+        """generator: its shape; None ties all weights, so that the discriminator's body is the generator as well.
 
-        The paper ties everything where the sizes agree (section 3.2), and Google's code has the switch. A tied body
-        costs a second large pass, but guessing keeps it from the collapse that judging alone leads small bodies to.
+        The paper ties all weights if the sizes agree (section 3.2), and Google's code has the option. A tied body costs
+        a second large pass. But the generator's loss keeps small bodies from the collapse that the discriminator's
+        alone causes.
         """
         super().__init__()
         self.is_tied = generator is None
@@ -151,7 +161,7 @@ class Electra(nn.Module):
 
     @property
     def generator_name(self) -> str:
-        """The name of the module that guesses."""
+        """Name of the module that is the generator."""
         return "discriminator" if self.is_tied else "generator"
 
     def forward(
@@ -165,10 +175,11 @@ class Electra(nn.Module):
         samples: Tensor | None = None,
         qkv_layer: int | None = None,
     ) -> Output:
-        """Run both halves on a batch. `samples` (B, K), where given, stand in for the generator's own.
+        """Run generator and discriminator on a batch.
 
-        kernel: that attention runs by. qkv_layer: the block of the discriminator whose queries, keys and values are
-        given as well.
+        kernel: attention kernel.
+        samples: (B, K) ids in place of the generator's own samples.
+        qkv_layer: the block of the discriminator whose queries, keys and values are returned as well.
         """
         attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
         words = output_embeddings(self)
@@ -183,7 +194,7 @@ class Electra(nn.Module):
 
 
 class MaskedLanguageModel(nn.Module):
-    """The other objective: one encoder of the discriminator's shape learns to guess hidden pieces."""
+    """The other objective: one encoder of the discriminator's shape predicts the masked pieces."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
@@ -204,7 +215,11 @@ class MaskedLanguageModel(nn.Module):
         samples: Tensor | None = None,
         qkv_layer: int | None = None,
     ) -> Output:
-        """Run the encoder on a batch; `samples` are not used. kernel, qkv_layer: as for `Electra`."""
+        """Run the encoder on a batch.
+
+        samples: not used.
+        The other arguments are those of `Electra.forward`.
+        """
         embedded = self.embeddings(masked.ids, rows.positions, rows.types, drop[1])
         attend = RowAttention(within_segments(rows.segments, is_one_segment=rows.is_one_segment), kernel)
         hidden, qkv = run_body(self.discriminator, embedded, attend, drop[1], qkv_layer)
@@ -213,10 +228,10 @@ class MaskedLanguageModel(nn.Module):
 
 
 def output_embeddings(model: Electra | MaskedLanguageModel) -> Tensor:
-    """(V, E) what guesses are scored by: the word embeddings, with or without a gradient to them.
+    """(V, E) output embeddings: the word embeddings, detached if the model is set so.
 
-    With it, every piece that is no answer moves away from the hidden vectors, in a direction that all rare pieces share
-    (Gao et al. 2019, "Representation Degeneration Problem"), and Adam makes full steps of that.
+    With a gradient, every piece that is not the target moves away from the hidden states, in a direction that all rare
+    pieces share (Gao et al. 2019, "Representation Degeneration Problem"), and Adam makes full steps of that.
     """
     words = model.embeddings.word.weight
     return words.detach() if model.detaches_output else words
@@ -224,7 +239,7 @@ def output_embeddings(model: Electra | MaskedLanguageModel) -> Tensor:
 
 @building()
 def encoder_of(model: Electra | MaskedLanguageModel) -> Encoder:
-    """The part that a pipeline runs: a copy of the embeddings and the discriminator's body."""
+    """The encoder of a pipeline: a copy of the embeddings and the discriminator's body."""
     encoder = Encoder(model.shape)
     encoder.embeddings.load_state_dict(model.embeddings.state_dict())
     encoder.body.load_state_dict(model.discriminator.state_dict())

@@ -1,7 +1,7 @@
-"""The ELECTRA encoder: embeddings, then post-LayerNorm transformer blocks with one fused QKV product.
+"""The ELECTRA encoder: embeddings, then post-LayerNorm transformer blocks with one fused QKV projection.
 
-The arithmetic is that of Hugging Face's `ElectraModel` (absolute positions, erf GELU, eps 1e-12); the weights
-convert both ways without loss (`huggingface.py`).
+The arithmetic is that of Hugging Face's `ElectraModel` (absolute positions, erf GELU, eps 1e-12). Weights convert both
+ways without loss (`files/names.py`).
 
 Legend: B rows, T pieces a row, D width, E embedding width, H heads, V vocabulary.
 """
@@ -24,7 +24,7 @@ LARGEST = 2**24  # of a shape's numbers: products of two of them, in bytes, stay
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The numbers that define an encoder, embeddings included. Raises ValueError where they define none."""
+    """The sizes of an encoder, embeddings included. Raises ValueError for impossible ones."""
 
     layers: int
     width: int
@@ -50,7 +50,7 @@ A_SIZE = f"a whole number from 1 to {LARGEST:,}"
 
 
 def is_size(number: object) -> bool:
-    """Whether a shape may have this number, whoever wrote it."""
+    """Whether a value is a whole number that a shape may have."""
     return type(number) is int and 1 <= number <= LARGEST
 
 
@@ -61,7 +61,7 @@ def nearest_divisor(width: int, heads: int) -> int:
 
 
 class Embeddings(nn.Module):
-    """Word + position + type, normed. The one part that generator and discriminator share."""
+    """Word, position and type embeddings, summed and normed. Shared by generator and discriminator."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
@@ -76,7 +76,7 @@ class Embeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with queries, keys and values from one product."""
+    """Multi-head self-attention with one projection for queries, keys and values."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -90,7 +90,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two products with an erf GELU between."""
+    """Two linear layers with an erf GELU between."""
 
     def __init__(self, width: int, inner: int):
         super().__init__()
@@ -119,7 +119,7 @@ class Block(nn.Module):
 
 
 class Body(nn.Module):
-    """What turns embedded pieces into contextual vectors: a projection where the widths differ, then the blocks."""
+    """The part of an encoder behind the embeddings: a projection if the widths differ, then the blocks."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
@@ -138,7 +138,11 @@ class Body(nn.Module):
     def run_blocks(
         self, x: Tensor, attend: Attend, drop: Dropout = NO_DROPOUT, *, first: int = 0, end: int | None = None
     ) -> Tensor:
-        """What block `first` reads (B, T, D) -> what block `end` reads, or what the last one gives where it is None."""
+        """The hidden states (B, T, D) after a range of blocks.
+
+        x: (B, T, D) input of block `first`.
+        end: number of the block behind the last one to run; None runs all.
+        """
         for number, block in list(enumerate(self.blocks))[first:end]:
             if self.is_recomputed and torch.is_grad_enabled():
                 x = checkpoint(_run, block, x, attend, drop, number, use_reentrant=False)
@@ -147,7 +151,7 @@ class Body(nn.Module):
         return x
 
     def qkv(self, x: Tensor, number: int) -> Tensor:
-        """What a block reads (B, T, D) -> its queries, keys and values (B, T, 3 x D) side by side."""
+        """(B, T, D) input of block `number` -> its queries, keys and values (B, T, 3 x D) side by side."""
         block: Any = self.blocks[number]
         return cast(Tensor, block.attention.qkv(x))
 
@@ -157,7 +161,7 @@ def _run(block: nn.Module, x: Tensor, attend: Attend, drop: Dropout, number: int
 
 
 class Encoder(nn.Module):
-    """Embeddings and body: what a pipeline runs."""
+    """Embeddings and body: the encoder of a pipeline."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
@@ -174,7 +178,10 @@ class Encoder(nn.Module):
         mask: Mask | None = None,
         drop: Dropout = NO_DROPOUT,
     ) -> Tensor:
-        """(B, T) pieces -> (B, T, D) vectors. Positions count from 0 and types are 0 where not given."""
+        """(B, T) ids -> (B, T, D) hidden states.
+
+        positions, types: (B, T) int64; None counts positions from 0, and sets all types to 0.
+        """
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         types = torch.zeros_like(ids) if types is None else types

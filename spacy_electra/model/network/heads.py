@@ -1,4 +1,4 @@
-"""The heads of pretraining: scores of pieces at hidden positions, and of each piece as replaced or not.
+"""The pretraining heads: masked-LM logits, and replaced-token logits.
 
 Legend: B rows, T pieces a row, D width, E embedding width, V vocabulary.
 """
@@ -11,7 +11,7 @@ from spacy_electra.model.network.encoder import NORM_EPS, EncoderShape
 
 
 class MaskedLMHead(nn.Module):
-    """Width -> embedding width, GELU, norm; then scores against the shared word embeddings."""
+    """Width -> embedding width, GELU, norm; then logits against the shared word embeddings."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
@@ -20,12 +20,12 @@ class MaskedLMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape.vocab, dtype=torch.float32, device=self.dense.weight.device))
 
     def forward(self, x: Tensor, words: Tensor) -> Tensor:
-        """(…, D) vectors and the (V, E) word embeddings -> (…, V) scores."""
+        """(…, D) hidden states and (V, E) word embeddings -> (…, V) logits."""
         return F.linear(self.norm(F.gelu(self.dense(x))), words, self.bias)
 
 
 class ReplacedTokenHead(nn.Module):
-    """One score a piece: above 0 means "replaced"."""
+    """One logit a piece: above 0 means "replaced"."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()

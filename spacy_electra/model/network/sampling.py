@@ -1,6 +1,6 @@
-"""From scores to losses and samples with one softmax; pure.
+"""Losses and samples from logits with one softmax; pure.
 
-Legend: N rows of scores, V vocabulary, M columns.
+Legend: N rows of logits, V vocabulary, M columns.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ SAMPLE_BLOCK = 64  # pieces summed at once when sampling
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Scores in float32, where losses and samples are computed; float64 stays as it is."""
+    """Logits in float32, in which losses and samples are computed; float64 is kept."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class CrossEntropy(torch.autograd.Function):
-    """-log softmax(scores)[target] row by row, and the softmax itself, which sampling needs as well.
+    """-log softmax(logits)[target] row by row, and the softmax itself, which sampling needs as well.
 
-    torch's own would compute the softmax three times: for the loss, for its gradient and for the samples.
+    torch's own function would compute the softmax three times: for the loss, its gradient and the samples.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, V) scores and (N,) pieces -> (N,) losses and (N, V) probabilities, which carry no gradient."""
+        """(N, V) logits and (N,) target ids -> (N,) losses and (N, V) probabilities without gradient."""
         scores = at_least_float32(logits)
         probabilities = scores.softmax(dim=-1)
         # the highest probability is at least 1 / V, so its logarithm is safe where that of the target's is not
@@ -47,12 +47,15 @@ class CrossEntropy(torch.autograd.Function):
 
 @torch.no_grad()
 def draw(probabilities: Tensor, *, chance: Tensor, size: int | None = None) -> Tensor:
-    """One column (N,) for each row of probabilities (N, V), by inverting their cumulative sum at `chance` (N,).
+    """Sample one column (N,) for each row of probabilities, by inverting their cumulative sum.
 
-    size: draw from the first columns only, so many, without a copy of them; None for all. They need not sum to 1: what
-    is left of a softmax is drawn from as if scaled up.
-    Gumbel noise, the usual way, costs a random number for each column. The sum runs over blocks of columns first, then
-    through the block that was hit: a sum over all columns costs ten times more.
+    Gumbel noise, the usual method, needs a random number for each column. The sum runs over blocks of columns first,
+    then
+    within the selected block: a sum over all columns costs ten times more.
+
+    probabilities: (N, V); they need not sum to 1 and are used as if scaled.
+    chance: (N,) uniform random numbers in [0, 1).
+    size: sample from the first `size` columns only, without a copy of them; None for all.
     """
     size = probabilities.shape[1] if size is None else size
     missing, last = -probabilities.shape[1] % SAMPLE_BLOCK, (size - 1) // SAMPLE_BLOCK

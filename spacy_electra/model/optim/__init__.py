@@ -1,1 +1,1 @@
-"""The optimizer, and what belongs to its steps."""
+"""The optimizer and its steps."""

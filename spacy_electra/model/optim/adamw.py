@@ -1,8 +1,8 @@
-"""The paper's AdamW over all tensors at once, and the thinc optimizer that carries its settings.
+"""The paper's AdamW over all tensors at once, and the thinc optimizer that holds its settings.
 
-The config makes a thinc `Optimizer` (spaCy's heads are trained by it with thinc's own arithmetic); before each step
-`Hyperparameters.of` reads it into plain numbers for `AdamW`, which updates the torch parameters. Schedules therefore
-stay thinc's, and nothing here knows of warm-up.
+The config makes a thinc `Optimizer`, which trains spaCy's heads with thinc's own arithmetic. Before each step
+`Hyperparameters.of` reads its settings as plain numbers for `AdamW`, which updates the torch parameters. Schedules are
+therefore thinc's, and warm-up is not implemented here.
 
 Source: Clark et al. 2020, appendix A, and `model/optimization.py` of google-research/electra.
 """
@@ -24,7 +24,7 @@ from spacy_electra.model.optim.rates import UNGUARDED, TransformerRate
 
 
 class AdamWOptimizer(Optimizer):
-    """A thinc optimizer that also says how ELECTRA's torch parameters are updated."""
+    """A thinc optimizer with the settings for ELECTRA's torch parameters."""
 
     __slots__ = ["bias_correction", "layer_decay", "transformer"]
 
@@ -48,20 +48,25 @@ def adamw_v1(
     transformer_warmup: int = 0,
     use_averages: bool = False,
 ) -> Optimizer:
-    """Make the optimizer that configs know as `spacy-electra.AdamW.v1`; the defaults are the paper's.
+    """Make the optimizer `spacy-electra.AdamW.v1`; the defaults are the paper's.
 
-    learn_rate: rate of the topmost layer, or a schedule. L2: weight decay, applied to the weights before the update and
-    scaled with the rate; never to norms and biases. grad_clip: largest norm of all gradients together, 0 for no limit.
-    bias_correction: Adam's correction of young moments (the paper's code has none). layer_decay: share of the
-    rate of the layer above that each layer gets (fine-tuning: 0.8 for small and base, 0.9 for large); None for all.
-    transformer_rate: share of learn_rate that torch parameters get, or "auto": all of it, or that share whose peak
-    suits a pretrained encoder of its width. transformer_delay: first steps in which torch parameters stay as they are,
-    while heads that start from zero begin to learn. transformer_warmup: steps after these in which their rate rises.
+    learn_rate: rate of the topmost layer, or a schedule.
+    L2: weight decay, applied to the weights before the update and scaled with the rate; never to norms and biases.
+    grad_clip: maximum joint norm of all gradients, 0 for no limit.
+    bias_correction: Adam's correction of young moments (the paper's code has none).
+    layer_decay: rate of a layer as a share of that of the layer above (fine-tuning: 0.8 for small and base, 0.9 for
+        large); None for equal rates.
+    transformer_rate: rate of torch parameters as a share of learn_rate. "auto": 1, or a share whose peak suits a
+        pretrained encoder of its width.
+    transformer_delay: number of first steps in which torch parameters do not change, while heads that start from zero
+        begin to learn.
+    transformer_warmup: number of steps after these in which their rate rises.
     use_averages: keep a moving average of all weights, which spaCy scores and saves instead of the last ones.
 
-    Other components of the same pipeline are updated by thinc's Adam with the same numbers: corrected for bias, clipped
-    tensor by tensor, biases and norms decayed as well.
-    Raises ValueError for numbers that cannot train.
+    Other components of the same pipeline are updated by thinc's Adam with the same numbers: with bias correction,
+    clipped tensor by tensor, with decay of biases and norms.
+
+    Raises ValueError for numbers with which training is impossible.
     """
     _check_share("beta1", beta1)
     _check_share("beta2", beta2)
@@ -91,7 +96,7 @@ def _check_share(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What one step needs, schedules resolved."""
+    """The settings of one step, schedules evaluated."""
 
     learn_rate: float | Tensor  # a tensor () on the parameters' device, where a captured step must read a fresh one
     beta1: float
@@ -112,13 +117,13 @@ class Hyperparameters:
         highest_rate: float | None = None,
         default: TransformerRate = UNGUARDED,
     ) -> "Hyperparameters":
-        """Read a thinc optimizer as it stands: ours, or `Adam.v1`, which corrects for bias.
+        """Read a thinc optimizer in its current state: ours, or `Adam.v1`, which uses bias correction.
 
-        peak: highest learning rate before this step. taken: steps of the torch parameters so far, for delay and
-        warm-up; None after both. highest_rate: what suits these parameters; None for no limit. default: for `Adam.v1`,
-        which says nothing of torch parameters.
-
-        Raises ValueError for one whose update AdamW cannot follow (RAdam, SGD, L2 as a penalty instead of decay).
+        peak: highest learning rate before this step.
+        taken: number of steps of the torch parameters so far, for delay and warm-up; None after both.
+        highest_rate: maximum rate of these parameters; None for no limit.
+        default: for `Adam.v1`, which has no settings for torch parameters.
+        Raises ValueError for an optimizer with an update that AdamW cannot make (RAdam, SGD, L2 as a penalty).
         """
         if optimizer.use_radam or not (optimizer.b1 > 0 and optimizer.b2 > 0):
             kind = "RAdam" if optimizer.use_radam else f"SGD (beta1={optimizer.b1}, beta2={optimizer.b2})"
@@ -148,14 +153,14 @@ class Hyperparameters:
 class AdamW:
     """Adam with decoupled weight decay: p -= rate * (mean / (sqrt(square) + eps) + L2 * p), p as before the step.
 
-    Without bias correction this is the paper's optimizer, with it `torch.optim.AdamW`. The moments lie where the
-    parameters lay when this was made; make it after the module has been moved.
+    Without bias correction this is the paper's optimizer, with it `torch.optim.AdamW`. The moments are on the devices
+    where the parameters were when this was made; make it after the module has been moved.
     """
 
     def __init__(self, groups: list[Group], *, scale: LossScale | None = None):
-        """groups: of `parameter_groups`. scale: by which losses are enlarged; it learns from each step.
-
-        Raises ValueError where there is nothing to train.
+        """groups: of `parameter_groups`.
+        scale: loss scale, which is updated with each step.
+        Raises ValueError if there is nothing to train.
         """
         if not any(group.parameters for group in groups):
             raise ValueError("the optimizer got no parameter: the module has none with requires_grad = True.")
@@ -170,9 +175,9 @@ class AdamW:
         self.add(groups)
 
     def add(self, groups: Iterable[Group]) -> None:
-        """Update these parameters, too, from now on. Their moments are young, those of the others stay.
+        """Add parameters to the update. Their moments start at 0; those of the others stay.
 
-        How young they are is no part of `named_state`: a state that was taken over counts all as old.
+        The age of moments is not part of `named_state`: after loading a state all have the same age.
         """
         before = self.steps.clone() if self.groups else None
         for group in groups:
@@ -187,10 +192,10 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, now: Hyperparameters, *, norm: Tensor | None = None) -> None:
-        """Update every parameter that has a gradient. Does not clip (`clip_gradients`) and leaves the gradients.
+        """Update every parameter that has a gradient. Does not clip (`clip_gradients`) and keeps the gradients.
 
-        norm: () that of all gradients; where it is not finite nothing is updated, which is counted, and nothing waits
-        for the device.
+        norm: () norm of all gradients; if it is not finite, nothing is updated and the skipped step is counted. The
+            host does not wait for the device.
         """
         is_lost = None if norm is None else (~norm.isfinite()).to(self.steps)
         for group, before in zip(self.groups, self._before, strict=True):
@@ -233,7 +238,10 @@ class AdamW:
 
     @torch.no_grad()
     def load_named_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `named_state` gave, from any device. Raises ValueError, changing nothing, where it differs."""
+        """Load the result of `named_state`, from any device.
+
+        Raises ValueError, changing nothing, if names or shapes differ.
+        """
         mine = self.named_state()
         if "loss_scale" not in state:  # of a run in another precision, which goes on with a fresh one
             mine.pop("loss_scale", None)
@@ -257,7 +265,7 @@ class AdamW:
 
 @contextmanager
 def kept_rate(optimizer: Optimizer) -> Iterator[None]:
-    """Give the optimizer its rate back at the end."""
+    """Restore the rate of the optimizer when the block ends."""
     peak = optimizer.learn_rate
     try:
         yield
@@ -266,7 +274,10 @@ def kept_rate(optimizer: Optimizer) -> Iterator[None]:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale all gradients together so that their joint norm is at most `limit` (0: leave them). The norm before, ()."""
+    """Scale all gradients so that their joint norm is at most `limit`; returns the norm before, ().
+
+    limit: 0 for no limit.
+    """
     parameters = list(parameters)
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if limit:

@@ -1,6 +1,7 @@
-"""Moving averages of a module's weights, in the table that a thinc optimizer keeps for all layers of a pipeline.
+"""Moving averages of a module's weights, in the table of a thinc optimizer for all layers of a pipeline.
 
-thinc's layers bring their own; spaCy scores and saves a pipeline with the averaged weights where an optimizer has some.
+thinc's layers have averages of their own. spaCy scores and saves a pipeline with averaged weights if the optimizer has
+any.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -18,9 +19,11 @@ MAX_DECAY = 0.9999  # share of the average that stays in a step, however many th
 
 @torch.no_grad()
 def update_averages(averages: Averages, weights: Mapping[tuple[int, str], Tensor], *, steps: int) -> None:
-    """Take the weights after so many steps, of 1 or more, into their averages.
+    """Update the averages with the current weights.
 
-    Each step counts a little more than the one before, as in thinc: the average is that of about the last tenth.
+    Each step weighs a little more than the one before, as in thinc: the average covers about the last tenth.
+
+    steps: number of steps taken, from 1.
     """
     kept = min((1 + steps) / (10 + steps), MAX_DECAY)
     for key, tensor in weights.items():
@@ -32,7 +35,7 @@ def update_averages(averages: Averages, weights: Mapping[tuple[int, str], Tensor
 
 @contextmanager
 def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the named parameters be these tensors, and what they were at the end."""
+    """Replace the named parameters by these tensors until the block ends."""
     parameters = {name: p for name, p in module.named_parameters() if name in weights}
     own = {name: p.data for name, p in parameters.items()}
     try:

@@ -1,8 +1,8 @@
-"""How much losses are enlarged before the backward pass in float16, where small gradients would vanish.
+"""The loss scale for float16, in which small gradients would underflow.
 
-Starts high, is halved after a step whose gradients overflowed (which is not taken) and doubled after many that did not:
-Micikevicius et al. 2018, "Mixed precision training", section 3.2; numbers of torch's GradScaler. Lives on the device:
-nothing waits for it.
+Starts high, is halved after a step whose gradients overflowed (which is skipped) and doubled after many that did not:
+Micikevicius et al. 2018, "Mixed precision training", section 3.2; numbers of torch's GradScaler. The scale is on the
+device, so the host never waits for it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GROWTH_INTERVAL = 2000  # steps without an overflow before it is doubled
 
 
 class LossScale:
-    """The scale, and the steps since it last changed."""
+    """The scale, and the number of steps since it last changed."""
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.numbers = torch.tensor([START, 0.0], dtype=torch.float32, device=device)  # what a checkpoint keeps
@@ -27,17 +27,20 @@ class LossScale:
         return self.numbers[0]
 
     def enlarge(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients of the loss, any shape, as the backward pass starts with them."""
+        """Multiply the gradients of the loss, of any shape, by the scale, at the start of the backward pass."""
         return [(gradient.float() * self.scale).to(gradient.dtype) for gradient in gradients]  # it is no float16 itself
 
     @torch.no_grad()
     def shrink(self, gradients: Sequence[Tensor]) -> None:
-        """Undo it, in place, where the backward pass has ended."""
+        """Divide the gradients by the scale, in place, after the backward pass."""
         torch._foreach_mul_(list(gradients), 1.0 / self.scale)
 
     @torch.no_grad()
     def learn(self, is_lost: Tensor) -> None:
-        """Follow a step. is_lost: () true where its gradients were not finite."""
+        """Update the scale after a step.
+
+        is_lost: () true if its gradients were not finite.
+        """
         scale, steps = self.numbers.unbind()
         steps = steps + 1
         is_long = steps >= GROWTH_INTERVAL

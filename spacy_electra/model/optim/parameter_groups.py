@@ -1,4 +1,4 @@
-"""Which parameters are updated alike: what decays, and how fast each layer learns, told by their names.
+"""Sort parameters into groups by name: with or without weight decay, and by learning rate.
 
 Source: Clark et al. 2020, appendix A and B, and `model/optimization.py` of google-research/electra.
 """
@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that are updated alike."""
+    """Parameters with the same weight decay and rate."""
 
     names: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
@@ -22,11 +22,12 @@ class Group:
 def parameter_groups(
     module: nn.Module, *, layer_decay: float | None = None, known: Collection[str] = ()
 ) -> list[Group]:
-    """Sort the trainable parameters of `module` by name: what decays, and how fast each layer learns.
+    """Group the trainable parameters of `module` by weight decay and learning rate.
 
-    layer_decay: d in (0, 1]. Heads learn at the full rate, the top block at d, each block below at d times the rate of
-    the one above, the embeddings (and the projection from them) at d ** (blocks + 1). The paper's rule; Google's code
-    gives each block one d too many. known: names of parameters that are in groups already, and left out.
+    layer_decay: d in (0, 1]. The rate of heads is 1, that of the top block d, and that of each lower block d times the
+        rate of the block above. The embeddings, and the projection from them, have d ** (blocks + 1). This is the
+        paper's rule; Google's code gives each block one d too many.
+    known: names of parameters to leave out, which are in groups already.
     """
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     heights = _heights(named)

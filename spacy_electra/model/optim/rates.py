@@ -1,9 +1,9 @@
-"""How fast a pretrained encoder learns beside heads that start from zero.
+"""The learning rate of a pretrained encoder below heads that start from zero.
 
-Heads of zeros send the same gradient to all tokens, and Adam enlarges the smallest gradient to a full step. At the rate
-of its heads an encoder loses the differences between its vectors within ten steps, and does not get them back. So it
-waits until the heads have begun to learn (as in Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features").
-Then its rate rises, to one that suits its width.
+Heads of zeros send the same gradient to all tokens, and Adam turns the smallest gradient into a full step. At the rate
+of its heads, all vectors of an encoder become equal within ten steps, and stay so. So the encoder waits until the heads
+have begun to learn (as in Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features"). Then its rate rises to one
+that suits its width.
 """
 
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TransformerRate:
-    """What an optimizer's settings say of torch parameters."""
+    """An optimizer's settings for torch parameters."""
 
     share: float | Literal["auto"]  # of the learning rate; "auto": such that its peak is at most what suits the module
     delay: int  # first steps in which they stay as they are
@@ -39,8 +39,10 @@ class TransformerRate:
     def after(self, rate: float, *, peak: float, taken: int | None, highest: float | None) -> float:
         """The rate of the next step.
 
-        rate: the optimizer's own, now. peak: the highest one so far. taken: steps so far; None for past the warm-up.
-        highest: what suits the module; None for no limit.
+        rate: current rate of the optimizer.
+        peak: highest rate so far.
+        taken: number of steps so far; None after the warm-up.
+        highest: maximum rate of the module; None for no limit.
         """
         if not isinstance(self.share, str):
             rate *= self.share
@@ -57,13 +59,13 @@ GUARDED = TransformerRate("auto", delay=50, warmup=100)
 
 
 class ZeroRateWatch:
-    """Says once in a row of steps that a schedule stands at 0, as it does for whoever calls `nlp.update` alone."""
+    """Warns once if the rate stays at 0, as a schedule does for a caller of `nlp.update` who never advances it."""
 
     def __init__(self) -> None:
         self._steps = 0  # in a row at rate 0
 
     def see(self, optimizer: Optimizer) -> None:
-        """Called for every step; a schedule may begin with one step at 0."""
+        """Check the rate of a step; a schedule may begin with one step at 0."""
         self._steps = self._steps + 1 if optimizer.learn_rate == 0 else 0
         if self._steps == 2 and optimizer.schedules:
             logger.warning(

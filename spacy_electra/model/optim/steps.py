@@ -1,9 +1,10 @@
-"""When an optimizer step is taken and by what: passes that wait, gradients, AdamW, its loss scale.
+"""Decide when an optimizer step is taken: pending backward passes, gradients, AdamW, loss scale.
 
-`nlp.update(examples, sgd=...)` asks the transformer for a step before its listeners have answered. So a step is pending
-until the backward passes of all forward passes have run.
+`nlp.update(examples, sgd=...)` asks the transformer for a step before its listeners have sent gradients. So a step is
+pending until the backward passes of all forward passes have run.
+
 A forward pass that raised, whose callback was dropped, or whose backward pass has not run by the next forward pass, no
-longer delays a pending step: an exception that somebody keeps would otherwise hold all steps up.
+longer delays a pending step. Otherwise an exception object that keeps a callback alive would block all steps.
 """
 
 import weakref
@@ -27,7 +28,7 @@ BeforeStep = Callable[[Sequence[nn.Parameter]], None]  # sees all gradients befo
 
 
 class Learns(Protocol):
-    """What steps ask of the shim that they belong to."""
+    """The part of a shim that `OptimizerSteps` needs."""
 
     id: int  # of the weights in the table of averages
     default_rate: TransformerRate  # where an optimizer says nothing of torch parameters
@@ -50,13 +51,13 @@ class Learns(Protocol):
 
 
 class Ticket:
-    """Stands for a forward pass whose backward pass has not run. Dies with the callback that holds it."""
+    """Represents a forward pass whose backward pass has not run. Deleted with the callback that holds it."""
 
     __slots__ = ("__weakref__",)
 
 
 class OptimizerSteps:
-    """The steps of one module's weights, as they are until they are replaced by others."""
+    """The optimizer steps of one module's weights, until these are replaced."""
 
     def __init__(self, shim: Learns):
         self.gradient_norm: Tensor | None = None  # () joint norm before the clip, of the last step
@@ -65,7 +66,7 @@ class OptimizerSteps:
         self.begin_afresh()
 
     def begin_afresh(self) -> None:
-        """Drop all that belongs to the weights as they were: moments, loss scale, passes that wait."""
+        """Drop moments, loss scale and pending passes, which belong to earlier weights."""
         self._waiting: weakref.WeakSet[Ticket] = weakref.WeakSet()
         self._asked: tuple[Optimizer, Hyperparameters] | None = None
         self._adamw: tuple[Optimizer, AdamW] | None = None
@@ -75,33 +76,33 @@ class OptimizerSteps:
 
     @property
     def is_asked(self) -> bool:
-        """Whether a step was asked for that is not taken yet."""
+        """Whether a step is pending."""
         return self._asked is not None
 
     def begin_pass(self) -> None:
-        """Before a forward pass: what did not answer though a step was asked for is waited for no longer."""
+        """Call before a forward pass: while a step is pending, passes without a backward pass no longer delay it."""
         if self._asked is not None:
             self._waiting.clear()
 
     def wait_for(self, ticket: Ticket) -> None:
-        """After a forward pass: take no step before its backward pass."""
+        """Call after a forward pass: no step is taken before its backward pass."""
         self._waiting.add(ticket)
 
     def end_pass(self, ticket: Ticket) -> None:
-        """Before a backward pass: it is under way."""
+        """Call before a backward pass: it no longer delays a step."""
         self._waiting.discard(ticket)
 
     def step_if_due(self) -> None:
-        """After a backward pass: take the step that was asked for, if nothing else is waited for."""
+        """Call after a backward pass: take the pending step if no other backward pass is missing."""
         if not self._waiting:
             self._step()
 
     def ask(self, optimizer: Optimizer | GatherGradients) -> None:
-        """Take a step with the gradients gathered, now or as soon as no forward pass waits for its backward pass.
+        """Take a step with the accumulated gradients, now or as soon as all backward passes have run.
 
-        A function, which is what `nlp.rehearse` gives, gets each weight and its gradient now, as thinc's layers give it
-        theirs, and changes the weights in place: by thinc's own arithmetic, with moments apart from the steps' here.
-        Raises ValueError for an optimizer that is no Adam, as `Hyperparameters.of` does.
+        optimizer: a function, as `nlp.rehearse` passes it, gets each weight and its gradient now, as from thinc's
+            layers. It changes the weights in place by thinc's own arithmetic, with moments apart from those here.
+        Raises ValueError for an optimizer that is not Adam, as `Hyperparameters.of` does.
         """
         if not isinstance(optimizer, Optimizer):
             self._give_gradients(optimizer)
@@ -136,13 +137,13 @@ class OptimizerSteps:
         self._shim.weights_changed()
 
     def forget_gradients(self) -> None:
-        """Drop gradients gathered since the last step, and forward passes that wait for their backward pass."""
+        """Drop the gradients since the last step, and the pending passes."""
         self._waiting.clear()
         self._asked = None
         self._shim.module.zero_grad(set_to_none=True)
 
     def adamw_for(self, optimizer: Optimizer) -> AdamW:
-        """The torch optimizer, with its moments, that serves `optimizer`; begun afresh for another `optimizer`."""
+        """The torch optimizer of `optimizer`, with its moments; made anew for another `optimizer`."""
         if self._adamw is None or self._adamw[0] is not optimizer:
             layer_decay = Hyperparameters.of(optimizer).layer_decay
             scale = self.loss_scale() if self._shim.choice.training == torch.float16 else None
@@ -150,14 +151,14 @@ class OptimizerSteps:
         return self._adamw[1]
 
     def learn_more(self) -> None:
-        """Let the torch optimizer update parameters that have begun to need gradients; the others' moments stay."""
+        """Add parameters that have begun to need gradients to the torch optimizer; the moments of others stay."""
         if self._adamw is not None:
             optimizer, adamw = self._adamw
             layer_decay = Hyperparameters.of(optimizer).layer_decay
             adamw.add(parameter_groups(self._shim.module, layer_decay=layer_decay, known=adamw.means.keys()))
 
     def loss_scale(self) -> LossScale:
-        """How much losses are enlarged in float16; made when it is asked for first."""
+        """The loss scale for float16, made on first use."""
         if self._loss_scale is None:
             self._loss_scale = LossScale(self._shim.device)
         return self._loss_scale

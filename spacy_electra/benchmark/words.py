@@ -27,7 +27,6 @@ from spacy_electra.data.store.reader import Store
 from spacy_electra.data.store.writer import build_store
 from spacy_electra.data.tokenizer.wordpiece import train_wordpiece
 from spacy_electra.model.precision import NAMES
-from spacy_electra.model.pretrainer import shim_of
 from spacy_electra.training.malloc import keep_freed_memory
 from spacy_electra.training.step import train_step
 
@@ -86,7 +85,7 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
         row += ROWS
         return words_a_row * ROWS
 
-    dtype = shim_of(context.model).choice.training
+    dtype = context.model.shim.choice.training
     return Program(step, {"precision": NAMES[dtype]})
 
 

@@ -13,7 +13,7 @@ from wasabi import msg
 
 from spacy_electra.benchmark.apart import Build, in_turn_apart
 from spacy_electra.benchmark.measure import SECONDS, Timed, describe_machine, ratio
-from spacy_electra.benchmark.programs import Case, Kind, bare, ours, product, theirs
+from spacy_electra.benchmark.pretrain_programs import Case, Kind, bare, ours, product, theirs
 from spacy_electra.benchmark.report import open_report, versions
 from spacy_electra.benchmark.shapes import PAIRS, Pair
 from spacy_electra.cli.device import choose_device
@@ -186,7 +186,7 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int)
 
 def words_row(*, rounds: int, threads: int) -> Row:
     """The line in words against `spacy pretrain`."""
-    from spacy_electra.cli.benchmark.words import (  # spaCy's training
+    from spacy_electra.benchmark.words import (  # spaCy's training
         our_words,
         read_benchmark_text,
         spacy_words,

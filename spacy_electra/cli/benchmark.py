@@ -2,8 +2,8 @@
 
 import typer
 
-from spacy_electra.cli.benchmark.pipeline import benchmark_pipeline
-from spacy_electra.cli.benchmark.pretrain import benchmark_pretrain
+from spacy_electra.cli.benchmark_pipeline import benchmark_pipeline
+from spacy_electra.cli.benchmark_pretrain import benchmark_pretrain
 
 benchmark_cli = typer.Typer(name="benchmark", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 benchmark_cli.command("pretrain")(benchmark_pretrain)

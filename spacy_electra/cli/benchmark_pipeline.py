@@ -13,11 +13,11 @@ from wasabi import msg
 
 from spacy_electra.benchmark.apart import Build, in_turn_apart
 from spacy_electra.benchmark.measure import describe_machine
+from spacy_electra.benchmark.pipeline_programs import PipelineSource, component, slots_of, update, whole
 from spacy_electra.benchmark.report import open_report, versions
-from spacy_electra.cli.benchmark.pretrain import Row, make_row, show_row, unit_of
-from spacy_electra.cli.benchmark.programs import PipelineSource, component, slots_of, update, whole
-from spacy_electra.cli.benchmark.stock import transformer_of, write_roberta
-from spacy_electra.cli.documents import MAX_FAULTS, corpus_files, open_documents
+from spacy_electra.benchmark.stock import transformer_of, write_roberta
+from spacy_electra.cli.benchmark_pretrain import Row, make_row, show_row, unit_of
+from spacy_electra.cli.documents import corpus_files, open_documents
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.data.corpus.skipped import Skipped
 from spacy_electra.model.files.huggingface import save_encoder
@@ -83,7 +83,7 @@ def benchmark_pipeline(
 
 def read_texts(path: Path, *, most: int) -> Texts:
     """The first texts of a file. Raises ValueError where it has none."""
-    found = islice(open_documents(corpus_files([str(path)]), skipped=Skipped(), max_faults=MAX_FAULTS), most)
+    found = islice(open_documents(corpus_files([str(path)]), skipped=Skipped()), most)
     texts = [document.text for document in found]
     if not texts:
         raise ValueError(f"{path} holds no text, expected some to time pipelines on: give another file.")

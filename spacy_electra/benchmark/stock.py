@@ -12,11 +12,11 @@ from spacy.util import registry
 from torch import nn
 from transformers import AutoConfig, RobertaConfig, RobertaModel
 
-from spacy_electra.cli.configs import TRANSFORMER
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.inference.packed import PackedBatch
 from spacy_electra.pipeline.transformer import shim_of_transformer
 
+COMPONENT = "transformer"  # name of the transformer in the pipelines that are compared
 SPAN, SPAN_STEP = 128, 96  # words of a span, and from the start of one to that of the next, by default
 
 
@@ -41,9 +41,9 @@ def stock_model(directory: Path) -> dict[str, Any]:
 
 def with_stock(nlp: Language, directory: Path) -> Language:
     """Put spacy-transformers' own model, with the weights in `directory`, in the place of the transformer."""
-    if TRANSFORMER in nlp.pipe_names:
-        nlp.remove_pipe(TRANSFORMER)
-    component: Any = nlp.add_pipe(TRANSFORMER, config={"model": stock_model(directory)}, first=True)
+    if COMPONENT in nlp.pipe_names:
+        nlp.remove_pipe(COMPONENT)
+    component: Any = nlp.add_pipe(COMPONENT, config={"model": stock_model(directory)}, first=True)
     component.model.initialize(X=[nlp.make_doc("Some words .")])
     nlp._link_components()
     return nlp
@@ -60,13 +60,13 @@ def write_roberta(tokenizer: WordPiece, directory: Path) -> None:
 def blank_with(model: dict[str, Any]) -> Language:
     """An English pipeline of a transformer alone."""
     nlp = spacy.blank("en")
-    component: Any = nlp.add_pipe(TRANSFORMER, config={"model": model})
+    component: Any = nlp.add_pipe(COMPONENT, config={"model": model})
     component.model.initialize(X=[nlp.make_doc("Some words .")])
     return nlp
 
 
 def transformer_of(nlp: Language) -> Any:
-    return nlp.get_pipe(TRANSFORMER)
+    return nlp.get_pipe(COMPONENT)
 
 
 def is_ours(nlp: Language) -> bool:

@@ -10,7 +10,8 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_electra.benchmark.measure import Program, Step
-from spacy_electra.cli.benchmark.stock import (
+from spacy_electra.benchmark.stock import (
+    COMPONENT,
     blank_with,
     counted_slots,
     is_ours,
@@ -19,7 +20,6 @@ from spacy_electra.cli.benchmark.stock import (
     transformer_of,
     with_stock,
 )
-from spacy_electra.cli.configs import TRANSFORMER
 from spacy_electra.model.files.hub import find_discriminator
 from spacy_electra.model.init.pretrained import load_encoder
 from spacy_electra.model.precision import NAMES
@@ -44,7 +44,7 @@ class PipelineSource:
     def open(self) -> Language:
         """Read it. Raises ValueError for one without our transformer."""
         if self.stock is not None:
-            others = spacy.load(str(self.pipeline), exclude=[TRANSFORMER]) if self.is_whole else spacy.blank("en")
+            others = spacy.load(str(self.pipeline), exclude=[COMPONENT]) if self.is_whole else spacy.blank("en")
             return with_stock(others, self.stock)
         assert self.pipeline is not None
         if not self.is_whole:
@@ -55,9 +55,9 @@ class PipelineSource:
                 raise ValueError(f"{error} Or give a spaCy pipeline's folder, which holds a meta.json.") from error
             return blank_with({"@architectures": "spacy-electra.ElectraTransformer.v2", "name": str(found)})
         nlp = spacy.load(self.pipeline)
-        if TRANSFORMER not in nlp.pipe_names or not is_ours(nlp):
+        if COMPONENT not in nlp.pipe_names or not is_ours(nlp):
             raise ValueError(
-                f"{self.pipeline} has no component {TRANSFORMER!r} with spacy-electra.ElectraTransformer.v2."
+                f"{self.pipeline} has no component {COMPONENT!r} with spacy-electra.ElectraTransformer.v2."
             )
         return nlp
 
