@@ -9,12 +9,14 @@ import pytest
 import spacy
 from clear import check_place
 from convert_conllu import is_held_out, make_docs, write
+from convert_iob import main as convert_iob
 from convert_iob import write as write_iob
 from convert_textcat import Labelled, first_there, read_labelled
 from convert_textcat import write as write_texts
 from raw_text import main as extract
 from raw_text import read_archive
 from spacy.tokens import Doc, DocBin
+from spacy.training import Example
 from treebank import read_sentences
 from uner import read_annotated
 
@@ -216,3 +218,15 @@ def test_sentences_with_entities_alone_become_documents(tmp_path: Path) -> None:
     assert docs[2].has_annotation("ENT_IOB")  # that there is none is something to learn
     with pytest.raises(ValueError, match=r"there are no sentences for .*dev\.spacy"):
         write_iob(spacy.blank("en").vocab, [], tmp_path / "dev.spacy")
+
+
+def test_languages_without_spaces_keep_their_entities_by_characters(tmp_path: Path) -> None:
+    lines = ["他\tO", "在\tO", "北京\tB-LOC", "。\tO", "", "好\tO", "", "再见\tO", ""]
+    (tmp_path / "train.iob").write_text("\n".join(lines), encoding="utf8")
+    source, target = tmp_path / "train.iob", tmp_path / "train.spacy"
+    convert_iob(source, target, ignore="", lang="zh", held_out=None, every=10, limit=2, spaces=False)
+    docs = docs_of(tmp_path / "train.spacy")
+    assert [doc.text for doc in docs] == ["他在北京。", "好"]
+    example = Example(spacy.blank("zh").make_doc(docs[0].text), docs[0])
+    assert [token.text for token in example.x] == list("他在北京。")
+    assert example.get_aligned_ner() == ["O", "O", "B-LOC", "L-LOC", "O"]
