@@ -171,8 +171,8 @@ def as_table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def shown(one: Sample) -> str:
-    """Mean and deviation, as a cell has them."""
-    return f"{one.mean:.1f} ± {one.deviation:.1f}"
+    """Mean and deviation, as a cell has them; a single seed has no deviation."""
+    return f"{one.mean:.1f}" + (f" ± {one.deviation:.1f}" if one.seeds > 1 else "")
 
 
 def _gain(line: Line, variant: str) -> str:
