@@ -45,7 +45,8 @@ def average_cli(
     models = [read_halves(model_folder(source)) for source in sources]
     answer = average_of(models, shares)
     write_halves(answer, out_dir)
-    msg.good(f"Averaged {len(models)} models, {count(answer.discriminator) / 1e6:.1f} M parameters, {out_dir}")
+    msg.good(f"Averaged {len(models)} models, {count(answer.discriminator) / 1e6:.1f} M parameters, into {out_dir}")
+    print(f"The pipeline's `name` is {out_dir / 'discriminator'}")
 
 
 def average_of(models: Sequence[Halves], shares: Sequence[float]) -> Halves:

@@ -20,13 +20,15 @@ from spacy_electra.cli.start import read_start
 from spacy_electra.model.files.hub import find_discriminator, find_generator
 from spacy_electra.training.loop import evaluate_dev
 
+WINDOW = 128  # of a model that belongs to no run, as the packaged config trains
+
 
 @clear_errors
 def evaluate_cli(
     source: str = typer.Argument(..., metavar="RUN_OR_MODEL", help="Folder of a run, or of a model with a generator"),
     store_dir: Path = typer.Argument(..., metavar="STORE", help="Store that `tokenize` made with the same tokenizer"),
     best: bool = typer.Option(False, "--best", help="Use the run's model-best, not model-last"),
-    whole: bool = typer.Option(False, "--all", help="Use all documents, not only the held-out ones"),
+    whole: bool = typer.Option(False, "--all", help="Use all documents, as is done for a model without a run"),
     rows: int | None = typer.Option(None, "--rows", min=1, help="Maximum rows to read; default: the config's dev_rows"),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="Number of the GPU; -1 for the CPU"),
     json_path: Path | None = typer.Option(None, "--json", help="File for the scores"),
@@ -74,7 +76,9 @@ def config_for_evaluation(model: str, store_dir: Path, *, whole: bool, rows: int
     if rows is not None:
         overrides["training.dev_rows"] = rows
     config = config_beside(Path(model))
-    if config is not None:
+    if config is None:
+        overrides["paths.dev"] = str(store_dir)  # it has seen none of them
+    else:
         settings = read_pretraining_config(config, overrides).with_model(init_layers=None)  # it has the layers already
         if find_generator(model, None) is not None:  # it may have been pruned since
             settings = settings.with_model(**_bodies(model))
@@ -95,4 +99,4 @@ def _shapes(model: str) -> dict[str, Any]:
             f"{model} has no generator beside its discriminator, so nothing can be replaced and judged: "
             f"give the folder of a run, or one with discriminator/ and generator/."
         )
-    return {"window": read_start(model).positions, **_bodies(model)}
+    return {"window": min(WINDOW, read_start(model).positions), **_bodies(model)}

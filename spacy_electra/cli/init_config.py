@@ -65,10 +65,22 @@ def init_config_cli(
     configs["pipeline.cfg"] = pipeline_config(names, size=size, lang=lang, gpu=gpu, frozen=frozen)
     _write(configs, out_dir, overwrite=overwrite)
     msg.good(f"Wrote {', '.join(configs)} into {out_dir}")
-    for command in next_commands(out_dir, start=start, labels=labels, gpu=gpu, frozen=frozen):
-        print(f"python -m spacy {command}")
+    print(next_steps(out_dir, start=start, labels=labels, gpu=gpu, frozen=frozen))
     if gpu:
         say_if_cupy_is_missing()
+
+
+def next_steps(out_dir: Path, *, start: str | None, labels: Path | None, gpu: bool, frozen: bool) -> str:
+    """What to do with the configs in `out_dir`: the ways to a pipeline, with their commands."""
+    pretraining = list(next_commands(out_dir, start=start, labels=labels, gpu=gpu, frozen=frozen))
+    ways = [("Pretrain on your raw text, CORPUS, and fine-tune:", pretraining)]
+    if start is not None and not frozen:
+        as_it_is = f"{pretraining[-1]} --paths.discriminator {start}"
+        ways = [
+            (f"Fine-tune {start} as it is:", [as_it_is]),
+            ("Or pretrain it on your raw text, CORPUS, first:", pretraining),
+        ]
+    return "\n".join("\n  python -m spacy ".join([title, *commands]) for title, commands in ways)
 
 
 def next_commands(out_dir: Path, *, start: str | None, labels: Path | None, gpu: bool, frozen: bool) -> Iterator[str]:

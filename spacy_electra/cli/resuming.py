@@ -20,6 +20,7 @@ from spacy_electra.data.tokenizer.wordpiece import WordPiece
 from spacy_electra.model.precision import NAMES
 from spacy_electra.training.checkpoint import has_checkpoint
 from spacy_electra.training.context import RunContext
+from spacy_electra.training.run import LAST
 from spacy_electra.training.schema import CORPORA
 
 RUN_CONFIG, RESOLVED = "config.cfg", "resolved.cfg"
@@ -185,9 +186,11 @@ def _refusal(folder: Path, key: str, before: Any, now: Any) -> ValueError:
 
 
 def _unfit(folder: Path, how: str) -> ValueError:
+    is_finished = (folder / LAST).is_dir()
+    other = f"; paths.init = {folder / LAST} starts from its finished weights" * is_finished
     return ValueError(
         f"the run in {folder} was begun with {how}: its checkpoint does not fit. "
-        f"Set it back, or start in another folder; paths.init = {folder}/model-last starts from its finished weights."
+        f"Set it back, or start in another folder{other}."
     )
 
 

@@ -16,9 +16,7 @@ from spacy_electra.cli.run_setup import Data
 from spacy_electra.cli.settings import PretrainingConfig
 from spacy_electra.training.context import RunContext
 from spacy_electra.training.loop import Evaluation
-from spacy_electra.training.run import (
-    LAST,
-)
+from spacy_electra.training.run import LAST
 from spacy_electra.training.state import State
 
 

@@ -183,5 +183,5 @@ def _report_part(out_dir: Path, shares: Shares, index: int | None) -> None:
 
 def _report_store(manifest: Manifest, out_dir: Path, files: list[str], pieces: WordPiece) -> None:
     """Print the size of the store. files: of the corpus, to name unknown words."""
-    msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces of {manifest.vocabulary:,}, {out_dir}")
+    msg.good(f"{manifest.documents:,} documents, {manifest.pieces:,} pieces, into {out_dir}")
     warn_of_unknown(manifest, files, pieces)

@@ -61,13 +61,13 @@ def train_tokenizer_cli(
     if source in (None, "null"):
         vocab_size = vocab_size or VOCAB_SIZE
         tokenizer = _learn(paths, vocab_size=vocab_size, cased=cased, strip_accents=strip_accents, limits=limits)
-        done = f"Learned {tokenizer.size:,} {_kind(tokenizer)} pieces"
+        done = f"Learned {tokenizer.size:,} pieces"
     else:
         tokenizer = _take(source, paths, vocab_size=vocab_size, limits=limits)
         _warn_of_ignored(tokenizer, source, cased=cased, strip_accents=strip_accents)
-        done = f"Took {tokenizer.size:,} {_kind(tokenizer)} pieces of {source}"
+        done = f"Took {tokenizer.size:,} pieces of {source}" + " without reading the corpus" * (vocab_size is None)
     tokenizer.save(out_dir)
-    msg.good(f"{done}, {out_dir}")
+    msg.good(f"{done}, {_kind(tokenizer)}, into {out_dir}")
 
 
 def _check_output(out_dir: Path, *, overwrite: bool) -> None:

@@ -69,9 +69,10 @@ class CollapseWatch:
         if self._unanswered == UNANSWERED and not self._has_told_of_answers:
             self._has_told_of_answers = True
             logger.warning(
-                "the transformer does not learn: it gets no gradients, since the last component that listens to it is "
-                "frozen or excluded, or finds none of its annotations in the examples. Let another one that learns be "
-                "the last, or give that one an encoder of its own with nlp.replace_listeners."
+                "the transformer does not learn: it gets no gradients from the last component of the pipeline that "
+                "listens to it. Either the training documents have none of that component's annotations: add them, or "
+                "remove the component. Or it is frozen or excluded: let a component that learns be the last, or give "
+                "that one an encoder of its own with nlp.replace_listeners."
             )
 
     def _warn(self, what: str) -> None:
