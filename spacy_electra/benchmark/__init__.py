@@ -1,1 +1,1 @@
-"""Programs that are timed against each other; below `cli/`. What `benchmarks/` imports of it needs no spaCy."""
+"""Programs that are timed against each other; below `cli/`. What `benchmarks/` imports from here needs no spaCy."""

@@ -1,4 +1,4 @@
-"""Programs that take turns, each in a process of its own: none has the other's memory or settings."""
+"""Time programs in turn, each in a process of its own, so that they share neither memory nor settings."""
 
 import multiprocessing
 import signal
@@ -19,10 +19,15 @@ STEP, ACCOUNT = "step", "account"  # what a process is asked
 def in_turn_apart(
     builds: Mapping[str, Build], *, rounds: int, device: torch.device, threads: int, warm_up: int = 2
 ) -> dict[str, Timed]:
-    """Build every program in its own process, then let them take turns as `measure.in_turn` does.
+    """Build every program in its own process, then time them as `measure.in_turn` does.
 
-    The memory of a program is that of its process at its highest, from its start to the end of the last round.
-    threads: of torch in each process. Raises ChildProcessError, an OSError, where a program fails, with what it said.
+    The memory of a program is the peak of its process, from the start to the end of the last round.
+
+    builds: functions that build the programs, by name; they are pickled.
+    rounds: samples of each program.
+    threads: torch threads in each process.
+    warm_up: rounds before these, which do not count.
+    Raises ChildProcessError, an OSError, with the error of a program that failed.
     """
     with ExitStack() as stack:
         ends = {name: stack.enter_context(_started(build, device, threads)) for name, build in builds.items()}
@@ -35,7 +40,7 @@ def in_turn_apart(
 
 @contextmanager
 def _started(build: Build, device: torch.device, threads: int) -> Iterator[Connection]:
-    """The connection to a process that builds its program, and says when that is done."""
+    """Start a process that builds its program; yields the connection, over which it sends None once it is built."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, build, str(device), threads), daemon=True)
@@ -50,7 +55,7 @@ def _started(build: Build, device: torch.device, threads: int) -> Iterator[Conne
 
 
 def _serve(end: Connection, build: Build, device: str, threads: int) -> None:
-    """The other process: a step, or an account of all of them, whenever it is asked, until the connection ends."""
+    """Main function of a process: send a sample, or memory and facts, at each request, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process has it as well, and ends this one
     torch.set_num_threads(threads)
     place = torch.device(device)
@@ -74,7 +79,12 @@ def _asker(end: Connection, name: str) -> Callable[[], Sample]:
 
 
 def _answer(end: Connection, name: str, *, question: str | None = None) -> Any:
-    """What the process says next, after the question if there is one."""
+    """Receive the next message of a process, after sending the request if there is one.
+
+    name: of the program, for errors.
+    question: `STEP` or `ACCOUNT`.
+    Raises ChildProcessError if the program failed or its process ended.
+    """
     try:
         if question is not None:
             end.send(question)

@@ -1,6 +1,6 @@
-"""Time programs against each other: step by step in turn, so that what else the machine does meets all of them alike.
+"""Time programs in turn, step by step, so that other load on the machine affects all of them alike.
 
-Rates are units of work per second of the process on all its threads (CPU) or per second of the clock (GPU).
+Rates are units of work per CPU-second of the process, over all its threads, or on a GPU per second of wall time.
 """
 
 import platform
@@ -25,7 +25,7 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Program:
-    """A step that says how it runs."""
+    """A step with facts about how it runs, such as its precision."""
 
     step: Step
     facts: dict[str, str]  # may change with the steps, as where compiling fails
@@ -36,7 +36,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Timed:
-    """The samples of one program, which are steps, or a few steps each on a GPU."""
+    """The samples of one program. A sample is one step, or a few steps on a GPU."""
 
     units: list[float]  # of each sample
     busy: list[float]  # seconds of the process, or of the device
@@ -46,18 +46,18 @@ class Timed:
 
     @property
     def best(self) -> float:
-        """Units per busy second of the fastest step: what is left when nothing disturbs."""
+        """Units per busy second of the fastest sample, the one that other load disturbed least."""
         return max(units / busy for units, busy in zip(self.units, self.busy, strict=True))
 
     @property
     def wall_rate(self) -> float:
-        """Units per second of the clock, median."""
+        """Units per second of wall time, median of the samples."""
         return statistics.median(units / wall for units, wall in zip(self.units, self.wall, strict=True))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster the first of two programs is."""
+    """The speed of one program divided by that of another."""
 
     best: float  # fastest step against fastest step
     low: float  # lowest and highest of the ratios of the rounds
@@ -65,14 +65,23 @@ class Ratio:
 
 
 def in_turn(programs: Mapping[str, Step], *, rounds: int, device: torch.device, warm_up: int = 2) -> dict[str, Timed]:
-    """Run every program once a round, for `rounds` rounds after a few that do not count. Memory is not told apart."""
+    """Take a sample of every program in each round. Memory is not measured, since the programs share a process.
+
+    rounds: samples of each program.
+    warm_up: rounds before these, which do not count.
+    """
     asked = {name: partial(take, step, device) for name, step in programs.items()}
     timed = turns(asked, rounds=rounds, warm_up=warm_up)
     return {name: replace(one, facts=facts_of(programs[name])) for name, one in timed.items()}
 
 
 def turns(asked: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: int) -> dict[str, Timed]:
-    """Ask every program for a step once a round."""
+    """Take a sample of every program in each round.
+
+    asked: functions that take a sample, by the program's name.
+    rounds: samples of each program.
+    warm_up: rounds before these, which do not count.
+    """
     timed = {name: Timed([], [], []) for name in asked}
     for number in range(-warm_up, rounds):
         for name, ask in asked.items():
@@ -85,11 +94,15 @@ def turns(asked: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: in
 
 
 def facts_of(step: Step) -> dict[str, str]:
+    """The facts of a `Program`; none for any other step."""
     return step.facts if isinstance(step, Program) else {}
 
 
 def take(step: Step, device: torch.device) -> Sample:
-    """Units, busy seconds and seconds of the clock of one step, on a GPU of a few, which the host may prepare ahead."""
+    """Take one sample, of one step or of a few on a GPU, where the host may queue them ahead.
+
+    Returns units, busy seconds and seconds of wall time.
+    """
     is_gpu = device.type == "cuda"
     if is_gpu:
         torch.cuda.synchronize(device)
@@ -102,6 +115,7 @@ def take(step: Step, device: torch.device) -> Sample:
 
 
 def ratio(ours: Timed, theirs: Timed) -> Ratio:
+    """Compare the speed of two programs that were timed in the same rounds."""
     rounds = [
         (units / busy) / (other_units / other_busy)
         for units, busy, other_units, other_busy in zip(ours.units, ours.busy, theirs.units, theirs.busy, strict=True)
@@ -110,7 +124,7 @@ def ratio(ours: Timed, theirs: Timed) -> Ratio:
 
 
 def matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
-    """A large matrix product; gives its floating-point operations."""
+    """A step that multiplies two large matrices. Its units are floating-point operations."""
     size = PEAK_SIZES[device.type]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
 
@@ -122,14 +136,14 @@ def matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations per busy second of a large matrix product, the best of a few."""
+    """Floating-point operations per busy second of a large matrix product, of the fastest sample."""
     return in_turn({"product": matrix_product(dtype, device)}, rounds=PEAK_TRIES, device=device)["product"].best
 
 
 def highest_memory(device: torch.device) -> float | None:
-    """GB that this process held at its highest so far: resident (CPU), or by torch on the device (GPU).
+    """Peak memory of this process in GB: resident (CPU), or reserved by torch on the device (GPU); None if unknown.
 
-    On a GPU that is with the pools of CUDA graphs and with what torch keeps for later.
+    On a GPU it includes the pools of CUDA graphs, and blocks that torch caches.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / 1e9
@@ -141,7 +155,7 @@ def highest_memory(device: torch.device) -> float | None:
 
 
 def describe_machine(device: torch.device) -> str:
-    """What ran, in words."""
+    """Name of the device and version of torch, with the number of threads on a CPU."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{_cpu_name()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"

@@ -32,7 +32,7 @@ StepOnRows = Callable[[Rows], None]
 def make_train_context(
     pair: Pair, *, dropout: float, precision: str, device: torch.device, special: Special = SPECIAL
 ) -> TrainContext:
-    """A fresh model of a frozen shape, its vocabulary padded as `build_electra` does, with the paper's optimizer."""
+    """A new model of fixed shapes with the paper's optimizer; its vocabulary is padded as by `build_electra`."""
     vocab = pair.discriminator.vocab
     big, small = (replace(shape, vocab=padded(vocab)) for shape in (pair.discriminator, pair.generator))
     network = Electra(generator=small, discriminator=big)
@@ -72,12 +72,15 @@ def _settings(optimizer: Any) -> Training:
 
 
 def our_step(context: TrainContext) -> StepOnRows:
-    """One optimizer step on rows, through thinc."""
+    """A function that takes one optimizer step on rows, through thinc."""
     return lambda rows: _discard(train_step(context, rows))
 
 
 def compiled_step(context: TrainContext, *, on_plain: Callable[[], object]) -> StepOnRows:
-    """The same step with compiled passes. on_plain: called after each step that had to do without."""
+    """The same step with compiled passes.
+
+    on_plain: called after each step that ran eagerly because compiling had failed.
+    """
     shim = context.model.shim
     compile_training(shim)
 
@@ -90,7 +93,7 @@ def compiled_step(context: TrainContext, *, on_plain: Callable[[], object]) -> S
 
 
 def bare_step(context: TrainContext) -> StepOnRows:
-    """The same step on the same network without thinc: what the wrapping is measured against."""
+    """The same step on the same network without thinc, to measure the overhead of the wrapper."""
     network, precision = context.model.network, context.model.shim.choice.training
     device, vocab_size = context.model.shim.device, context.model.attrs["vocab_size"]
     adamw, now = AdamW(parameter_groups(network)), Hyperparameters.of(context.optimizer)
@@ -110,4 +113,4 @@ def bare_step(context: TrainContext) -> StepOnRows:
 
 
 def _discard(_: object) -> None:
-    """A step's sums are not looked at."""
+    """Ignore the sums of a step."""

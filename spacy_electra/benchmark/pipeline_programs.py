@@ -1,4 +1,4 @@
-"""The programs of `benchmark pipeline`, each made from a source and texts alone, so that any process can make it."""
+"""The programs of `benchmark pipeline`. Each is built from a source and texts only, so any process can build it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +31,18 @@ UPDATED = 48  # documents of a training step
 
 @dataclass(frozen=True)
 class PipelineSource:
-    """Where a process finds a pipeline."""
+    """Where a process loads a pipeline from."""
 
     pipeline: str | None  # on disk, or an ELECTRA discriminator; None for a transformer alone, which is a stock one
     stock: Path | None = None  # weights for spacy-transformers' own model in the place of ours
 
     @property
     def is_whole(self) -> bool:
-        """It is more than a transformer."""
+        """True for a saved pipeline, false for a transformer alone."""
         return self.pipeline is not None and (Path(self.pipeline) / "meta.json").is_file()
 
     def open(self) -> Language:
-        """Read it. Raises ValueError for one without our transformer."""
+        """Load the pipeline. Raises ValueError if it has no transformer of this package."""
         if self.stock is not None:
             others = spacy.load(str(self.pipeline), exclude=[COMPONENT]) if self.is_whole else spacy.blank("en")
             return with_stock(others, self.stock)
@@ -63,27 +63,30 @@ class PipelineSource:
 
 
 def component(source: PipelineSource, texts: list[str], *, batch: int = BATCH) -> Step:
-    """The transformer alone."""
+    """A program that runs the transformer alone; its units are words.
+
+    batch: as for `component_step`.
+    """
     nlp = source.open()
     return Program(component_step(nlp, texts, batch=batch), pipeline_facts(nlp))
 
 
 def whole(source: PipelineSource, texts: list[str]) -> Step:
-    """The whole pipeline; a step gives the words of the texts."""
+    """A program that runs the whole pipeline; its units are words."""
     nlp = source.open()
     return Program(lambda: float(sum(len(doc) for doc in nlp.pipe(texts, batch_size=BATCH))), pipeline_facts(nlp))
 
 
 def update(source: PipelineSource, texts: list[str]) -> Step:
-    """Training of all components on the first texts, which their own annotations stand in for gold."""
+    """A program that updates all components on the first texts, with their own annotations as gold."""
     nlp = source.open()
     return Program(update_step(nlp, texts[:UPDATED]), pipeline_facts(nlp, in_training=True))
 
 
 def component_step(nlp: Language, texts: list[str], *, batch: int = BATCH) -> Step:
-    """Run the transformer alone over the texts, as users do; gives their words. Splitting into words is not timed.
+    """A step that runs the transformer alone over the texts; its units are words. spaCy's tokenizer is not timed.
 
-    batch: documents that it is handed at once, of which `pipe` makes batches of like lengths.
+    batch: documents passed to `pipe` at once, of which it makes batches of similar lengths.
     """
     transformer, docs = transformer_of(nlp), [nlp.make_doc(text) for text in texts]
     words = float(sum(map(len, docs)))
@@ -97,7 +100,7 @@ def component_step(nlp: Language, texts: list[str], *, batch: int = BATCH) -> St
 
 
 def update_step(nlp: Language, texts: list[str]) -> Step:
-    """Update all components on the texts; gives their words."""
+    """A step that updates all components on the texts, with their own annotations as gold; its units are words."""
     annotated: list[Doc] = list(nlp.pipe(texts))
     for doc in annotated:
         doc.cats = certain(doc.cats)
@@ -112,20 +115,20 @@ def update_step(nlp: Language, texts: list[str]) -> Step:
 
 
 def certain(cats: dict[str, float]) -> dict[str, float]:
-    """Categories as gold: 1 for the most likely one, 0 for all others."""
+    """Categories as gold: 1 for the category with the highest score, 0 for all others."""
     likely = max(cats, key=lambda name: cats[name], default=None)
     return {name: float(name == likely) for name in cats}
 
 
 def slots_of(nlp: Language, texts: list[str]) -> int:
-    """Slots that the transformer computes for the texts."""
+    """Tokens that the transformer computes for the texts, padding and overlap of windows included."""
     with counted_slots(nlp) as counts:
         component_step(nlp, texts)()
     return sum(counts)
 
 
 def pipeline_facts(nlp: Language, *, in_training: bool = False) -> dict[str, str]:
-    """How the transformer of a pipeline computes; of the stock one with which kind of attention."""
+    """Backend of our transformer, or its precision in training; precision and attention of the stock transformer."""
     if is_ours(nlp):
         choice = shim_of_transformer(transformer_of(nlp).model).choice
         return {"precision": NAMES[choice.training]} if in_training else {"backend": choice.prediction.value}

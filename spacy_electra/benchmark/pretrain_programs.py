@@ -1,4 +1,4 @@
-"""The programs of `benchmark pretrain`, each made from names and numbers alone, so that any process can make it."""
+"""The programs of `benchmark pretrain`. Each is built from names and numbers only, so any process can build it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Kind = Literal["full", "packed", "padded"]  # a document of 16 to 128 pieces a r
 
 @dataclass(frozen=True)
 class Case:
-    """What a program is run on."""
+    """Shape, precision, rows and device of a program."""
 
     shape: str  # of `PAIRS`
     precision: str
@@ -33,7 +33,10 @@ class Case:
 
 
 def ours(case: Case, *, compiled: bool = False) -> Step:
-    """This package's step. compiled: its passes, as `pretrain` does on graphics cards."""
+    """A program that takes this package's training step.
+
+    compiled: with compiled passes, as `pretrain` has them on GPUs.
+    """
     if not compiled:
         return _with_our_settings(case, our_step, {"precision": case.precision})
     facts = {"precision": case.precision, "compiled": "yes"}
@@ -42,7 +45,7 @@ def ours(case: Case, *, compiled: bool = False) -> Step:
 
 
 def bare(case: Case) -> Step:
-    """The same without thinc."""
+    """A program that takes the same step without thinc."""
     return _with_our_settings(case, bare_step, {"precision": case.precision})
 
 
@@ -55,7 +58,11 @@ def _with_our_settings(case: Case, make: Callable[[TrainContext], StepOnRows], f
 
 
 def theirs(case: Case, *, compiled: bool = False, keeps_memory: bool = False) -> Step:
-    """The reference's step. keeps_memory: with the C library's settings that ours runs with."""
+    """A program that takes the training step of the reference.
+
+    compiled: with torch.compile.
+    keeps_memory: with the malloc settings of `keep_freed_memory`, which our step has on a CPU.
+    """
     if keeps_memory:
         keep_freed_memory()
     step = ReferenceStep(
@@ -69,11 +76,12 @@ def theirs(case: Case, *, compiled: bool = False, keeps_memory: bool = False) ->
 
 
 def product(case: Case) -> Step:
-    """A large matrix product in place of a step; its units are floating-point operations."""
+    """A large matrix product in place of a step. Its units are floating-point operations."""
     return matrix_product(PRECISIONS[case.precision], torch.device(case.device))
 
 
 def batches(case: Case) -> list[Rows]:
+    """`BATCHES` batches of rows of the kind `case.rows`, on the device."""
     vocab, device = PAIRS[case.shape].discriminator.vocab, torch.device(case.device)
     firsts = [1000 * number for number in range(BATCHES)]
     if case.rows == "full":
@@ -86,7 +94,7 @@ def batches(case: Case) -> list[Rows]:
 
 
 def on(step: StepOnRows, rows: list[Rows]) -> Step:
-    """A program that takes the batches in turn and says how many real pieces each had."""
+    """A step that takes the batches in turn. Its units are pieces, padding not included."""
     sizes = [float(batch.is_real.sum()) for batch in rows]
     turn = count()
 

@@ -1,9 +1,10 @@
-"""The reference program: ELECTRA pretraining as a good engineer would write it with Hugging Face's own modules.
+"""The reference program: an efficient ELECTRA pretraining step with the modules of Hugging Face's transformers.
 
-Embeddings shared, masking by tensor operations that wait for no device, one draw for each chosen position, no attention
-mask where rows are full, losses as the modules define them, fused optimizer, one clip over all gradients. It computes
-vocabulary scores at every position because the modules do, and attends as they choose to: eagerly up to version 4 of
-the transformers library, by torch's scaled_dot_product_attention from version 5 on; `ReferenceStep.facts` says which.
+Embeddings are shared, and masking does not synchronize with the device. Each chosen position has one sample. Full rows
+have no attention mask. Losses are those of the modules, the optimizer is fused, and all gradients are clipped at once.
+
+The modules compute vocabulary logits at every position. They use eager attention up to version 4 of transformers, and
+torch's scaled_dot_product_attention from version 5 on; `ReferenceStep.facts` says which.
 
 Legend: B rows, T pieces a row, K chosen positions a row, V vocabulary.
 """
@@ -26,6 +27,10 @@ IGNORED = -100  # label of a position without a loss
 
 
 def reference_config(shape: EncoderShape, *, dropout: float) -> ElectraConfig:
+    """Hugging Face's config for an encoder.
+
+    dropout: rate for hidden states and attention weights.
+    """
     return ElectraConfig(
         vocab_size=shape.vocab,
         embedding_size=shape.embedding,
@@ -41,7 +46,7 @@ def reference_config(shape: EncoderShape, *, dropout: float) -> ElectraConfig:
 
 
 class Reference(nn.Module):
-    """Generator and discriminator of the transformers library over one embeddings module."""
+    """Hugging Face's generator and discriminator with shared embeddings."""
 
     def __init__(self, pair: Pair, *, dropout: float):
         super().__init__()
@@ -53,7 +58,11 @@ class Reference(nn.Module):
             part.config.pad_token_id = None  # or it looks for padding in rows without a mask, and waits for the device
 
     def forward(self, ids: Tensor, is_real: Tensor | None) -> Tensor:
-        """(B, T) pieces and where they are real, None where they all are -> the joint loss."""
+        """() joint loss of generator and discriminator.
+
+        ids: (B, T) pieces.
+        is_real: (B, T) false for padding; None if there is no padding.
+        """
         positions = reference_positions(ids, is_real)
         index, is_chosen = positions.index, positions.weight > 0
         original = ids.gather(1, index)
@@ -77,7 +86,11 @@ class Reference(nn.Module):
 
 
 def reference_positions(ids: Tensor, is_real: Tensor | None) -> Positions:
-    """Pick distinct positions to hide, MASK_RATE of each row's candidates; index and weight (B, K)."""
+    """Pick distinct positions to mask, MASK_RATE of each row's candidates; index and weight (B, K).
+
+    ids: (B, T) pieces.
+    is_real: (B, T) false for padding; None if there is no padding.
+    """
     can_mask = (ids != SPECIAL.cls) & (ids != SPECIAL.sep)
     if is_real is not None:
         can_mask = can_mask & is_real
@@ -90,9 +103,12 @@ def reference_positions(ids: Tensor, is_real: Tensor | None) -> Positions:
 
 
 def draw_pieces(logits: Tensor, index: Tensor) -> Tensor:
-    """(B, K) pieces by their probabilities at the positions `index` of (B, T, V) scores.
+    """Sample pieces (B, K) from the generator's distributions.
 
-    As `torch.multinomial` draws one of each, but without its checks, which wait for the device.
+    The distribution is that of `torch.multinomial`, without its checks, which synchronize with the device.
+
+    logits: (B, T, V).
+    index: (B, K) positions.
     """
     chosen = logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2]))
     chances = chosen.float().softmax(dim=-1)
@@ -100,13 +116,18 @@ def draw_pieces(logits: Tensor, index: Tensor) -> Tensor:
 
 
 def loss_where(logits: Tensor, is_replaced: Tensor, is_real: Tensor) -> Tensor:
-    """ElectraForPreTraining's loss of padded rows, which itself picks the real pieces and so waits for the device."""
+    """The loss of ElectraForPreTraining on padded rows.
+
+    Its own code selects the real pieces, which synchronizes with the device.
+
+    logits, is_replaced, is_real: (B, T).
+    """
     losses = functional.binary_cross_entropy_with_logits(logits, is_replaced.float(), reduction="none")
     return (losses * is_real).sum() / is_real.sum()
 
 
 class ReferenceStep:
-    """One optimizer step of the reference on rows. `facts` say how it runs."""
+    """Takes one optimizer step of the reference on rows. `facts` say how it runs."""
 
     def __init__(
         self,
@@ -118,7 +139,11 @@ class ReferenceStep:
         compiled: bool = False,
         backend: str = "inductor",
     ):
-        """precision: a name of `PRECISIONS`. backend: torch's name of a compiler."""
+        """dropout: rate for hidden states and attention weights.
+        precision: a name in `PRECISIONS`.
+        compiled: compile the model with torch.compile.
+        backend: of torch.compile.
+        """
         self.model = Reference(pair, dropout=dropout).to(device).train()
         self.facts = {"precision": precision, "attention": self.model.discriminator.config._attn_implementation}
         self._device, self._dtype, self._backend = device, PRECISIONS[precision], backend
@@ -139,7 +164,7 @@ class ReferenceStep:
         self._optimizer.zero_grad(set_to_none=True)
 
     def _compute_gradients(self, rows: Rows) -> None:
-        """Forward and backward pass; compiled as torch comes where the strict kind fails."""
+        """Forward and backward pass. If compiling one graph fails, torch.compile's defaults are used from then on."""
         try:
             return self._passes(rows)
         except Exception as error:  # its traceback holds tensors, so nothing is done in here

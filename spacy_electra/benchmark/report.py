@@ -1,4 +1,4 @@
-"""The file of a benchmark's figures: made before anything is measured, and whole after every row."""
+"""The JSON file of a benchmark's results: written before anything is measured, and again after every row."""
 
 import json
 from dataclasses import dataclass
@@ -11,29 +11,34 @@ from spacy_electra.data.atomic import write_file
 
 @dataclass(frozen=True)
 class Report:
-    """Facts, and the file that has them as JSON."""
+    """The results of a benchmark, and the JSON file that they are written to."""
 
     facts: dict[str, Any]
     path: Path | None  # None: of no file
 
     def add(self, name: str, fact: Any) -> None:
-        """Append a fact to the list of this name, and write all."""
+        """Append a fact to the list of this name, and write the file."""
         self.facts.setdefault(name, []).append(fact)
         self.write()
 
     def write(self) -> None:
-        """Put all into the file, which is the old one or the new, nothing between; links and devices stay such."""
+        """Write all facts to the file, if there is one, as `write_file` does."""
         content = f"{self.text()}\n".encode()
         if self.path is None:
             return
         write_file(self.path, content)
 
     def text(self) -> str:
+        """The facts as JSON."""
         return json.dumps(self.facts, indent=2)
 
 
 def open_report(path: Path | None, facts: dict[str, Any]) -> Report:
-    """A report that can be written. Raises ValueError where it cannot."""
+    """Make a report, and write its file once. Raises ValueError if the file cannot be written.
+
+    path: of the JSON file; None for no file.
+    facts: the first ones.
+    """
     report = Report(facts, path)
     if path is None:
         return report
@@ -48,5 +53,5 @@ def open_report(path: Path | None, facts: dict[str, Any]) -> Report:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Those of the packages that figures depend on."""
+    """Installed versions of packages, by name."""
     return {package: version(package) for package in packages}

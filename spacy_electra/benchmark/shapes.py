@@ -1,4 +1,4 @@
-"""The shapes that benchmarks are run on. Presets may change, these do not, so that figures stay comparable.
+"""Model shapes and rows of the benchmarks. Presets may change, these do not, so that results stay comparable.
 
 Legend: B rows, T pieces a row.
 """
@@ -22,14 +22,14 @@ SHORTEST_DOCUMENT = 16  # pieces, of the documents that are padded
 
 @dataclass(frozen=True)
 class Pair:
-    """A discriminator and its generator."""
+    """The shapes of a discriminator and its generator."""
 
     discriminator: EncoderShape
     generator: EncoderShape
 
     @property
     def train_flops(self) -> float:
-        """Floating-point operations of the matrix products per piece and step: three times the forward pass."""
+        """Floating-point operations per piece in the matrix products of a step: three times the forward pass."""
         big, small = self.discriminator, self.generator
         chosen = chosen_per_row(big.positions, MASK_RATE) / big.positions
         judged = big.width * big.width + big.width
@@ -38,7 +38,7 @@ class Pair:
 
 
 def _body(shape: EncoderShape) -> float:
-    """Multiplications per piece of an encoder's forward pass over full rows."""
+    """Multiply-adds per piece of an encoder's forward pass over full rows."""
     linear = 4 * shape.width**2 + 2 * shape.width * shape.feed_forward
     attention = 2 * shape.positions * shape.width
     project = shape.embedding * shape.width if shape.embedding != shape.width else 0
@@ -48,7 +48,10 @@ def _body(shape: EncoderShape) -> float:
 def _pair(
     *, layers: int, width: int, heads: int, vocab: int, embedding: int = 128, generator: int = 64, window: int = WINDOW
 ) -> Pair:
-    """generator: its width, of one head for each 64."""
+    """Shapes of equal depth and vocabulary.
+
+    generator: width of the generator, which has one head for each 64.
+    """
     shared = {"embedding": embedding, "vocab": vocab, "positions": window, "layers": layers}
     return Pair(
         discriminator=EncoderShape(width=width, feed_forward=4 * width, heads=heads, **shared),
@@ -66,7 +69,10 @@ CARD_PAIRS = {"small": PAIRS["small"], "base": _pair(**BASE), "base 512": _pair(
 
 
 def full_rows(vocab: int, *, first: int = 0, count: int = ROWS, window: int = WINDOW) -> Rows:
-    """Rows that one segment fills from end to end, of random pieces; the same for the same `first` row."""
+    """Rows of random pieces, each one segment without padding.
+
+    first: number of the first row, and random seed.
+    """
     random = torch.Generator().manual_seed(first)
     ids = torch.randint(max(SPECIAL.all) + 1, vocab, (count, window), generator=random)
     ids[:, 0], ids[:, -1] = SPECIAL.cls, SPECIAL.sep
@@ -75,7 +81,10 @@ def full_rows(vocab: int, *, first: int = 0, count: int = ROWS, window: int = WI
 
 
 def short_documents(vocab: int, *, first: int = 0, count: int = ROWS) -> list[torch.Tensor]:
-    """`count` documents of 16 to 128 random pieces, [CLS] and [SEP] included."""
+    """Documents of `SHORTEST_DOCUMENT` to `WINDOW` random pieces, [CLS] and [SEP] included.
+
+    first: random seed.
+    """
     random = torch.Generator().manual_seed(first)
     documents = []
     for length in torch.randint(SHORTEST_DOCUMENT, WINDOW + 1, (count,), generator=random).tolist():
@@ -86,7 +95,10 @@ def short_documents(vocab: int, *, first: int = 0, count: int = ROWS) -> list[to
 
 
 def padded_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
-    """One document a row, padded to the longest."""
+    """One document a row, padded to the longest.
+
+    first: number of the first row.
+    """
     ids = torch.nn.utils.rnn.pad_sequence(documents, batch_first=True, padding_value=SPECIAL.pad)
     place = torch.arange(ids.shape[1]).expand_as(ids)
     is_real = place < torch.tensor([len(one) for one in documents])[:, None]
@@ -94,7 +106,10 @@ def padded_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
 
 
 def packed_rows(documents: list[torch.Tensor], *, first: int = 0) -> Rows:
-    """The same documents one after another in rows of WINDOW pieces, cut where a row ends, as `packing` does."""
+    """Documents one after another in rows of `WINDOW` pieces, split where a row ends, as `Packing` does.
+
+    first: number of the first row.
+    """
     pieces = torch.cat(documents)
     number = torch.cat([torch.full_like(one, n) for n, one in enumerate(documents)])
     rows = len(pieces) // WINDOW

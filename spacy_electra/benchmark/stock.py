@@ -1,4 +1,4 @@
-"""The component that spacy-transformers brings, on the same weights or in the shape of a RoBERTa-base."""
+"""The transformer component of spacy-transformers, with the same weights or in the shape of RoBERTa-base."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ SPAN, SPAN_STEP = 128, 96  # words of a span, and from the start of one to that 
 
 
 def stock_model(directory: Path) -> dict[str, Any]:
-    """spacy-transformers' model with its default spans, shorter where they would not fit the model.
+    """Config of spacy-transformers' model with its default spans, shortened if they may not fit the model.
 
-    It cuts off the pieces of a span behind the positions that the model has, and half as many words mostly fit.
+    Pieces of a span beyond the model's positions are cut off. Spans of half as many words mostly fit.
     """
     positions: int = AutoConfig.from_pretrained(directory).max_position_embeddings
     span = min(SPAN, positions // 2)
@@ -40,7 +40,7 @@ def stock_model(directory: Path) -> dict[str, Any]:
 
 
 def with_stock(nlp: Language, directory: Path) -> Language:
-    """Put spacy-transformers' own model, with the weights in `directory`, in the place of the transformer."""
+    """Replace a pipeline's transformer by spacy-transformers' own, with the weights in `directory`; returns `nlp`."""
     if COMPONENT in nlp.pipe_names:
         nlp.remove_pipe(COMPONENT)
     component: Any = nlp.add_pipe(COMPONENT, config={"model": stock_model(directory)}, first=True)
@@ -50,7 +50,7 @@ def with_stock(nlp: Language, directory: Path) -> Language:
 
 
 def write_roberta(tokenizer: WordPiece, directory: Path) -> None:
-    """A model with random weights in the shape of RoBERTa-base, which reads the pieces of `tokenizer`."""
+    """Write a model with random weights in the shape of RoBERTa-base, with this tokenizer."""
     torch.manual_seed(0)
     config = RobertaConfig(vocab_size=50265, max_position_embeddings=514, pad_token_id=tokenizer.special.pad)
     RobertaModel(config).save_pretrained(directory)
@@ -58,7 +58,10 @@ def write_roberta(tokenizer: WordPiece, directory: Path) -> None:
 
 
 def blank_with(model: dict[str, Any]) -> Language:
-    """An English pipeline of a transformer alone."""
+    """An English pipeline with a transformer only.
+
+    model: config of the transformer's model.
+    """
     nlp = spacy.blank("en")
     component: Any = nlp.add_pipe(COMPONENT, config={"model": model})
     component.model.initialize(X=[nlp.make_doc("Some words .")])
@@ -66,6 +69,7 @@ def blank_with(model: dict[str, Any]) -> Language:
 
 
 def transformer_of(nlp: Language) -> Any:
+    """The transformer component of a pipeline."""
     return nlp.get_pipe(COMPONENT)
 
 
@@ -75,7 +79,7 @@ def is_ours(nlp: Language) -> bool:
 
 
 def torch_module(nlp: Language) -> nn.Module:
-    """The torch module that the stock transformer of a pipeline runs."""
+    """The torch module in a pipeline's stock transformer."""
     model = transformer_of(nlp).model
     inner = next(layer for layer in model.walk() if layer.shims and hasattr(layer.shims[0], "_model"))
     return cast(nn.Module, inner.shims[0]._model)
@@ -83,7 +87,7 @@ def torch_module(nlp: Language) -> nn.Module:
 
 @contextmanager
 def counted_slots(nlp: Language) -> Iterator[list[int]]:
-    """While entered, the tokens (padding included) that the transformer computes for every batch."""
+    """Until the block ends, count the tokens, padding included, that the transformer computes for each batch."""
     counts: list[int] = []
     with _counting_ours(nlp, counts) if is_ours(nlp) else _counting_theirs(nlp, counts):
         yield counts
@@ -118,5 +122,5 @@ def _counting_theirs(nlp: Language, counts: list[int]) -> Iterator[None]:
 
 
 def optimizer() -> Any:
-    """What both pipelines are updated with; so small a rate that timing changes nothing that matters."""
+    """The optimizer of both pipelines, with a rate so low that timed updates hardly change the weights."""
     return registry.get("optimizers", "Adam.v1")(learn_rate=1e-6)

@@ -1,6 +1,6 @@
-"""`spacy pretrain` and this package on the same text: the documentation of two installed packages.
+"""Time `spacy pretrain` and this package on the same text: prose from the docstrings of two installed packages.
 
-Both cut the text by themselves as they go. A word is a token of spaCy's English tokenizer.
+Both make their batches within the timed steps. A word is a token of spaCy's English tokenizer.
 """
 
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ WORDS_AT_ONCE = 3000  # of a step of `spacy pretrain`, its default
 
 @dataclass(frozen=True)
 class BenchmarkText:
-    """Paragraphs, and how long they are in spaCy's words."""
+    """Paragraphs, and the number of words in them."""
 
     paragraphs: list[str]
     words: int
 
 
 def read_benchmark_text() -> BenchmarkText:
-    """Prose of the documentation of transformers and spaCy, about 3 MB where they have as much."""
+    """Read prose from the docstrings of transformers and spaCy, until it exceeds `CHARACTERS`."""
     modules = find_modules([Path(transformers.__file__).parent, Path(spacy.__file__).parent])
     paragraphs, size = [], 0
     for prose in read_modules(modules, min_words=5, processes=1):
@@ -56,7 +56,7 @@ def read_benchmark_text() -> BenchmarkText:
 
 
 def write_store(text: BenchmarkText, folder: Path) -> None:
-    """Train a vocabulary of the frozen `tiny` shape on the text, and cut the text into its pieces."""
+    """Learn a vocabulary from the text, and write a store of its pieces, for the shape "tiny" of `shapes.py`."""
     tokenizer = train_wordpiece(
         text.paragraphs, vocab_size=PAIRS["tiny"].discriminator.vocab, cased=True, strip_accents=False
     )
@@ -65,9 +65,9 @@ def write_store(text: BenchmarkText, folder: Path) -> None:
 
 
 def our_words(folder: Path, words: int, *, precision: str) -> Step:
-    """A step of the frozen `tiny` shape on packed rows of the store in `folder`; gives the words that the rows hold.
+    """A training step of the shape "tiny" on packed rows of the store in `folder`; its units are words.
 
-    words: of the whole text.
+    words: number in the whole text; every row counts as an equal share of them.
     """
     keep_freed_memory()  # as `pretrain` does
     store = Store.open(folder)
@@ -90,7 +90,7 @@ def our_words(folder: Path, words: int, *, precision: str) -> Step:
 
 
 def spacy_words(text: BenchmarkText) -> Step:
-    """A step of `spacy pretrain` with the config that `init config --pretraining` writes; gives its words."""
+    """A step of `spacy pretrain` with the config that `init config --pretraining` writes; its units are words."""
     config = init_config(lang="en", pipeline=["ner"], optimize="efficiency", gpu=False, pretraining=True, silent=True)
     nlp = spacy.util.load_model_from_config(config, auto_fill=True, validate=False)
     settings = registry.resolve(nlp.config.interpolate()["pretraining"], schema=ConfigSchemaPretrain)

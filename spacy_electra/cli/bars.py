@@ -6,5 +6,9 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, *, what: str, unit: str) -> Any:
-    """A tqdm bar, to be used as a context manager. total: number of units, None if unknown."""
+    """A tqdm bar, to be used as a context manager.
+
+    total: number of units, None if unknown.
+    what: label in front of the bar.
+    """
     return tqdm(total=total, desc=what, unit=unit, unit_scale=True, leave=False, disable=None, delay=2)

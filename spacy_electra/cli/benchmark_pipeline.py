@@ -30,7 +30,7 @@ CPU_DEVICE = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Texts:
-    """Those of a file."""
+    """The texts of a file."""
 
     name: str
     texts: list[str]
@@ -38,7 +38,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Sources:
-    """The pipelines that take turns."""
+    """The pipelines to compare."""
 
     ours: PipelineSource
     theirs: PipelineSource
@@ -82,7 +82,10 @@ def benchmark_pipeline(
 
 
 def read_texts(path: Path, *, most: int) -> Texts:
-    """The first texts of a file. Raises ValueError where it has none."""
+    """Read the first texts of a file. Raises ValueError if it has none.
+
+    most: maximum number of texts.
+    """
     found = islice(open_documents(corpus_files([str(path)]), skipped=Skipped()), most)
     texts = [document.text for document in found]
     if not texts:
@@ -91,7 +94,12 @@ def read_texts(path: Path, *, most: int) -> Texts:
 
 
 def write_stock(pipeline: str, folder: Path, *, roberta: bool) -> Sources:
-    """The pipeline, and its weights in `folder` for the stock model. Raises ValueError without our transformer."""
+    """Write the weights of a pipeline's transformer for spacy-transformers' model; returns the pipelines to compare.
+
+    folder: for these weights.
+    roberta: also write a model in the shape of RoBERTa-base.
+    Raises ValueError if the pipeline has no transformer of this package.
+    """
     ours = PipelineSource(pipeline)
     shim = shim_of_transformer(transformer_of(ours.open()).model)
     save_encoder(shim.module.float(), shim.tokenizer, folder / "electra")  # type: ignore[arg-type]
@@ -105,7 +113,7 @@ def write_stock(pipeline: str, folder: Path, *, roberta: bool) -> Sources:
 
 
 def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Iterator[Row]:
-    """The lines for the texts of one file."""
+    """Measure the table rows for the texts of one file."""
     texts = file.texts
 
     def compare(what: str, mine: Build, other: Build) -> Row:
@@ -131,7 +139,7 @@ def rows_for(file: Texts, sources: Sources, *, rounds: int, threads: int) -> Ite
 
 
 def tokens_per_piece(sources: Sources, texts: list[str]) -> tuple[float, float]:
-    """What ours and theirs compute for each piece of the texts."""
+    """Tokens that ours and theirs compute for each piece of the texts, padding and overlap included."""
     ours, theirs = sources.ours.open(), sources.theirs.open()
     pieces = sum(len(one.ids) for one in shim_of_transformer(transformer_of(ours).model).tokenizer.encode(texts))
     return slots_of(ours, texts) / max(1, pieces), slots_of(theirs, texts) / max(1, pieces)

@@ -25,7 +25,7 @@ from spacy_electra.training.compiling import is_wanted
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table."""
+    """A row of the table: the rates of two programs, and their ratio."""
 
     what: str
     ours: float
@@ -99,12 +99,12 @@ def check_device(device: torch.device) -> None:
 
 
 def unit_of(things: str, device: torch.device) -> str:
-    """What rates on `device` are counted in."""
+    """The unit of rates on a device."""
     return f"{things} per {SECONDS[device.type]}"
 
 
 def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -> Iterator[Row]:
-    """The lines of one shape against the reference and against a bare loop."""
+    """Measure the table rows of one shape, against the reference and against a bare torch loop."""
     fast = fast_name(device)
 
     def case(precision: str, dropout: float = 0.0, rows: Kind = "full") -> Case:
@@ -144,11 +144,12 @@ def pieces_rows(name: str, *, rounds: int, threads: int, device: torch.device) -
 
 
 def fast_name(device: torch.device) -> str:
-    """Name of the precision that training chooses by itself."""
+    """Name of the precision that "auto" trains in on a device."""
     return NAMES[choose_backend("auto", device).training]
 
 
 def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
+    """Make a table row from the samples of the programs "ours" and "theirs"."""
     ours, theirs = timed["ours"], timed["theirs"]
     between = ratio(ours, theirs)
     return Row(
@@ -169,7 +170,7 @@ def make_row(what: str, timed: dict[str, Timed], *, unit: str) -> Row:
 
 
 def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int) -> dict[str, Any]:
-    """How much of what the device reaches in one large matrix product the products of a training step reach."""
+    """Measure the matrix products of a training step as a share of the device's rate in one large matrix product."""
     pair: Pair = PAIRS[name]
     fast = fast_name(device)
     case = Case(shape=name, precision=fast, device=str(device))
@@ -185,7 +186,7 @@ def share_of_peak(name: str, *, device: torch.device, rounds: int, threads: int)
 
 
 def words_row(*, rounds: int, threads: int) -> Row:
-    """The line in words against `spacy pretrain`."""
+    """Measure the table row that compares with `spacy pretrain`, in words."""
     from spacy_electra.benchmark.words import (  # spaCy's training
         our_words,
         read_benchmark_text,
@@ -205,7 +206,7 @@ def words_row(*, rounds: int, threads: int) -> Row:
 
 
 def show_row(row: Row) -> None:
-    """One line of the table, as soon as it is known."""
+    """Print one row of the table."""
     memory = "" if row.ours_gb is None or row.theirs_gb is None else f", {row.ours_gb:.2f} / {row.theirs_gb:.2f} GB"
     print(  # wasabi would break the line
         f"{row.ratio:6.2f} x ({row.low:.2f} to {row.high:.2f})  {row.ours:9,.0f} / {row.theirs:7,.0f} {row.unit}"

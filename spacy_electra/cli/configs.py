@@ -54,7 +54,7 @@ def start_config(start: Start, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
 
 
 def with_labels(config: Config, store: str) -> Config:
-    """A pretraining config whose rows come in a fifth from the text of labelled documents.
+    """A pretraining config that mixes the text of labelled documents into its rows, by `LABELS_WEIGHT`.
 
     store: folder that `tokenize` made of these documents.
     """
@@ -64,8 +64,8 @@ def with_labels(config: Config, store: str) -> Config:
 def pipeline_config(components: Sequence[str], *, size: str, lang: str, gpu: bool, frozen: bool) -> Config:
     """The config that `spacy train` takes: one transformer, and components that listen to it.
 
-    size: of the transformer, or the nearest one; it decides the learning rates of its layers. frozen: the transformer
-    is sourced from the pipeline that `encoder_config` makes, and is not trained.
+    size: of the transformer, or the nearest one; it decides the learning rates of its layers.
+    frozen: source the transformer from the pipeline that `encoder_config` makes, and do not train it.
     Raises ValueError for an unknown component, size or language.
     """
     check_name(size, SIZES, what="size")

@@ -17,10 +17,10 @@ TRAIN_WEIGHT = 1.0
 def open_corpora(
     corpora: Mapping[str, Corpus], tokenizer: WordPiece, *, train: Store, dev: Store | None
 ) -> dict[str, Store]:
-    """The store of each corpus, by its name.
+    """Open the store of each corpus; returns them by name.
 
-    Raises FileNotFoundError or ValueError where one is missing, does not fit the tokenizer, or holds the text of train,
-    of which documents may be held out, or of dev.
+    Raises FileNotFoundError or ValueError if one is missing, does not fit the tokenizer, or holds the text of dev or of
+    train, of which documents may be held out.
     """
     stores = {name: Store.open(corpus.path, tokenizer=tokenizer) for name, corpus in corpora.items()}
     for name, store in stores.items():
@@ -35,7 +35,7 @@ def open_corpora(
 
 
 def mixed(train: Packing, stores: Mapping[str, Store], corpora: Mapping[str, Corpus]) -> Packing | Mixture:
-    """Rows of train and of the whole of each store by their weights; train itself where there are no others."""
+    """Mix the rows of train with those of all stores by their weights; returns train if there are no stores."""
     if not stores:
         return train
     others = [Packing(store, all_ranges(store), window=train.window, seed=train.seed) for store in stores.values()]
@@ -43,9 +43,9 @@ def mixed(train: Packing, stores: Mapping[str, Store], corpora: Mapping[str, Cor
 
 
 def mixed_counts(counts: np.ndarray, stores: Mapping[str, Store], corpora: Mapping[str, Corpus]) -> np.ndarray:
-    """How often each piece occurs (V,) in train and the stores together, each by its weight.
+    """(V,) occurrences of each piece in train and the stores together, by their weights.
 
-    counts: (V,) of train, which are given back where there are no stores.
+    counts: (V,) of train; returned unchanged if there are no stores.
     """
     answer = counts
     for name, store in stores.items():
@@ -55,13 +55,13 @@ def mixed_counts(counts: np.ndarray, stores: Mapping[str, Store], corpora: Mappi
 
 
 def shares(corpora: Mapping[str, Corpus]) -> dict[str, float]:
-    """Which share of the rows comes from train, and from each corpus."""
+    """The share of the rows that comes from train and from each corpus, by name."""
     weights = {"train": TRAIN_WEIGHT} | {name: corpus.weight for name, corpus in corpora.items()}
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
 def shares_in_words(corpora: Mapping[str, Corpus]) -> str:
-    """For example "train 66.7%, general 33.3%"."""
+    """Describe the shares in words, such as "train 66.7%, general 33.3%"."""
     return ", ".join(f"{name} {share:.1%}" for name, share in shares(corpora).items())
 
 

@@ -62,13 +62,14 @@ def debug_backend(
 
 
 def sizes() -> Iterator[Subject]:
+    """The encoders of some presets, to show backends for without a pipeline."""
     for size in SHOWN_SIZES:
         model = pretrain_config(size, gpu=False)["model"]
         yield Subject(size, EncoderShape(**model["discriminator"], vocab=VOCAB, positions=model["window"]))
 
 
 def encoders_in(pipeline: str) -> list[Subject]:
-    """Raises ValueError for a pipeline without encoders of this package."""
+    """The encoders of this package in a pipeline. Raises ValueError if there are none."""
     nlp = spacy.load(pipeline)
     found = [(section, shim_in(nlp, section)) for section in encoder_sections(nlp)]
     if not found:

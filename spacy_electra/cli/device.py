@@ -16,6 +16,7 @@ NO_GPU = -1
 def choose_device(gpu_id: int, *, memory_fraction: float) -> torch.device:
     """The torch device for `--gpu-id` (-1: CPU; Apple's MPS counts as GPU 0).
 
+    memory_fraction: maximum share of an NVIDIA GPU's memory that this process may use.
     Raises ValueError for a GPU that is not there.
     """
     if gpu_id < -1:

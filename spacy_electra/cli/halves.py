@@ -37,13 +37,17 @@ class Halves:
     is_tied: bool  # the generator's body is the discriminator's
 
     def with_layers(self, chosen: list[int]) -> "Halves":
-        """A generator with a body of its own keeps all of its layers."""
+        """The model with some of its layers; a generator with a body of its own keeps all of its layers.
+
+        chosen: numbers of the layers, from 0.
+        """
         generator = self.generator
         if generator is not None and self.is_tied:
             generator = with_layers(generator, chosen)
         return Halves(self.tokenizer, with_layers(self.discriminator, chosen), generator, self.is_tied)
 
     def with_tokenizer(self, tokenizer: WordPiece) -> "Halves":
+        """The model with another tokenizer, and with word embeddings for its pieces as `transplant` derives them."""
         found, size = transplant(self.tokenizer, tokenizer), self.tokenizer.size
         halves = [
             None if half is None else with_vocabulary(half, found, old_size=size)
@@ -90,5 +94,5 @@ def check_no_model(out_dir: Path, *, overwrite: bool) -> None:
 
 
 def count(saved: SavedModel) -> int:
-    """Parameters of an encoder."""
+    """Number of parameters of an encoder, without heads."""
     return sum(tensor.numel() for name, tensor in saved.weights.items() if is_encoder(name))

@@ -14,7 +14,7 @@ SetupLogger = Callable[[Any, IO[str], IO[str]], tuple[LogStep, Callable[[], None
 
 @dataclass(frozen=True)
 class Half:
-    """What a logger reads of a pipeline component."""
+    """The attributes of a pipeline component that a logger reads."""
 
     name: str
     is_trainable: bool = True

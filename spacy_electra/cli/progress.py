@@ -31,7 +31,7 @@ class RunProgress:
         self.bar.close()
 
     def aside(self) -> AbstractContextManager[None]:
-        """While entered, the bar is hidden so that others may print."""
+        """Hide the bar until the block ends, so that other output can be printed."""
         away: AbstractContextManager[None] = tqdm.external_write_mode(file=sys.stdout)
         return away
 

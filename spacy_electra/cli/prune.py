@@ -59,7 +59,10 @@ def prune_cli(
 
 
 def numbers_of(layers: str, *, there: int) -> list[int]:
-    """The layers that --layers names. Raises ValueError if there are none, or if the model lacks one."""
+    """The layer numbers that --layers names. Raises ValueError if there are none, or if the model lacks one.
+
+    there: number of layers of the model.
+    """
     try:
         numbers = [int(part) for part in layers.split(",")]
     except ValueError:

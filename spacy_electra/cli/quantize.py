@@ -44,6 +44,7 @@ class Comparison:
     names: list[str]  # of the scores to show
 
     def score(self, precision: str) -> Scored:
+        """Annotate the data in a precision, and score it."""
         predict_in(self.nlp, self.sections, precision)
         return score_pipeline(self.nlp, read_examples(self.nlp, self.data), self.names)
 
@@ -101,6 +102,10 @@ def compare(task: Comparison) -> dict[str, dict[str, object]]:
 
 
 def described(scored: Scored, alike: float) -> dict[str, object]:
+    """The results of one precision as JSON values.
+
+    alike: share of annotations that are equal to those in float32.
+    """
     return {"scores": scored.scores, "annotated_alike": alike, "words_per_second": scored.speed}
 
 

@@ -42,7 +42,7 @@ CHANGEABLE = ("model.tokenizer", "model.precision", "model.dropout", "model.acti
 
 @dataclass(frozen=True)
 class StoredRun:
-    """How a run began."""
+    """The configs that a run began with."""
 
     folder: Path
     config: Config  # as it was given, with all defaults

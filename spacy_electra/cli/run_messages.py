@@ -1,4 +1,4 @@
-"""What `pretrain` prints when a run begins and ends, and what the model card says of it."""
+"""Messages of `pretrain` at the beginning and end of a run, and the description of the run in the model card."""
 
 import shlex
 import subprocess
@@ -22,7 +22,7 @@ from spacy_electra.training.state import State
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run on disk ended."""
+    """State and last scores of a run on disk that ended."""
 
     state: State
     evaluation: Evaluation | None  # the last one; None where no evaluation took place
@@ -30,7 +30,7 @@ class RunResult:
 
 
 def card_rows(settings: PretrainingConfig, data: Data, context: RunContext) -> dict[str, Any]:
-    """Rows of the model card."""
+    """The rows of the model card that describe a run, by name."""
     taught = {} if settings.teacher is None else {"teacher": settings.teacher.name}
     mixture = {"rows come from": shares_in_words(settings.corpora)} if settings.corpora else {}
     return {
@@ -50,11 +50,12 @@ def card_rows(settings: PretrainingConfig, data: Data, context: RunContext) -> d
 
 
 def parameters_of(context: RunContext) -> int:
+    """Number of parameters of the network, generator included."""
     return sum(parameter.numel() for parameter in context.model.network.parameters())
 
 
 def announce(settings: PretrainingConfig, context: RunContext, state: State, output: Path) -> None:
-    """Say what is about to run."""
+    """Print what is about to run."""
     if state.step:
         msg.info(f"Resuming at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
     training = settings.training
@@ -69,7 +70,7 @@ def announce(settings: PretrainingConfig, context: RunContext, state: State, out
 
 
 def conclude(ended: RunResult, output: Path) -> None:
-    """Say how it ended."""
+    """Print the result of a run."""
     scores = ended.evaluation.scores if ended.evaluation else {}
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
     msg.good(f"{ended.state.step:,} steps in {ended.state.seconds / 60:.1f} minutes: {told}")
@@ -77,7 +78,10 @@ def conclude(ended: RunResult, output: Path) -> None:
 
 
 def resume_command(output: Path, *, gpu_id: int, code: Path | None, processes: int) -> str:
-    """What goes on with the run in `output`; its own config has the overrides in it."""
+    """The command that resumes the run in `output`, whose own config contains the overrides.
+
+    processes: number of ranks; more than one are started by torchrun.
+    """
     command = ["spacy", "electra", "pretrain", str(output / RUN_CONFIG), "--output", str(output), "--resume"]
     if gpu_id >= 0:
         command += ["--gpu-id", str(gpu_id)]

@@ -1,4 +1,4 @@
-"""What a run trains: stores and vocabulary, the model, the rows of train and dev."""
+"""Set up a run: its stores and tokenizer, its model, and the rows of train and dev."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from spacy_electra.training.schedule import Budget
 
 @dataclass(frozen=True)
 class Data:
-    """What a run reads."""
+    """The tokenizer and the stores of a run."""
 
     tokenizer: WordPiece
     train: Store
@@ -33,7 +33,10 @@ class Data:
 
 
 def open_data(settings: PretrainingConfig) -> Data:
-    """Vocabulary and stores. Raises FileNotFoundError or ValueError where they are missing or do not fit together."""
+    """Open the tokenizer and the stores of a run.
+
+    Raises FileNotFoundError or ValueError if one is missing, or if they do not fit together.
+    """
     tokenizer = WordPiece.load(settings.paths.tokenizer)
     train = Store.open(settings.paths.train, tokenizer=tokenizer)
     dev = Store.open(settings.paths.dev, tokenizer=tokenizer) if settings.paths.dev else None
@@ -50,9 +53,11 @@ def make_context(
     tables: Mapping[str, int] | None = None,
     ranks: Ranks = ALONE,
 ) -> RunContext:
-    """Build the model and lay out the rows.
+    """Build the model of a run, with its starting weights, and pack the rows of train and dev.
 
-    is_new: no checkpoint brings the weights. tables: lengths of the tables of positions and types in that checkpoint.
+    is_new: false if the weights will come from a checkpoint.
+    tables: lengths of the tables of positions and token types in that checkpoint; None if unknown.
+    ranks: the processes that share the run.
     """
     training, seed = settings.training, settings.system.seed
     shapes = shapes_in(settings.config["model"], vocab_size=data.tokenizer.size)
@@ -91,13 +96,13 @@ def make_context(
 
 
 def split(data: Data, *, seed: int) -> Split:
-    """Documents of the training set, in its store, and of the dev set, in its own or in that of train."""
+    """Documents of train and dev; without a store for dev, some documents of train are held out."""
     if data.dev is None:
         return split_documents(data.train, seed=seed)
     return Split(train=all_ranges(data.train), dev=all_ranges(data.dev))
 
 
 def lay_out(data: Data, documents: Split, *, window: int, seed: int) -> tuple[Packing, Packing]:
-    """Rows of the training set, without what is mixed into it, and of the dev set."""
+    """Pack the rows of train, without the corpora that are mixed into it, and of dev."""
     train = Packing(data.train, documents.train, window=window, seed=seed)
     return train, Packing(data.dev or data.train, documents.dev, window=window, seed=seed)

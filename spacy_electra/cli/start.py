@@ -15,7 +15,7 @@ DEEPEST = {"tiny": 4, "small": 12}  # layers up to which a model is treated as o
 
 @dataclass(frozen=True)
 class Start:
-    """A model to start from."""
+    """Name and shape of a model to start from."""
 
     name: str
     discriminator: dict[str, Any]  # what [model.discriminator] says of it

@@ -1,1 +1,1 @@
-"""Pretrained encoder -> spaCy components. Imports `model` and `data`, never `training`."""
+"""Use a pretrained encoder in spaCy components. Imports `model` and `data`, never `training`."""

@@ -1,4 +1,4 @@
-"""How far two pipelines annotate the same documents alike."""
+"""Measure how often two pipelines give the same annotations on the same documents."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,13 @@ CHOSEN = 0.5  # score from which a category counts as given
 
 
 def agreement(ours: Sequence[Doc], theirs: Sequence[Doc]) -> float:
-    """Share of the tokens whose tags, head, label and entity are the same in both, and of the documents with categories
-    whose best and given ones are. 1 where there is nothing to compare.
+    """Share of equal annotations of two pipelines, 0 to 1; 1 if there is nothing to compare.
+
+    A token counts as equal if its tags, morphology, head, dependency label and entity are equal; a document with
+    categories, if its best category and those that reach `CHOSEN` are.
+
+    ours, theirs: the same documents, in the same order.
+    Raises ValueError if documents or tokens differ in number.
     """
     same = total = 0
     for our, their in zip(ours, theirs, strict=True):

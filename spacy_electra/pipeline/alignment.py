@@ -1,6 +1,6 @@
-"""Which pieces belong to which token, by array operations. Takes character offsets, gives ranges; pure numpy.
+"""Align tokens with pieces by array operations. Takes character offsets, returns ranges of pieces; pure numpy.
 
-Documents stand one after another on one axis of characters, of tokens and of pieces.
+The characters, tokens and pieces of all documents are each on one axis, document by document.
 
 Legend: M tokens, N pieces.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spans:
-    """Where tokens or pieces stand in the text; starts and ends never go back."""
+    """Character offsets of tokens or pieces; starts and ends never decrease."""
 
     start: np.ndarray  # (M or N,) int64 first character
     end: np.ndarray  # (M or N,) int64 character after the last
@@ -23,23 +23,23 @@ class Spans:
 
 @dataclass(frozen=True)
 class Alignment:
-    """A range of pieces for each token; white space has none."""
+    """The range of pieces of each token; empty for white space."""
 
     first: np.ndarray  # (M,) int64
     count: np.ndarray  # (M,) int64
 
     @property
     def flat(self) -> np.ndarray:
-        """(count.sum(),) the pieces of each token, one token after another."""
+        """(count.sum(),) indices of the pieces of all tokens, token by token."""
         before = np.cumsum(self.count) - self.count
         return np.repeat(self.first - before, self.count) + np.arange(int(self.count.sum()))
 
 
 def align(tokens: Spans, pieces: Spans, *, is_space: np.ndarray, bounds: np.ndarray) -> Alignment:
-    """Give every token the pieces that overlap its characters, and a token without any the nearest of its document.
+    """Align each token with the pieces that overlap it; if there are none, with the nearest piece of its document.
 
-    is_space: (M,) bool, tokens that get no piece. bounds: (M, 2) the first piece of the token's document and the one
-    after its last; every document with tokens has a piece.
+    is_space: (M,) bool, tokens that get no piece.
+    bounds: (M, 2) range of pieces of the token's document, end exclusive. A document with tokens must have a piece.
     """
     first = np.searchsorted(pieces.end, tokens.start, side="right")
     after = np.searchsorted(pieces.start, tokens.end, side="left")
@@ -52,7 +52,11 @@ def align(tokens: Spans, pieces: Spans, *, is_space: np.ndarray, bounds: np.ndar
 
 
 def _nearest(tokens: Spans, pieces: Spans, after: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """The piece before or after each token, whichever is nearer; the one before where both are as near."""
+    """(M,) the nearer of the pieces before and after each token; the one before if both are equally near.
+
+    after: (M,) index of the first piece behind each token.
+    bounds: (M, 2) as for `align`.
+    """
     before = np.clip(after - 1, bounds[:, 0], bounds[:, 1] - 1)
     after = np.clip(after, bounds[:, 0], bounds[:, 1] - 1)
     is_before = np.abs(tokens.start - pieces.end[before]) <= np.abs(pieces.start[after] - tokens.end)

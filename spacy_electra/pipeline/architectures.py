@@ -1,4 +1,4 @@
-"""The architectures that configs name. Wiring only."""
+"""The registered architectures. Wiring only."""
 
 from spacy.tokens import Doc
 from thinc.api import Model
@@ -29,29 +29,28 @@ def build_electra_transformer(
     cache_mb: float = 0.0,
     keep_mb: float = KEEP_MB,
 ) -> Model[list[Doc], FullTransformerBatch]:
-    """The `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v2`.
+    """Build the `model` of a `transformer` component: `spacy-electra.ElectraTransformer.v2`.
 
     name: directory or hub name of an ELECTRA, BERT or DistilBERT, read by `nlp.initialize`; saved pipelines need none.
-    window: tokens of the longest window, [CLS] and [SEP] included; null for all positions of the model.
-    stride: most pieces from the start of one window to that of the next; null for eight ninths of a window's pieces.
-    precision: "auto", "fp32", "bf16" or "fp16", of predictions and of training; "int8" of predictions alone.
-    int8_excluded: parts that stay out of int8, such as "layer.0.attention" and "layer.11.feed_forward".
-    dropout: share of hidden values and attention weights dropped in training, whatever `[training] dropout` says.
-    max_batch_tokens: most tokens of a batch, padding included.
-    freeze_embeddings: leave the embeddings as they were pretrained.
-    freeze_layers: how many of the lowest layers stay as they were pretrained, and with any of them the embeddings.
-    activation_checkpointing: less memory in training for a third more time.
-    lora_rank: inner width of adapters (LoRA, needs peft) that learn in place of the weights, 0 for none. They are part
-        of the weights in predictions and on disk.
-    lora_alpha: what an adapter adds is multiplied by lora_alpha / lora_rank.
-    gradual_unfreeze_steps: the encoder begins frozen, and after each so many steps one more of its layers learns, from
-        the top, at last the embeddings; 0: all learn from the start.
-    weights_on_disk: "fp32", or "int8" for two fifths of the size or less: linear layers in int8, the rest in fp16. A
-        pipeline that is loaded from these has what rounding left.
-    cache_mb: megabytes for vectors of documents that were seen before, 0 for none. It serves a frozen transformer that
+    window: maximum tokens of a window, [CLS] and [SEP] included; null for all positions of the model.
+    stride: maximum pieces from the start of one window to that of the next; null for the default of docs/config.md.
+    precision: "auto", "fp32", "bf16" or "fp16", of prediction and training; or "int8", of prediction only.
+    int8_excluded: modules that are not quantized to int8, such as "layer.0.attention" and "layer.11.feed_forward".
+    dropout: rate for hidden states and attention weights in training; `[training] dropout` has no effect on it.
+    max_batch_tokens: maximum tokens of a batch, padding included.
+    freeze_embeddings: do not train the embeddings.
+    freeze_layers: number of lowest layers that are not trained. If above 0, the embeddings are frozen as well.
+    activation_checkpointing: recompute activations in the backward pass, for less memory and a third more time.
+    lora_rank: rank of the LoRA adapters that are trained in place of the weights (needs peft); 0 for none. They are
+        merged into the weights for predictions and on disk.
+    lora_alpha: the output of an adapter is scaled by lora_alpha / lora_rank.
+    gradual_unfreeze_steps: steps after which one more layer is trained, from the top down, and finally the embeddings.
+        The encoder begins frozen. 0: all layers are trained from the start.
+    weights_on_disk: "fp32", or "int8" for linear layers in int8 and all other weights in fp16, two fifths of the size
+        or less. A pipeline that is loaded from these has the rounded weights.
+    cache_mb: megabytes of a cache for vectors of recent documents, 0 for none. It helps a frozen transformer that
         annotates the same corpus in every epoch.
-    keep_mb: megabytes for vectors of documents that live; more are dropped, those computed first, and computed again
-        when somebody reads them.
+    keep_mb: maximum megabytes of vectors that documents hold. The oldest are dropped, and recomputed on access.
     """
     fine_tuning = FineTuning(
         freeze_embeddings=freeze_embeddings,
@@ -93,13 +92,13 @@ def build_tok2vec_electra(
     cache_mb: float = 0.0,
     keep_mb: float = KEEP_MB,
 ) -> Model[list[Doc], list[Floats2d]]:
-    """An encoder that belongs to one component: `spacy-electra.Tok2VecElectra.v2`; also what replaces a listener.
+    """Build an encoder for a single component, also for `nlp.replace_listeners`: `spacy-electra.Tok2VecElectra.v2`.
 
-    name: as for `build_electra_transformer`, as all that is not named here.
-    pooling: how the vectors of a token's pieces become one. White space has no pieces, so it must know what to do then,
-        as `reduce_mean.v1` and `reduce_sum.v1` do.
-    grad_factor: of the gradients that reach the encoder.
-    keep_mb: means nothing here, since documents get no vectors.
+    name: as for `build_electra_transformer`, like all arguments that are not listed here.
+    pooling: reduces the vectors of a token's pieces to one. White space has no pieces, so it must accept empty
+        sequences, as `reduce_mean.v1` and `reduce_sum.v1` do.
+    grad_factor: factor for the gradients that reach the encoder.
+    keep_mb: has no effect, since documents hold no vectors here.
     """
     transformer = build_electra_transformer(
         name=name,

@@ -1,4 +1,4 @@
-"""The architectures as configs of version 0.1 name them: those of today, with two settings under their older names."""
+"""Version 1 of the architectures, for configs of version 0.1: the current ones, with the old names of two settings."""
 
 import inspect
 import warnings
@@ -13,10 +13,11 @@ OLD_NAMES = {"max_batch_tokens": "max_slots", "gradual_unfreeze_steps": "unfreez
 
 
 def with_old_names(build: Callable[..., Built], name: str, old_names: Mapping[str, str]) -> Callable[..., Built]:
-    """An architecture whose settings have older names, with a warning that says what they are called now.
+    """Wrap an architecture so that some settings have their old names; each call emits a DeprecationWarning.
 
-    build: the architecture of today, whose defaults hold. name: as configs call it, without its version. old_names: the
-    older name of each setting that has another one now.
+    build: the current architecture; its defaults apply.
+    name: the registered name, without version.
+    old_names: the old name of each renamed setting, by its current name.
     """
     new_names = {old: new for new, old in old_names.items()}
     signature = inspect.signature(build)

@@ -1,7 +1,7 @@
-"""Vectors of a batch of documents in the classes that spacy-transformers' component and listeners know.
+"""A batch of vectors in the data classes of spacy-transformers' component and listeners.
 
-Every document is one window here, however many the encoder read: its pieces in the order of the text, without [CLS] and
-[SEP], each with one vector. The batch is the documents' pieces in one row.
+Each document has one window here, however many the encoder read: its pieces in text order, without [CLS] and [SEP],
+with one vector each. The pieces of all documents are in one row.
 
 Legend: N pieces of all documents, M tokens of all documents, n pieces of one document, D width.
 """
@@ -27,7 +27,7 @@ from spacy_electra.pipeline.spacy_transformers_api import (
 
 @dataclass
 class ElectraBatch(FullTransformerBatch):
-    """A batch that is split into documents and put together again by slices, not token by token."""
+    """A `FullTransformerBatch` that is split and joined by array slices, not token by token."""
 
     pieces: DocPieces = field(kw_only=True)
     origin: Origin | None = None  # of the vectors; None where they cannot be computed again, as in training
@@ -36,7 +36,12 @@ class ElectraBatch(FullTransformerBatch):
     def of(
         cls, docs: list[Doc], pieces: DocPieces, vectors: Tensor, names: np.ndarray, *, origin: Origin | None = None
     ) -> "ElectraBatch":
-        """vectors: (N, D) float32, without gradient. names: (vocabulary,) the strings of the pieces."""
+        """Make a batch from the vectors of the documents' pieces.
+
+        vectors: (N, D) float32, without gradient.
+        names: (vocabulary,) the string of every piece.
+        origin: recomputes the vectors; None in training.
+        """
         strings = names[pieces.ids].tolist()
         return cls(
             spans=[[doc[:]] if len(doc) else [] for doc in docs],
@@ -49,13 +54,13 @@ class ElectraBatch(FullTransformerBatch):
 
     @property
     def vectors(self) -> Tensor:
-        """(N, D), or the gradient of the loss towards them in a batch that `unsplit_by_doc` made."""
+        """(N, D) vectors; in a batch of `unsplit_by_doc`, the gradients of the loss with respect to them."""
         return cast(Tensor, self.model_output["last_hidden_state"])[0]
 
     def split_by_doc(self) -> list[TransformerData]:
         """One TransformerData a document, with tensors (1, n, D); empty for documents without tokens.
 
-        With an origin each has its own array, which is dropped when there are too many.
+        With an origin, each has an array of its own, which `KeptVectors` may drop.
         """
         vectors = cast(Floats3d, torch2xp(self.model_output["last_hidden_state"]))
         strings, flat = self.wordpieces.strings[0], self.align.dataXd
@@ -81,7 +86,10 @@ class ElectraBatch(FullTransformerBatch):
         return answer
 
     def unsplit_by_doc(self, arrays: list[list[Floats3d]]) -> "ElectraBatch":
-        """The gradients of the documents that have tokens, each one (1, n, D) array, as a batch of gradients."""
+        """Join the gradients of the documents into a batch of gradients.
+
+        arrays: one array (1, n, D) for each document that has tokens.
+        """
         xp = get_array_module(arrays[0][0])
         gradient = xp2torch(xp.concatenate([array for (array,) in arrays], axis=1))
         return ElectraBatch(
@@ -94,7 +102,7 @@ class ElectraBatch(FullTransformerBatch):
 
 
 def _wordpieces(ids: np.ndarray, strings: list[str]) -> WordpieceBatch:
-    """Pieces (n,) in one row, as spacy-transformers describes them."""
+    """A `WordpieceBatch` of one row with the pieces (n,)."""
     return WordpieceBatch(
         strings=[strings],
         input_ids=cast(Ints2d, ids[None]),

@@ -1,6 +1,6 @@
-"""Vectors of documents that were seen before: a frozen transformer need not read the same corpus in every epoch.
+"""A cache of document vectors, so that a frozen transformer does not encode the same corpus in every epoch.
 
-A document's vectors follow from its pieces and the weights, not from what else is in a batch, so pieces are the key.
+A document's vectors depend on its pieces and the weights, not on the rest of a batch, so the pieces are the key.
 """
 
 import threading
@@ -19,7 +19,7 @@ EncodePacked = Callable[
 
 
 class VectorCache:
-    """The vectors of the documents that were last used, as many as fit. Threads may share it."""
+    """A least-recently-used cache of the vectors of documents. Threads may share it."""
 
     def __init__(self, megabytes: float):
         self.room = int(megabytes * MB)
@@ -29,9 +29,12 @@ class VectorCache:
         self._lock = threading.Lock()
 
     def look_up(self, ids: np.ndarray, counts: np.ndarray, *, weights: object, encode: EncodePacked) -> Tensor:
-        """(N, D) vectors of documents of `counts` pieces that stand in `ids` (N,) one after another.
+        """(N, D) vectors of documents; those that are not cached are encoded, and cached.
 
-        encode: gives those that are not there. weights: equal as long as they give the same vectors.
+        ids: (N,) pieces of all documents, one document after another.
+        counts: (documents,) pieces of each document.
+        weights: identifies the weights; the cache is cleared if it differs from that of the last call.
+        encode: computes the vectors of documents that are not cached.
         """
         if not len(counts):
             return encode(ids, counts)

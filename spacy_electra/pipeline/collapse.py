@@ -1,7 +1,7 @@
-"""Notice that training ruins an encoder, or does not reach it.
+"""Detect an encoder that collapses in training, or that gets no gradients.
 
-All of its vectors become alike, or its gradients grow without end: both come of a learning rate that is too high, or of
-one that is high before the heads have begun to learn (`model.optim.rates`). Or nobody sends it gradients.
+In a collapse, all vectors become alike or the gradients explode. The learning rate is too high then, or it is high
+before the heads have begun to learn (`model.optim.rates`).
 """
 
 import logging
@@ -26,7 +26,7 @@ REMEDY = (
 
 
 class CollapseWatch:
-    """Warns once, through the log, where an encoder in training collapses."""
+    """Logs one warning if an encoder collapses in training, and one if it gets no gradients."""
 
     def __init__(self) -> None:
         self.has_warned = False
@@ -38,7 +38,10 @@ class CollapseWatch:
         self._has_told_of_answers = False
 
     def see_vectors(self, vectors: Tensor) -> None:
-        """vectors: (N, D) of the pieces of a training batch."""
+        """Check the spread of the vectors of a training batch, in every `EVERY`-th pass.
+
+        vectors: (N, D) of the pieces of the batch.
+        """
         self._passes += 1
         if self._passes % EVERY != 1 or len(vectors) < FEWEST:
             return
@@ -53,7 +56,10 @@ class CollapseWatch:
             )
 
     def see_gradients(self, norm: Tensor) -> None:
-        """norm: () of all gradients of a step, before the clip."""
+        """Check whether the gradients of training steps grow, by medians over `STEPS` steps.
+
+        norm: () of all gradients of a step, before clipping.
+        """
         self._norms.append(norm)
         if len(self._norms) < STEPS:
             return
@@ -64,7 +70,10 @@ class CollapseWatch:
         self._smallest = median if self._smallest is None else min(median, self._smallest)
 
     def see_answer(self, was_answered: bool) -> None:
-        """Whether the training pass before this one got gradients. spaCy lets the last listener alone pass them on."""
+        """Check whether the encoder gets gradients; spaCy lets only the last listener pass them on.
+
+        was_answered: whether the previous training pass got gradients.
+        """
         self._unanswered = 0 if was_answered else self._unanswered + 1
         if self._unanswered == UNANSWERED and not self._has_told_of_answers:
             self._has_told_of_answers = True
@@ -83,7 +92,10 @@ class CollapseWatch:
 
 @torch.no_grad()
 def spread_of(vectors: Tensor) -> float:
-    """Share of the vectors' squared length that is not common to all: 0 where all are the same, at most 1."""
+    """Spread of vectors, 1 - |mean vector|^2 / mean |vector|^2: 0 if all are equal, at most 1.
+
+    vectors: (N, D).
+    """
     vectors = vectors.detach().float()
     total = vectors.square().sum(1).mean()
     return float(1 - vectors.mean(0).square().sum() / total) if total > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What is saved beside the weights of an encoder: its shape and its tokenizer."""
+"""The description that is saved with the weights of an encoder: its shape and its tokenizer."""
 
 from dataclasses import asdict, fields
 from typing import Any
@@ -10,12 +10,12 @@ from spacy_electra.model.network.encoder import EncoderShape
 
 
 def describe_encoder(shape: EncoderShape, tokenizer: WordPiece) -> dict[str, Any]:
-    """The description that `read_description` reads."""
+    """Describe an encoder in JSON values, for `read_description`."""
     return {"shape": asdict(shape), "tokenizer": tokenizer.to_json()}
 
 
 def read_description(saved: SavedWeights) -> tuple[EncoderShape, WordPiece]:
-    """Shape and tokenizer. Raises ValueError where either is missing, or does not fit the weights."""
+    """The shape and tokenizer of a saved encoder. Raises ValueError if one is missing or does not fit the weights."""
     assert saved.weights is not None
     numbers, tokenizer = saved.description.get("shape"), saved.description.get("tokenizer")
     names = [f.name for f in fields(EncoderShape)]

@@ -1,4 +1,4 @@
-"""The encoder of a pipeline together with its tokenizer: one thinc shim, which is all that goes to disk.
+"""The encoder of a pipeline and its tokenizer, in one thinc shim, which is all that is saved of the model.
 
 Legend: N pieces, D width.
 """
@@ -42,16 +42,16 @@ RATE_TIMES_WIDTH = 0.08
 
 
 def _train(encoder: Encoder, inputs: tuple[PackedBatch, Dropout], *, max_batch_tokens: int) -> Tensor:
-    """(N, D) float32 vectors with gradients."""
+    """Encode a batch with gradients: (N, D) float32 vectors."""
     batch, drop = inputs
     return encode(encoder, batch, max_batch_tokens=max_batch_tokens, drop=drop)
 
 
 class EncoderShim(TorchShim):
-    """Runs an encoder and keeps its tokenizer. Both come from `set_encoder` or `from_bytes`.
+    """Runs an encoder and holds its tokenizer. Both are set by `set_encoder` or `from_bytes`.
 
-    Adapters are made in the first training pass, so that loading and predicting need no peft. Whatever leaves the shim
-    (bytes, copies, pickles) has them merged. The steps that unfreezing counts go along with a copy, not to disk.
+    LoRA adapters are added in the first training pass, so that loading and predicting need no peft. Bytes, copies and
+    pickles have them merged. Copies keep the step count of gradual unfreezing, bytes do not.
     """
 
     precisions = (*PRECISIONS, INT8)
@@ -68,10 +68,14 @@ class EncoderShim(TorchShim):
         cache_mb: float = 0.0,
         keep_mb: float = KEEP_MB,
     ):
-        """max_batch_tokens: most tokens, padding included, that torch computes at once. precision: as `choose_backend`
-        takes it. int8_excluded: parts that stay out of int8, of `model.int8.parts_of`. fine_tuning: what of the
-        encoder learns. weights_on_disk: one of `ON_DISK`. cache_mb: room for vectors, 0 for no cache. keep_mb: of what
-        documents may hold together. Raises ValueError for others.
+        """max_batch_tokens: maximum tokens, padding included, that torch computes at once.
+        precision: as for `choose_backend`.
+        int8_excluded: modules that are not quantized, of `files.int8.parts_of`.
+        fine_tuning: which parameters are trained.
+        weights_on_disk: one of `ON_DISK`.
+        cache_mb: megabytes of the cache of vectors, 0 for none.
+        keep_mb: maximum megabytes of vectors that documents hold.
+        Raises ValueError for other values.
         """
         if max_batch_tokens < 1:
             raise ValueError(
@@ -97,7 +101,7 @@ class EncoderShim(TorchShim):
         self._is_rounded = False  # to int8, and nobody was warned yet of what that means in training
 
     def set_precision(self, precision: str, *, int8_excluded: Sequence[str] = ()) -> None:
-        """Predict so from the next call on. Raises ValueError for names that are unknown."""
+        """Use a precision from the next call on. Raises ValueError for an unknown precision or module."""
         check_precision(precision, known=self.precisions)
         check_parts(int8_excluded, layers=self.shape.layers)
         self.precision, self.int8_excluded = precision, tuple(int8_excluded)
@@ -105,25 +109,29 @@ class EncoderShim(TorchShim):
 
     @property
     def has_encoder(self) -> bool:
+        """True once encoder and tokenizer are set."""
         return self._tokenizer is not None
 
     @property
     def choice(self) -> Choice:
+        """How this encoder predicts and trains on its device."""
         return choose_backend(self.precision, self.device, self.shape)
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that learns, with its adapters where it has some."""
+        """The encoder in training, with its LoRA adapters if it has any."""
         module = self.module
         assert isinstance(module, Encoder)
         return module
 
     @property
     def shape(self) -> EncoderShape:
+        """The shape of the encoder. Raises ValueError if it has no weights yet."""
         return self.encoder.shape
 
     @property
     def tokenizer(self) -> WordPiece:
+        """The tokenizer of the encoder."""
         assert self.module is not None
         assert self._tokenizer is not None
         return self._tokenizer
@@ -137,7 +145,7 @@ class EncoderShim(TorchShim):
 
     @isolated()
     def set_module(self, module: nn.Module) -> None:
-        """Run this encoder from now on. Raises ValueError where it has no such parts as `int8_excluded` names."""
+        """Use this encoder from now on. Raises ValueError if it lacks a module that `int8_excluded` names."""
         assert isinstance(module, Encoder)
         check_parts(self.int8_excluded, layers=module.shape.layers)
         super().set_module(module)
@@ -154,6 +162,7 @@ class EncoderShim(TorchShim):
 
     @isolated()
     def begin_update(self, inputs: Any) -> tuple[Any, Backprop]:
+        """Run the encoder with gradients, as the base class does; the first pass adds the LoRA adapters."""
         if self._is_rounded:
             logger.warning(
                 'weights_on_disk = "int8": these weights were rounded when they were saved, and will be again. Updates '
@@ -166,10 +175,11 @@ class EncoderShim(TorchShim):
 
     @property
     def highest_rate(self) -> float | None:
-        """The wider, the slower. Adapters have no past that a step could ruin."""
+        """Maximum learning rate, inversely proportional to width; None for LoRA adapters, which are not pretrained."""
         return None if self.fine_tuning.lora_rank else RATE_TIMES_WIDTH / self.shape.width
 
     def after_step(self) -> None:
+        """Check the gradient norm, and unfreeze the next layer if it is due."""
         if self.steps.gradient_norm is not None:
             self.watch.see_gradients(self.steps.gradient_norm)
         self._steps += 1
@@ -179,9 +189,11 @@ class EncoderShim(TorchShim):
 
     @property
     def is_plain(self) -> bool:
+        """True if the encoder has no LoRA adapters."""
         return not has_adapters(self.encoder)
 
     def plain_module(self) -> nn.Module:
+        """The encoder with its LoRA adapters merged; itself if it has none."""
         if self.is_plain:
             return self.encoder
         plain = merged(self.encoder)
@@ -189,7 +201,7 @@ class EncoderShim(TorchShim):
         return plain
 
     def set_encoder(self, encoder: Encoder, tokenizer: WordPiece) -> None:
-        """Run this encoder from now on, on the pieces of this tokenizer."""
+        """Use this encoder, and this tokenizer with it, from now on."""
         self._set_tokenizer(tokenizer)
         self.set_module(encoder)
 
@@ -208,21 +220,25 @@ class EncoderShim(TorchShim):
         self.kept = KeptVectors(self.keep_mb)
 
     def prepare(self, module: nn.Module, backend: Backend) -> EncodeFn:
+        """Prepare a backend for an encoder, with the batch size and `int8_excluded` of this shim."""
         assert isinstance(module, Encoder)
         return prepare_backend(
             backend, module, max_batch_tokens=self.max_batch_tokens, int8_excluded=self.int8_excluded
         )
 
     def stored(self) -> dict[str, Tensor]:
+        """The weights as they are saved, compressed if `weights_on_disk` is int8."""
         weights = super().stored()
         if self.weights_on_disk == INT8:
             return compressed(weights, linear=linear_weights(self.plain_module()))
         return weights
 
     def describe(self) -> dict[str, Any]:
+        """The shape and tokenizer of the encoder, as JSON values."""
         return describe_encoder(self.shape, self.tokenizer)
 
     def rebuild(self, saved: SavedWeights) -> nn.Module:
+        """Set the saved tokenizer, and make an encoder on the meta device. Raises ValueError as `read_description`."""
         shape, tokenizer = read_description(saved)
         self._set_tokenizer(tokenizer)
         self._is_rounded = self.weights_on_disk == INT8

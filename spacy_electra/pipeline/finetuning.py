@@ -1,4 +1,4 @@
-"""Which parts of a pretrained encoder go on learning in a pipeline, from when on, and at what cost of memory."""
+"""Choose which parameters of a pretrained encoder are trained, and from which step on."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from spacy_electra.pipeline.lora import add_adapters, check_peft, has_adapters
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What the config says of training the encoder."""
+    """Settings for training the encoder of a pipeline."""
 
     freeze_embeddings: bool = False
     freeze_layers: int = 0  # the lowest blocks that stay as they are, and with any of them the embeddings
@@ -21,7 +21,10 @@ class FineTuning:
     )
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where there are too few blocks for what shall be frozen, or no peft for adapters."""
+        """Raise ValueError if too many layers are frozen, if none is left for adapters, or if peft is missing.
+
+        layers: number of layers of the encoder.
+        """
         if self.lora_rank:
             check_peft(self.lora_rank)
         if self.freeze_layers > layers:
@@ -37,9 +40,9 @@ class FineTuning:
             )
 
     def prepare(self, encoder: Encoder, *, steps: int = 0) -> None:
-        """Let what learns after so many steps learn. What does not needs no gradients, and costs no backward pass.
+        """Set which parameters require gradients; layers below all of these need no backward pass.
 
-        With adapters nothing learns before `begin` has made them.
+        steps: optimizer steps taken so far. With LoRA, nothing is trained until `begin` has added the adapters.
         """
         layers = len(encoder.body.blocks)
         stage = (
@@ -53,9 +56,9 @@ class FineTuning:
         encoder.body.is_recomputed = self.activation_checkpointing
 
     def begin(self, encoder: Encoder) -> None:
-        """Before a training pass: make the adapters, unless there are none to make or they are there.
+        """Add the LoRA adapters before a training pass, unless there are none to add or they are there.
 
-        Raises ValueError where peft is missing, or where no block is left for adapters.
+        Raises ValueError if peft is missing, or if no layer is left for adapters.
         """
         if self.lora_rank and not has_adapters(encoder):
             self.check(len(encoder.body.blocks))
@@ -63,12 +66,12 @@ class FineTuning:
             add_adapters(encoder, blocks, rank=self.lora_rank, alpha=self.lora_alpha)
 
     def changes_after(self, steps: int) -> bool:
-        """True where so many steps end a stage, so that `prepare` may let more learn."""
+        """True if `prepare` may unfreeze another layer after this number of steps."""
         return self.gradual_unfreeze_steps > 0 and steps % self.gradual_unfreeze_steps == 0
 
 
 def check_fine_tuning(settings: FineTuning) -> None:
-    """Raise ValueError for numbers that fit no model, and for settings that exclude each other."""
+    """Raise ValueError for values out of range, and for settings that exclude each other."""
     for name in ("freeze_layers", "lora_rank", "gradual_unfreeze_steps"):
         if (value := getattr(settings, name)) < 0:
             raise ValueError(f"{name} must be at least 0, but got {value}.")

@@ -1,4 +1,4 @@
-"""Give a transformer that spaCy does not initialize, because it is frozen, the weights that its config names."""
+"""Initialize frozen transformers, which spaCy leaves without weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,12 @@ from spacy_electra.pipeline.spacy_transformers_api import Transformer
 
 
 def initialize_frozen(nlp: Language) -> Language:
-    """Read the weights of every disabled transformer that has none, and tell its listeners how wide its vectors are.
+    """Read the weights of disabled transformers that have none, and set the input width of their listeners.
 
-    As `[initialize] before_init`: `spacy train` disables frozen components while it initializes the others. Raises
-    ConfigValidationError where listeners would learn without vectors, or the weights cannot be read. Returns `nlp`.
+    Used as `[initialize] before_init`: `spacy train` disables frozen components while it initializes the others.
+    Returns `nlp`.
+
+    Raises ConfigValidationError if listeners would be trained without vectors, or if the weights cannot be read.
     """
     training = nlp.config.interpolate()["training"]
     components: list[tuple[str, Any]] = list(nlp.components)
@@ -51,5 +53,5 @@ def _unheard(name: str, learning: list[str]) -> ConfigValidationError:
 
 
 def create_initialize_frozen() -> Callable[[Language], Language]:
-    """What `@callbacks = "spacy-electra.initialize_frozen.v1"` makes."""
+    """Create the callback `spacy-electra.initialize_frozen.v1`."""
     return initialize_frozen

@@ -1,6 +1,6 @@
-"""Vectors of documents that live: those computed last stay, the others are computed again when somebody asks for them.
+"""Bound the memory of the vectors that documents hold: the oldest are dropped, and recomputed when they are read.
 
-A document's vectors follow from its pieces and the weights, so that dropping them loses nothing while the weights stay.
+A document's vectors depend on its pieces and the weights, so they can be recomputed as long as the weights stay.
 
 Legend: n pieces of one document, D width.
 """
@@ -38,7 +38,7 @@ UNREAD = (
 
 @dataclass(frozen=True)
 class Origin:
-    """Where vectors come from."""
+    """Recomputes the vectors of documents."""
 
     encode: Callable[[np.ndarray, np.ndarray], Tensor]  # ids and counts of some documents -> vectors of their pieces
     is_current: Callable[[], bool]  # false as soon as `encode` would give other vectors
@@ -46,10 +46,10 @@ class Origin:
 
 
 class KeptData(TransformerData):
-    """A document's TransformerData that may be without its vectors until somebody reads them."""
+    """A TransformerData whose vectors may be dropped, and are then recomputed when they are read."""
 
     def __init__(self, wordpieces: WordpieceBatch, model_output: ModelOutput | None, align: Ragged, origin: Origin):
-        """model_output: the vectors (1, n, D), in an array that holds nothing else; None for those that are dropped."""
+        """model_output: the vectors (1, n, D), in an array of their own; None if they were dropped."""
         self.wordpieces = wordpieces
         self.align = align
         self.origin: Origin | None = origin
@@ -58,7 +58,7 @@ class KeptData(TransformerData):
 
     @property
     def model_output(self) -> ModelOutput:
-        """The vectors. Raises ValueError where they were dropped and the weights have changed since."""
+        """The vectors, recomputed if they were dropped. Raises ValueError if the weights have changed since."""
         output = self._output
         if output is None:
             output = self._again()
@@ -67,15 +67,16 @@ class KeptData(TransformerData):
 
     @model_output.setter
     def model_output(self, output: ModelOutput) -> None:
-        """Hold what somebody else computed, and never drop it."""
+        """Set vectors that were computed elsewhere; they are never dropped."""
         self.origin, self._output = None, output
 
     @property
     def held_bytes(self) -> int:
-        """Of the vectors; 0 where they were dropped."""
+        """Bytes of the vectors; 0 if they were dropped."""
         return 0 if self._output is None else sum(array.nbytes for array in self._output.values())
 
     def drop(self) -> None:
+        """Drop the vectors, unless they cannot be recomputed."""
         if self.origin is not None:
             self._output = None
 
@@ -93,7 +94,7 @@ class KeptData(TransformerData):
         return output
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TransformerData:
-        """A copy is bounded as well, and needs no vectors that were dropped. `Doc.copy` asks for one."""
+        """Copy for `Doc.copy`. Its vectors count towards the limit; vectors that were dropped are not recomputed."""
         output, origin = copy.deepcopy(self._output, memo), self.origin
         if origin is None:
             return TransformerData(self.wordpieces, cast(ModelOutput, output), self.align)
@@ -106,7 +107,7 @@ class KeptData(TransformerData):
         return self.__deepcopy__({})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Whatever leaves the process is plain and complete."""
+        """Pickle as a plain TransformerData with its vectors."""
         return TransformerData, (self.wordpieces, self.model_output, self.align)
 
     def __repr__(self) -> str:
@@ -114,7 +115,7 @@ class KeptData(TransformerData):
 
 
 class KeptVectors:
-    """Counts the vectors that documents hold, and drops those that were computed first. Threads may share it."""
+    """Counts the vectors that documents hold, and drops the oldest above a limit. Threads may share it."""
 
     def __init__(self, megabytes: float):
         self.megabytes = megabytes
@@ -132,7 +133,7 @@ class KeptVectors:
             return self._size
 
     def hold(self, new: Sequence[KeptData]) -> None:
-        """Let these hold their vectors, whatever they need, and drop others until all together fit."""
+        """Count the vectors of new documents, and drop older ones until all fit. New ones are never dropped."""
         with self._lock:
             self._count_dead()
             for data in new:
@@ -152,10 +153,12 @@ class KeptVectors:
             self._size -= size
 
     def warn_of_unread(self) -> None:
+        """Log, once, that vectors were dropped before they were read."""
         if not self._has_warned:
             self._has_warned = True
             logger.warning(UNREAD, self.megabytes)
 
 
 def output_of(vectors: Floats3d) -> ModelOutput:
+    """The model output with the vectors (1, n, D) as last hidden state."""
     return ModelOutput(last_hidden_state=vectors)

@@ -1,4 +1,4 @@
-"""Pack the windows of documents side by side, as the encoder reads them. Takes pieces, gives arrays; pure numpy.
+"""Pack the windows of documents into one batch without padding. Takes pieces, returns arrays; pure numpy.
 
 Legend: N pieces of all documents in a row, S tokens of all windows.
 """
@@ -11,9 +11,12 @@ from spacy_electra.pipeline.windows import SPECIALS, cut_windows
 
 
 def pack_windows(ids: np.ndarray, counts: np.ndarray, special: Special, *, room: int, stride: int) -> PackedBatch:
-    """The windows of documents of `counts` pieces that stand in `ids` (N,) one after another, the longest first.
+    """Split documents into windows, and pack these, the longest first. The output has one row a piece, (N,).
 
-    Its rows of the answer are the pieces (N,).
+    ids: (N,) pieces of all documents, one document after another.
+    counts: (documents,) pieces of each document.
+    room: maximum pieces of a window.
+    stride: maximum pieces from the start of one window to that of the next.
     """
     windows = cut_windows(counts, room=room, stride=stride)
     order = np.argsort(-windows.length, kind="stable")

@@ -1,6 +1,6 @@
-"""Adapters of low rank in an encoder's blocks: they learn in place of the weights, and are merged into them.
+"""LoRA adapters in the layers of an encoder: trained in place of the weights, and merged into them.
 
-The adapters are those of the peft library, which is imported only to make some.
+The adapters are those of the peft library, which is imported only to add them.
 Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models.
 """
 
@@ -17,12 +17,15 @@ ADAPTER_NAME = "default"
 
 
 def has_adapters(encoder: Encoder) -> bool:
-    """True where `add_adapters` has given some to a block."""
+    """True if `add_adapters` has added adapters to a layer."""
     return any(hasattr(block.get_submodule("attention.qkv"), "lora_A") for block in encoder.body.blocks)
 
 
 def check_peft(rank: int) -> None:
-    """Raise ValueError where adapters of this rank could not be made, since the peft library is missing."""
+    """Raise ValueError if the peft library is missing, which LoRA adapters need.
+
+    rank: of the adapters, for the message.
+    """
     try:
         import peft  # noqa: F401
     except ImportError as error:
@@ -34,10 +37,13 @@ def check_peft(rank: int) -> None:
 
 
 def add_adapters(encoder: Encoder, blocks: Iterable[nn.Module], *, rank: int, alpha: float) -> None:
-    """Put adapters, which change no output yet, into all linear layers of `blocks`; they alone learn from now on.
+    """Add LoRA adapters to all linear layers of `blocks`, and freeze all other parameters of the encoder.
 
-    rank: inner width of an adapter. alpha: what an adapter adds is multiplied by alpha / rank.
-    Raises ValueError where the peft library is missing.
+    New adapters do not change the output.
+
+    rank: inner dimension of an adapter.
+    alpha: the output of an adapter is scaled by alpha / rank.
+    Raises ValueError if the peft library is missing.
     """
     check_peft(rank)
     from peft import LoraConfig, inject_adapter_in_model
@@ -52,7 +58,7 @@ def add_adapters(encoder: Encoder, blocks: Iterable[nn.Module], *, rank: int, al
 
 @torch.no_grad()
 def merged(encoder: Encoder) -> Encoder:
-    """A new encoder without adapters that computes the same. It shares the tensors that have no adapter."""
+    """A new encoder with the adapters merged into its weights. It shares the tensors that have no adapter."""
     weights: dict[str, Tensor] = {
         name.replace(".base_layer.", "."): tensor
         for name, tensor in encoder.state_dict().items()

@@ -1,4 +1,4 @@
-"""Take the training machine's paths out of a pipeline's config, before it is saved. What else is read there stays."""
+"""Remove paths on the training machine from a pipeline's config before it is saved; settings that others read stay."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 @dataclass(frozen=True)
 class Setting:
-    """A value in a config."""
+    """A value in a config, and where it is."""
 
     place: str  # as "paths.train"
     section: dict[str, Any]
@@ -25,32 +25,37 @@ class Setting:
 
     @property
     def key(self) -> str:
+        """Last part of its dotted name, such as "train" of "paths.train"."""
         return self.place.rpartition(".")[2]
 
     @property
     def top(self) -> str:
+        """First part of its dotted name, such as "paths" of "paths.train"."""
         return self.place.partition(".")[0]
 
     @property
     def is_name(self) -> bool:
-        """True for where one of our architectures reads its weights from."""
+        """True for the `name` from which one of our architectures reads its weights."""
         is_ours = str(self.section.get("@architectures", "")).startswith(OURS)
         return is_ours and self.key == "name" and self.value is not None
 
     @property
     def variables(self) -> list[str]:
-        """What it refers to, as "paths.train"."""
+        """Dotted names of the variables in the value, such as "paths.train"."""
         return [name.replace(":", ".") for name in VARIABLE.findall(str(self.value))]
 
     def reads(self, place: str) -> bool:
-        """True where it refers to this setting, or to a section that holds it."""
+        """True if the value refers to a setting, or to a section that contains it.
+
+        place: dotted name of the setting.
+        """
         return any(place == name or place.startswith(f"{name}.") for name in self.variables)
 
 
 def forget_paths(nlp: Language) -> Language:
-    """Set paths to null that only we and spaCy's training read; names on the hub stay, and so does what others read.
+    """Set paths to null that only this package and spaCy's training read; hub names and paths that others read stay.
 
-    As `[training] before_to_disk`, for the weights of the transformer are saved with the pipeline. Returns `nlp`.
+    Used as `[training] before_to_disk`: the weights of the transformer are saved with the pipeline. Returns `nlp`.
     """
     settings = list(_settings(nlp.config))
     readers = _readers_of_what_is_ours(settings)
@@ -72,7 +77,7 @@ def _settings(section: Mapping[str, Any], place: str = "") -> Iterator[Setting]:
 
 
 def _readers_of_what_is_ours(settings: list[Setting]) -> dict[str, list[Setting]]:
-    """For each name of our models, setting of the training and variable: who refers to it. Without what others read."""
+    """The settings that refer to each model name, training setting and variable of ours; none that others read."""
     ours = {s.place: s for s in settings if s.is_name or s.top not in LOADED}
     readers = {place: [s for s in settings if s.reads(place)] for place in ours}
     while others := [place for place, found in readers.items() if any(s.place not in readers for s in found)]:
@@ -82,7 +87,7 @@ def _readers_of_what_is_ours(settings: list[Setting]) -> dict[str, list[Setting]
 
 
 def _is_path(setting: Setting, *, is_read: bool) -> bool:
-    """True for a value that belongs to this machine."""
+    """True if the value is a path on this machine."""
     if not isinstance(setting.value, str) or setting.key.startswith("@"):
         return False
     if setting.top not in (*LOADED, *TRAINING_SECTIONS):  # variables, as in [paths]
@@ -94,5 +99,5 @@ def _is_path(setting: Setting, *, is_read: bool) -> bool:
 
 
 def create_forget_paths() -> Callable[[Language], Language]:
-    """What `@callbacks = "spacy-electra.forget_paths.v1"` makes."""
+    """Create the callback `spacy-electra.forget_paths.v1`."""
     return forget_paths

@@ -1,6 +1,6 @@
-"""Cut documents into pieces and give every token its own. Takes Docs and a tokenizer, gives arrays.
+"""Split documents into pieces, and align these with tokens. Takes Docs and a tokenizer, returns arrays.
 
-The pieces come from the text of the document, so that they do not depend on how it was split into tokens.
+The tokenizer reads the text of a document, so that the pieces do not depend on spaCy's tokens.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from spacy_electra.pipeline.alignment import Alignment, Spans, align
 
 @dataclass(frozen=True)
 class DocPieces:
-    """The pieces of some documents one after another, N in all, and the M tokens that they belong to."""
+    """The N pieces of some documents, one document after another, aligned with their M tokens."""
 
     ids: np.ndarray  # (N,) int64
     counts: np.ndarray  # (documents,) int64 pieces of each; none only where there are no tokens
@@ -25,7 +25,7 @@ class DocPieces:
 
 
 def cut_pieces(docs: Sequence[Doc], tokenizer: WordPiece) -> DocPieces:
-    """Tokenise all `docs` in one call. A document with text of which the tokenizer keeps nothing is one [UNK]."""
+    """Tokenize all documents in one call. A text from which the tokenizer keeps nothing becomes one [UNK]."""
     texts = [doc.text for doc in docs]
     cut = tokenizer.encode(texts)
     for number, text in enumerate(texts):

@@ -1,6 +1,6 @@
-"""From a shared encoder to a private one: what `nlp.replace_listeners` puts in a listener's place.
+"""Replace a listener by an encoder of its own, for `nlp.replace_listeners`.
 
-The layers stand as in spacy-transformers' `Tok2VecTransformer`, chain(chain(encoder, split), pooling), because the
+The layers are nested as in spacy-transformers' `Tok2VecTransformer`, chain(chain(encoder, split), pooling), because the
 listener that is replaced is itself the first layer of a chain with the pooling.
 """
 
@@ -21,12 +21,12 @@ SHARED, PRIVATE = "spacy-electra.ElectraTransformer", "spacy-electra.Tok2VecElec
 
 
 def replace_listener(model: Model[list[Doc], FullTransformerBatch]) -> Model[list[Doc], list[TransformerData]]:
-    """What stands in a listener's place: the encoder, and its answer split by document."""
+    """The model that replaces a listener: the encoder, with its output split by document."""
     return chain(model, split_trf_batch())
 
 
 def replace_listener_cfg(transformer: dict[str, Any], listener: dict[str, Any]) -> dict[str, Any]:
-    """The config of the private encoder: the transformer's settings with the listener's pooling and grad_factor."""
+    """The config of the listener's own encoder: the transformer's, with the listener's pooling and grad_factor."""
     answer = dict(transformer)
     if transformer["@architectures"].startswith(SHARED) and "TransformerListener" in listener["@architectures"]:
         answer["@architectures"] = transformer["@architectures"].replace(SHARED, PRIVATE)  # of the same version
@@ -37,5 +37,8 @@ def replace_listener_cfg(transformer: dict[str, Any], listener: dict[str, Any]) 
 def pool_tokens(
     transformer: Model[list[Doc], FullTransformerBatch], pooling: Model[Ragged, Floats2d], grad_factor: float
 ) -> Model[list[Doc], list[Floats2d]]:
-    """Docs to one vector a token."""
+    """Encode documents, and pool the vectors of each token's pieces.
+
+    grad_factor: factor for the gradients that reach the encoder.
+    """
     return chain(replace_listener(transformer), trfs2arrays(pooling, grad_factor))

@@ -1,7 +1,7 @@
-"""Let torch multiply for the components of a pipeline, as it does for the transformer.
+"""Use torch's matrix multiplication in all components of a pipeline on a CPU.
 
-spaCy's heads multiply by BLIS, which takes its generic kernels on processors that it does not know: on an AMD EPYC
-(Zen 4) these reach half or less of what torch does in the products that a parser makes for every token.
+spaCy's components multiply with BLIS, which uses generic kernels on processors that it does not know. On an AMD EPYC
+(Zen 4), these reach half of torch's speed or less for the matrices of a parser.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from spacy_electra.model.isolation import isolated
 
 
 class TorchProductsOps(NumpyOps):
-    """thinc's operations on CPUs, but `gemm` is torch's, on the threads that torch has."""
+    """thinc's operations on CPUs, with torch's `gemm`, in torch's threads."""
 
     def gemm(
         self,
@@ -28,9 +28,9 @@ class TorchProductsOps(NumpyOps):
         trans1: bool = False,
         trans2: bool = False,
     ) -> np.ndarray:
-        """The product of two matrices in float32, each transposed where that is asked for.
+        """Multiply two float32 matrices, each transposed if asked for.
 
-        Raises ValueError, as thinc does, for other types or shapes.
+        Raises ValueError, as thinc does, for other dtypes and for arrays that are not matrices.
         """
         if any(array.ndim != 2 or array.dtype != np.float32 for array in (x, y)):
             product: np.ndarray = super().gemm(x, y, out=out, trans1=trans1, trans2=trans2)
@@ -44,15 +44,16 @@ class TorchProductsOps(NumpyOps):
             return out
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        """The same memory, or a copy where torch would complain of it."""
+        """A tensor in the memory of an array; a copy if that is read-only or not contiguous."""
         kept = self.as_contig(array)
         return torch.from_numpy(kept if kept.flags.writeable else kept.copy())
 
 
 def multiply_in_torch(nlp: Language) -> Language:
-    """Give all models of a pipeline that are on a CPU, and have thinc's own operations, those of torch.
+    """Let all models of a pipeline that use thinc's own operations on a CPU multiply with torch.
 
-    As `[nlp] after_pipeline_creation`. Other operations, as those of a graphics card or of Apple's libraries, stay.
+    Used as `[nlp] after_pipeline_creation`. Other operations, such as those of GPUs or Apple's libraries, stay. Returns
+    `nlp`.
     """
     ops = TorchProductsOps()
     for _, pipe in nlp.components:
@@ -64,5 +65,5 @@ def multiply_in_torch(nlp: Language) -> Language:
 
 
 def create_torch_products() -> Callable[[Language], Language]:
-    """What `@callbacks = "spacy-electra.torch_products.v1"` makes."""
+    """Create the callback `spacy-electra.torch_products.v1`."""
     return multiply_in_torch

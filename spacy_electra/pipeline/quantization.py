@@ -1,4 +1,4 @@
-"""How a pipeline's scores and speed change with the precision of its encoders, on annotated documents."""
+"""Score a pipeline, and measure its speed, in different precisions of its encoders."""
 
 import gc
 import math
@@ -23,7 +23,7 @@ SPEED = "speed"  # which training may weigh, but is no score of the documents
 
 @dataclass(frozen=True)
 class Scored:
-    """What a pipeline made of some documents."""
+    """Scores and speed of a pipeline on some documents, and its annotations."""
 
     scores: dict[str, float]  # by name, between 0 and 1
     speed: float  # words per second of the clock
@@ -31,7 +31,7 @@ class Scored:
 
 
 def encoder_sections(nlp: Language) -> list[str]:
-    """The sections of a pipeline's config that are encoders of this package, but those of disabled components."""
+    """The config sections of this package's encoders in a pipeline, without those of disabled components."""
     components = nlp.config["components"]
     found = [_sections_below(components[name], f"components.{name}") for name in nlp.pipe_names]
     return [section for sections in found for section in sections]
@@ -45,37 +45,43 @@ def _sections_below(node: dict[str, Any], at: str) -> list[str]:
 
 
 def encoder_in(nlp: Language, section: str) -> Model[list[Doc], Any]:
-    """The thinc model of the encoder at a section of the config."""
+    """The thinc model of the encoder that a section of the config describes."""
     model = nlp.get_pipe(section.split(".")[1]).model  # type: ignore[attr-defined]
     return next(node for node in model.walk() if any(isinstance(shim, EncoderShim) for shim in node.shims))
 
 
 def shim_in(nlp: Language, section: str) -> EncoderShim:
+    """The shim of the encoder that a section of the config describes."""
     return shim_of_transformer(encoder_in(nlp, section))
 
 
 def predict_in(nlp: Language, sections: Sequence[str], precision: str) -> None:
-    """Let the encoders of a pipeline predict so from now on. Their config stays as it is: see `overrides_for`."""
+    """Set the precision of a pipeline's encoders. The config does not change; `overrides_for` changes it.
+
+    sections: as from `encoder_sections`.
+    """
     for section in sections:
         shim = shim_in(nlp, section)
         shim.set_precision(precision, int8_excluded=shim.int8_excluded)
 
 
 def overrides_for(sections: Sequence[str], precision: str) -> dict[str, Any]:
-    """What to change in a config, for `spacy.load`."""
+    """Config overrides for `spacy.load` that set the precision of the encoders."""
     return {f"{section}.precision": precision for section in sections}
 
 
 def scored_names(config: dict[str, Any]) -> list[str]:
-    """The scores that training weighs, [training.score_weights] above 0, but for the speed."""
+    """The scores with a weight in [training.score_weights], without the speed."""
     weights = config.get("training", {}).get("score_weights", {})
     return [name for name, weight in weights.items() if weight and name != SPEED]
 
 
 def score_pipeline(nlp: Language, examples: Sequence[Example], names: Sequence[str]) -> Scored:
-    """Annotate the documents of examples, which are changed, and score them as `Language.evaluate` does.
+    """Annotate documents, and score them as `Language.evaluate` does.
 
-    Raises ValueError for scores that the documents do not give.
+    examples: their predicted documents are replaced by the annotated ones.
+    names: the scores to return.
+    Raises ValueError if the documents do not give one of these scores.
     """
     list(nlp.pipe(example.text for example in examples[:WARM_UP]))  # weights are packed before the clock runs
     gc.collect()  # what trials before this one left

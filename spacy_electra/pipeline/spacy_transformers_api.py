@@ -1,8 +1,8 @@
-"""All that the package takes from spacy-transformers, and the one class that this takes from transformers.
+"""All names that the package imports from spacy-transformers, and the one class that these use of transformers.
 
-Other modules import these names from here, so that a release that moves or renames them is met in one place.
-`[options] install_requires` of setup.cfg says which releases of spacy-transformers have them; the range of transformers
-is spacy-transformers' own.
+Other modules import them from here, so that one place changes if a release moves or renames them. The range of
+spacy-transformers is in `[options] install_requires` of setup.cfg; the range of transformers is set by
+spacy-transformers.
 """
 
 from spacy_transformers.data_classes import FullTransformerBatch, TransformerData, WordpieceBatch

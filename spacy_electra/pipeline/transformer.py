@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """What the config says. Not saved with the weights, so that a saved pipeline can be loaded with other settings."""
+    """Settings that are not saved with the weights, so that a saved pipeline can be loaded with others."""
 
     name: str | None
     window: int | None
@@ -42,12 +42,12 @@ class TransformerSettings:
 
 
 class TransformerModel(Model[list[Doc], FullTransformerBatch]):
-    """A thinc model that says of which component the bytes are that it cannot read."""
+    """A thinc model whose `from_bytes` names the component in its errors."""
 
     def from_bytes(self, bytes_data: bytes) -> "TransformerModel":
-        """Take over what `to_bytes` gave. Raises ValueError where the bytes are damaged or of another model.
+        """Load the result of `to_bytes`. Raises ValueError if the bytes are damaged or of another model.
 
-        Of thinc's message only the weights are read: names, widths and settings follow from them and from the config.
+        Only the weights in thinc's message are used. Names, dimensions and settings follow from these and the config.
         """
         try:
             shim_of_transformer(self).from_bytes(_saved_shim(bytes_data))
@@ -65,7 +65,7 @@ class TransformerModel(Model[list[Doc], FullTransformerBatch]):
 
 
 def _saved_shim(data: bytes) -> bytes:
-    """The bytes of the one shim in thinc's message of the model."""
+    """The bytes of the only shim in thinc's message of the model. Raises ValueError if there is none."""
     try:
         message: Any = srsly.msgpack_loads(data)
         ((saved,),) = message["shims"]
@@ -86,7 +86,9 @@ def electra_transformer(
     cache_mb: float = 0.0,
     keep_mb: float = KEEP_MB,
 ) -> Model[list[Doc], FullTransformerBatch]:
-    """Build the model. Weights come with `initialize`, from `settings.name`, or with `from_bytes`.
+    """Build the model, without weights: `initialize` reads those of `settings.name`, `from_bytes` saved ones.
+
+    The other arguments are those of `build_electra_transformer`.
 
     Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, for settings out of
     range.
@@ -129,7 +131,7 @@ def _check(settings: TransformerSettings) -> None:
 def forward(
     model: Model[list[Doc], FullTransformerBatch], docs: list[Doc], is_train: bool
 ) -> tuple[FullTransformerBatch, Callable[[FullTransformerBatch], list[Doc]]]:
-    """Vectors for the pieces of `docs`; the callback takes a batch of gradients."""
+    """Compute the vectors of the pieces of `docs`; the callback takes a batch of gradients."""
     shim, settings = shim_of_transformer(model), settings_of(model)
     pieces = cut_pieces(docs, shim.tokenizer)
     shim.unknown.see_pieces(pieces.ids, unk=shim.tokenizer.special.unk)
@@ -151,7 +153,7 @@ def forward(
 
 
 def _origin(shim: EncoderShim, settings: TransformerSettings) -> Origin:
-    """Predictions, as the weights are now."""
+    """The predictions of the current weights."""
     version = shim.version
 
     def predict(ids: np.ndarray, counts: np.ndarray) -> Tensor:
@@ -172,9 +174,9 @@ def _packed(shim: EncoderShim, settings: TransformerSettings, ids: np.ndarray, c
 
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
-    """Read the pretrained weights, unless the model has some.
+    """Read the pretrained weights, unless the model has weights already.
 
-    Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, where there are none or
+    Raises ConfigValidationError, a ValueError that spaCy's commands show without a traceback, if there are none, or if
     they do not fit the settings.
     """
     try:
@@ -201,12 +203,13 @@ def _read_weights(model: Model[list[Doc], FullTransformerBatch]) -> None:
 
 
 def shim_of_transformer(model: Model[Any, Any]) -> EncoderShim:
-    """The encoder with its tokenizer."""
+    """The shim of a model of `electra_transformer`, with encoder and tokenizer."""
     shim = model.shims[0]
     assert isinstance(shim, EncoderShim)
     return shim
 
 
 def settings_of(model: Model[Any, Any]) -> TransformerSettings:
+    """The settings of a model of `electra_transformer`."""
     settings: TransformerSettings = model.attrs["settings"]
     return settings

@@ -1,4 +1,4 @@
-"""Notice texts that the vocabulary of an encoder does not cover."""
+"""Detect texts that the vocabulary of an encoder does not cover."""
 
 import logging
 
@@ -10,13 +10,17 @@ FEW_PIECES = 20  # which may well be a symbol or a name
 
 
 class UnknownWatch:
-    """Warns once, through the log, where most pieces of a batch are unknown."""
+    """Logs one warning if most pieces of a batch are [UNK]."""
 
     def __init__(self) -> None:
         self.has_warned = False
 
     def see_pieces(self, ids: np.ndarray, *, unk: int) -> None:
-        """ids: (N,) pieces of a batch. unk: the id of [UNK]."""
+        """Check the share of unknown pieces in a batch.
+
+        ids: (N,) pieces.
+        unk: the id of [UNK].
+        """
         if self.has_warned or len(ids) < FEW_PIECES:
             return
         share = np.count_nonzero(ids == unk) / len(ids)

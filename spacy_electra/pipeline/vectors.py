@@ -1,6 +1,7 @@
-"""Vectors of documents, spans and tokens from the transformer's: `doc.vector`, `doc.similarity` and their like.
+"""Compute `doc.vector`, `doc.similarity` and related attributes from the transformer's vectors.
 
-A token has the mean of its pieces' vectors, white space zeros; a document or a span has the mean of its tokens'.
+The vector of a token is the mean of its pieces' vectors, zeros for white space; that of a document or span is the mean
+of its tokens' vectors.
 
 Legend: m tokens, D width.
 """
@@ -24,7 +25,7 @@ Part = Doc | Span | Token
 
 
 def token_vectors(data: TransformerData, begin: int, end: int) -> Floats2d:
-    """(m, D) vectors of the tokens from `begin` to `end`."""
+    """(m, D) vectors of the tokens from `begin` to `end`, exclusive."""
     (vectors,) = cast(tuple[FloatsXd], data.tensors)
     ops = get_array_ops(vectors)
     lengths = data.align.lengths[begin:end]
@@ -45,7 +46,7 @@ def _range(part: Part) -> tuple[Doc, int, int]:
 
 
 def has_vector(part: Part) -> bool:
-    """True where a token has a piece, unless the document's `trf_data` was taken away or its tokens were merged."""
+    """True if a token has a piece; false if the document has no `trf_data` or was retokenized."""
     doc, begin, end = _range(part)
     data: TransformerData | None = doc._.trf_data
     if data is None or len(data.align.lengths) != len(doc):
@@ -54,7 +55,7 @@ def has_vector(part: Part) -> bool:
 
 
 def vector(part: Part) -> Floats1d:
-    """(D,) mean of the tokens' vectors; empty, as spaCy has it, where there is none."""
+    """(D,) mean of the tokens' vectors; empty, as in spaCy, if the document has none."""
     doc, begin, end = _range(part)
     if not has_vector(doc):
         return cast(Floats1d, np.zeros((0,), dtype=np.float32))
@@ -63,12 +64,13 @@ def vector(part: Part) -> Floats1d:
 
 
 def vector_norm(part: Part) -> float:
+    """L2 norm of the vector; 0 if there is none."""
     found = vector(part)
     return float(get_array_module(found).linalg.norm(found))
 
 
 def similarity(part: Part, other: Any) -> float:
-    """Cosine between two vectors. Warns as spaCy does, and gives 0, where one of them is missing."""
+    """Cosine similarity of two vectors. If one is missing, returns 0 with spaCy's warning."""
     if not part.has_vector or not other.has_vector:
         warnings.warn(Warnings.W008.format(obj=type(part).__name__), stacklevel=2)
         return 0.0
@@ -81,7 +83,7 @@ HOOKS: dict[str, Callable[..., Any]] = {"has_vector": has_vector, "vector": vect
 
 
 def hook_vectors(docs: Sequence[Doc], batch: FullTransformerBatch) -> None:
-    """Let documents compute their vectors when somebody asks. Static vectors and hooks that are there stay."""
+    """Set hooks that compute vectors on access. Existing hooks stay, and documents with static vectors get none."""
     for doc in docs:
         if not doc.vocab.vectors.size:
             doc.user_hooks = HOOKS | {"vector_norm": vector_norm} | doc.user_hooks
@@ -90,21 +92,21 @@ def hook_vectors(docs: Sequence[Doc], batch: FullTransformerBatch) -> None:
 
 
 def store_vectors(docs: Sequence[Doc], batch: FullTransformerBatch) -> None:
-    """Write the tokens' vectors into `doc.tensor`, which spaCy makes all vectors of, and which goes into its bytes."""
+    """Write the tokens' vectors into `doc.tensor`, which spaCy computes all vectors from, and which it serializes."""
     for doc, data in zip(docs, batch.doc_data, strict=True):
         if len(doc):
             doc.tensor = cast(np.ndarray, token_vectors(data, 0, len(doc)))
 
 
 def annotate(docs: Sequence[Doc], batch: FullTransformerBatch) -> None:
-    """Hooks, or where documents leave this process as bytes, which hold no hooks, what goes into the bytes."""
+    """Set hooks; in a worker process store the vectors instead, since documents are serialized there without hooks."""
     (store_vectors if parent_process() is not None else hook_vectors)(docs, batch)
 
 
 def create_vectors(*, store: bool = False) -> Annotate:
-    """What `@annotation_setters = "spacy-electra.vectors.v1"` makes.
+    """Create the annotation setter `spacy-electra.vectors.v1`.
 
-    store: write the vectors into `doc.tensor`, as long as a document lives, instead of computing them when asked for.
-    Workers of `nlp.pipe(n_process=2)` do so in any case.
+    store: write the vectors into `doc.tensor` instead of computing them on access. Workers of `nlp.pipe(n_process=2)`
+        always do so.
     """
     return store_vectors if store else annotate

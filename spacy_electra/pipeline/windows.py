@@ -1,7 +1,7 @@
-"""Cut documents into windows of pieces that the encoder can read.
+"""Split documents into windows of pieces that fit the encoder. Takes numbers of pieces, returns indices; pure numpy.
 
-Long documents get overlapping windows; of every overlap each window keeps its half, so that every piece has one vector,
-from the window that shows more of its surroundings. Takes pieces, gives index arrays; pure numpy.
+Windows of long documents overlap. Each keeps its half of an overlap, so that every piece has one vector, from the
+window with more context around it.
 
 Legend: W windows.
 """
@@ -15,7 +15,7 @@ SPECIALS = 2  # [CLS] before and [SEP] after the pieces of every window
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows in the order of the text, on the axis of all pieces."""
+    """Windows in text order; they index the pieces of all documents."""
 
     start: np.ndarray  # (W,) int64 first piece
     length: np.ndarray  # (W,) int64 how many pieces
@@ -23,7 +23,7 @@ class Windows:
 
 
 def check_windows(window: int | None, stride: int | None) -> None:
-    """Raise ValueError for settings that no model could follow."""
+    """Raise ValueError if window or stride is out of range for every model."""
     if window is not None and window <= SPECIALS:
         raise ValueError(
             f"window must be above {SPECIALS}, but got window={window}: [CLS] and [SEP] take {SPECIALS} of its tokens."
@@ -38,10 +38,11 @@ def check_windows(window: int | None, stride: int | None) -> None:
 
 
 def room_and_stride(window: int | None, stride: int | None, *, positions: int) -> tuple[int, int]:
-    """Pieces that fit a window, and the most pieces from the start of one window to that of the next.
+    """Maximum pieces of a window, and maximum pieces from the start of one window to that of the next.
 
-    window: tokens of a window, None for all `positions` of the model. stride: None for eight ninths of the room.
-    Raises ValueError for windows beyond the positions that the model has.
+    window: tokens of a window, [CLS] and [SEP] included; None for all `positions` of the model.
+    stride: the second result; None for the default share of the first.
+    Raises ValueError if the window exceeds the model's positions.
     """
     if window is not None and window > positions:
         raise ValueError(
@@ -55,9 +56,13 @@ def room_and_stride(window: int | None, stride: int | None, *, positions: int) -
 
 
 def cut_windows(counts: np.ndarray, *, room: int, stride: int) -> Windows:
-    """Lay windows over documents of `counts` (documents,) pieces: as few as `stride` allows, of one length.
+    """Split documents into windows: as few as `stride` allows, about equally long within a document.
 
-    Neighbours share room - stride pieces and no more: windows are shortened, not their overlap made larger.
+    Adjacent windows share exactly room - stride pieces: windows are shortened rather than their overlap enlarged.
+
+    counts: (documents,) pieces of each document.
+    room: maximum pieces of a window.
+    stride: maximum pieces from the start of one window to that of the next.
     """
     offset = np.cumsum(counts) - counts
     filled = counts > 0
