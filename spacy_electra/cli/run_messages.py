@@ -60,7 +60,7 @@ def announce(settings: PretrainingConfig, context: RunContext, state: State, out
         msg.info(f"Resuming at step {state.step:,}, {state.seconds / 60:.1f} minutes into the run")
     training = settings.training
     budgets = {"steps": training.max_steps, "epochs": training.max_epochs, "minutes": training.max_minutes}
-    budget = " or ".join(f"{most:,.12g} {unit}" for unit, most in budgets.items() if most)
+    budget = " or ".join(f"{most:,.12g} {unit[: -1 if most == 1 else None]}" for unit, most in budgets.items() if most)
     msg.info(
         f"Pretraining {parameters_of(context) / 1e6:.1f} M parameters on {context.train.rows:,} rows of "
         f"{context.train.window} pieces, {context.dev.rows:,} held out; {budget} on {context.device}, into {output}"

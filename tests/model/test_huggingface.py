@@ -425,11 +425,18 @@ def test_a_hub_name_whose_generator_is_not_there_gives_a_fresh_one(
 
 @pytest.mark.parametrize("name", [HUB_NAME, "nowhere"])
 def test_a_name_that_is_nowhere_is_one_error_that_says_what_to_do(name: str, offline: Path):
-    with pytest.raises(
-        FileNotFoundError, match=f"'{name}' is neither a directory nor .* reached.*huggingface-cli"
-    ) as told:
+    with pytest.raises(FileNotFoundError, match=f"'{name}' is neither a directory nor .* reached.*hf download") as told:
         load_encoder(name)
     assert "directory" in str(told.value)
+
+
+def test_a_misspelt_directory_gets_the_one_that_is_meant(
+    tmp_path: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "assets" / "electra-en").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"Did you mean the directory assets/electra-en\?"):
+        load_encoder("asets/electra-en")
 
 
 @pytest.mark.parametrize("name", ["/no/such/place", "./no", "../no/such", "training/no/such/model-last", "~/no"])

@@ -3,6 +3,7 @@ Hugging Face hub, and read its config.
 """
 
 import logging
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,9 +70,20 @@ def _fetch(name: str, files: list[str]) -> Path:
     except (OSError, ValueError) as error:  # the hub's client: no network, no such model, no possible name
         raise FileNotFoundError(
             f"{name!r} is neither a directory nor a model that is installed or can be reached on the Hugging Face hub "
-            f"({type(error).__name__}). Check the spelling; where there is no network, fetch it on another machine "
-            f"(huggingface-cli download {name} --local-dir DIR) and give that directory instead."
+            f"({type(error).__name__}). {_spelling(name)}; where there is no network, fetch it on another machine "
+            f"(hf download {name} --local-dir DIR) and give that directory instead."
         ) from error
+
+
+def _spelling(name: str) -> str:
+    """What to do about a name that is no directory: the most similar directory that is there, if one is."""
+    folder = Path()
+    for part in name.split("/"):
+        similar = get_close_matches(part, [path.name for path in folder.iterdir() if path.is_dir()], n=1, cutoff=0.8)
+        if not similar:
+            return "Check the spelling"
+        folder /= similar[0]
+    return f"Did you mean the directory {folder}? If not, check the spelling"
 
 
 def _may_be_on_hub(name: str) -> bool:
