@@ -20,7 +20,7 @@ from spacy_electra.cli.start import read_start
 from spacy_electra.model.files.hub import find_discriminator, find_generator
 from spacy_electra.training.loop import evaluate_dev
 
-WINDOW = 128  # of a model that belongs to no run, as the packaged config trains
+MODEL_WINDOW = 128  # of a model that belongs to no run, as the packaged config trains
 
 
 @clear_errors
@@ -99,4 +99,4 @@ def _shapes(model: str) -> dict[str, Any]:
             f"{model} has no generator beside its discriminator, so nothing can be replaced and judged: "
             f"give the folder of a run, or one with discriminator/ and generator/."
         )
-    return {"window": min(WINDOW, read_start(model).positions), **_bodies(model)}
+    return {"window": min(MODEL_WINDOW, read_start(model).positions), **_bodies(model)}

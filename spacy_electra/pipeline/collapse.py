@@ -21,7 +21,8 @@ UNANSWERED = 3  # training passes in a row without gradients; one may have faile
 REMEDY = (
     "Start again with a lower learning rate for the transformer. In [training.optimizer], "
     '@optimizers = "spacy-electra.AdamW.v1" with transformer_rate = "auto", transformer_delay = 50 and '
-    "transformer_warmup = 100 suits most encoders; else lower learn_rate."
+    "transformer_warmup = 100 suits most encoders; with another optimizer lower learn_rate. If you have these, the "
+    "encoder may not fit the text, as one of another language does not; else give transformer_rate a number."
 )
 
 
