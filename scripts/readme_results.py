@@ -56,7 +56,8 @@ def with_results(text: str, results: Path) -> str:
 def make_table(results: Path) -> list[str]:
     """A row for each task and rung, tasks of several scores first. Raises ValueError as `read_tables` does."""
     tables = sorted(read_tables(results), key=lambda table: -len(table.description.scores))
-    header = ["task", "pipeline", "seeds", *SHORT.values(), "CPU-minutes of fine-tuning", "words per CPU-second"]
+    costs = ["CPU-minutes of pretraining", "of fine-tuning", "words per CPU-second"]
+    header = ["task", "pipeline", "seeds", *SHORT.values(), *costs]
     return as_table(header, [row for table in tables for row in _rows(table)])
 
 
@@ -68,6 +69,7 @@ def _rows(table: Table) -> list[list[str]]:
             PIPELINES[rung],
             str(len(table.rungs[rung])),
             *(_cell(table, rung, score) for score in SHORT),
+            f"{statistics.fmean(one.cpu_minutes_pretraining for one in table.rungs[rung]):.0f}",
             f"{statistics.fmean(one.cpu_minutes_fine_tuning for one in table.rungs[rung]):.0f}",
             f"{statistics.fmean(one.words_per_cpu_second for one in table.rungs[rung]):,.0f}",
         ]

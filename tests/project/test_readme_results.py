@@ -15,7 +15,7 @@ RESULT = Result(
     steps=2000,
     best_step=1800,
     cpu_minutes_text=0.0,
-    cpu_minutes_pretraining=0.0,
+    cpu_minutes_pretraining=15.2,
     cpu_minutes_fine_tuning=4.6,
     words_per_cpu_second=7463.2,
     docs=136,
@@ -48,8 +48,8 @@ def test_a_row_has_a_score_for_each_column_that_its_task_shows(tmp_path: Path) -
     write(tmp_path, "software", RESULT, second, start, scores=("tag_acc", "ents_f"))
     rows = [cells(line) for line in make_table(tmp_path)[2:]]
     assert rows == [
-        ["Software", "spaCy's CNN", "2", "91.5 ± 0.1", "–", "–", "66.5 ± 0.0", "–", "5", "7,463"],
-        ["", "the included encoder", "1", "96.0", "–", "–", "72.0", "–", "12", "7,463"],
+        ["Software", "spaCy's CNN", "2", "91.5 ± 0.1", "–", "–", "66.5 ± 0.0", "–", "15", "5", "7,463"],
+        ["", "the included encoder", "1", "96.0", "–", "–", "72.0", "–", "15", "12", "7,463"],
     ]
 
 
