@@ -27,6 +27,7 @@ PIPELINES = {
     "cnn": "spaCy's CNN",
     "cnn-floret": "with floret vectors",
     "cnn-pretrain": "after `spacy pretrain`",
+    "random": "random weights",
     "electra": "ELECTRA from nothing",
     "start": "the included encoder",
     "start-electra": "after ELECTRA on own text",
