@@ -79,7 +79,7 @@ def _spelling(name: str) -> str:
     """What to do about a name that is no directory: the most similar directory that is there, if one is."""
     folder = Path()
     for part in name.split("/"):
-        similar = get_close_matches(part, [path.name for path in folder.iterdir() if path.is_dir()], n=1, cutoff=0.8)
+        similar = get_close_matches(part, [path.name for path in folder.glob("*") if path.is_dir()], n=1, cutoff=0.8)
         if not similar:
             return "Check the spelling"
         folder /= similar[0]
