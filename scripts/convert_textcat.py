@@ -5,6 +5,7 @@ Example: python scripts/convert_textcat.py data/stsa.binary.train corpus/train.s
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ def main(
     lang: str = typer.Option("en", help="Language of the tokenizer"),
     held_out: Path | None = typer.Option(None, help="Second .spacy file that takes one text in --every"),
     every: int = typer.Option(10, min=2, help="Share of --held-out, chosen by a hash of the text"),
+    per_label: int | None = typer.Option(None, min=1, help="Texts of each label to keep, the first in the file"),
 ) -> None:
     """Convert labelled texts for `spacy train`."""
     source = first_there(sources)
@@ -46,7 +48,20 @@ def main(
         kept_out = [example for example in examples if is_held_out(example.text, every=every)]
         examples = [example for example in examples if not is_held_out(example.text, every=every)]
         write(nlp, kept_out, categories, held_out)
+    if per_label is not None:
+        examples = few_of_each(examples, per_label)
     write(nlp, examples, categories, target)
+
+
+def few_of_each(examples: list[Labelled], count: int) -> list[Labelled]:
+    """The first `count` examples of each label, in their order."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for example in examples:
+        seen[example.label] += 1
+        if seen[example.label] <= count:
+            kept.append(example)
+    return kept
 
 
 def first_there(paths: list[Path]) -> Path:

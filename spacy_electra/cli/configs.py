@@ -13,7 +13,7 @@ from confection import Config
 from spacy.util import get_lang_class, load_model_from_config
 
 from spacy_electra.cli.errors import check_name
-from spacy_electra.cli.start import Start
+from spacy_electra.cli.start import EVAL_FREQUENCY, Start
 from spacy_electra.training.schema import CORPORA
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +49,8 @@ def start_config(start: Start, *, gpu: bool, objective: str = OBJECTIVES[0]) -> 
         "generator": generator,
     }
     config["model"]["window"] = min(config["model"]["window"], start.positions)
+    if not gpu:
+        config["training"]["eval_frequency"] = EVAL_FREQUENCY
     config["training"]["optimizer"]["learn_rate"] = start.learn_rate
     return config
 

@@ -10,6 +10,7 @@ from spacy_electra.model.network.encoder import EncoderShape
 NUMBERS = ("layers", "width", "feed_forward", "heads")
 # Peak rate of pretraining, times width. The paper's are 5e-4 at 256 and 2e-4 at 768 (Clark et al. 2020, table 6)
 PRETRAINING_RATE_TIMES_WIDTH = 0.128
+EVAL_FREQUENCY = 250  # steps; `assets/electra-en` takes two and a half minutes for them on one core
 DEEPEST = {"tiny": 4, "small": 12}  # layers up to which a model is treated as one of this size
 
 

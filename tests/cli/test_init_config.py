@@ -161,6 +161,7 @@ def test_a_start_gives_its_shape_and_rates(electra: Invoke, run_dir: Path, tmp_p
     config = load_config(tmp_path / "pretrain.cfg")
     shape = {"layers": 2, "width": 16, "feed_forward": 32, "heads": 2}
     assert config["paths"]["init"] == str(start)
+    assert config["training"]["eval_frequency"] == 250
     assert config["model"]["detach_output_embeddings"] is True
     assert config["model"]["discriminator"] == shape | {"embedding": 16}
     assert config["model"]["generator"] == {"layers": 1, "width": 8, "feed_forward": 16, "heads": 1}

@@ -11,7 +11,7 @@ from clear import check_place
 from convert_conllu import is_held_out, make_docs, write
 from convert_iob import main as convert_iob
 from convert_iob import write as write_iob
-from convert_textcat import Labelled, first_there, read_labelled
+from convert_textcat import Labelled, few_of_each, first_there, read_labelled
 from convert_textcat import write as write_texts
 from raw_text import main as extract
 from raw_text import read_archive
@@ -146,6 +146,11 @@ def test_texts_have_exclusive_categories(tmp_path: Path) -> None:
     path = tmp_path / "dev.spacy"
     write_texts(spacy.blank("en"), [Labelled("dull", "negative")], ["negative", "positive"], path)
     assert [(doc.text, doc.cats) for doc in docs_of(path)] == [("dull", {"negative": 1.0, "positive": 0.0})]
+
+
+def test_the_first_texts_of_each_label_are_kept_in_their_order() -> None:
+    examples = [Labelled(text, label) for text, label in zip("abcdef", "xyxxyz", strict=True)]
+    assert [example.text for example in few_of_each(examples, 2)] == ["a", "b", "c", "e", "f"]
 
 
 def test_the_first_name_that_is_there_is_read(tmp_path: Path) -> None:

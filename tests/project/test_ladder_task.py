@@ -18,7 +18,16 @@ def changed(folder: Path, old: str, new: str) -> Path:
 
 
 def test_the_tasks_of_the_project_are_there() -> None:
-    assert {path.stem for path in TASKS} == {"software", "ewt", "sst2", "banking77", "trec", "wnut17", "zh"}
+    assert {path.stem for path in TASKS} == {
+        "software",
+        "ewt",
+        "sst2",
+        "banking77",
+        "banking77-few",
+        "trec",
+        "wnut17",
+        "zh",
+    }
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
