@@ -7,22 +7,28 @@ from collections.abc import Collection
 def check_keys(
     given: Collection[str], *, valid: Collection[str], required: Collection[str], where: str, what: str = "key"
 ) -> None:
-    """Raise ValueError for the first unknown key, with the nearest valid one, otherwise for the first missing key.
+    """Raise ValueError for unknown keys, each with the nearest valid one, otherwise for missing keys.
 
     where: the section as the config writes it, e.g. "[training]".
     what: what the names are, for the message.
     """
-    for name in given:
-        if name not in valid:
-            raise ValueError(
-                f"{where} has an unknown {what} {name!r}: did you mean {nearest(name, valid)!r}? "
-                f"Valid are {', '.join(sorted(valid))}."
-            )
-    for name in required:
-        if name not in given:
-            raise ValueError(
-                f"{where} lacks the {what} {name!r}: take it from what `python -m spacy electra init-config` writes."
-            )
+    if unknown := [name for name in given if name not in valid]:
+        if len(unknown) == 1:
+            told = f"an unknown {what} {unknown[0]!r}: did you mean {nearest(unknown[0], valid)!r}?"
+        else:
+            told = f"{len(unknown)} unknown {what}s: {', '.join(_with_nearest(name, valid) for name in unknown)}."
+        raise ValueError(f"{where} has {told} Valid are {', '.join(sorted(valid))}.")
+    if missing := [name for name in required if name not in given]:
+        names = ", ".join(map(repr, missing))
+        raise ValueError(
+            f"{where} lacks the {what}{'s' if len(missing) > 1 else ''} {names}: copy from what `python -m spacy "
+            f"electra init-config` writes."
+        )
+
+
+def _with_nearest(name: str, valid: Collection[str]) -> str:
+    alike = difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.6)
+    return f"{name!r} (did you mean {alike[0]!r}?)" if alike else repr(name)
 
 
 def refuse_alike(name: str, known: Collection[str], *, where: str) -> None:

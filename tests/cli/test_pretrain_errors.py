@@ -77,7 +77,7 @@ def test_a_config_that_cannot_be_read_is_named_with_what_is_wrong(
         (["--model.window", "wide"], "model.window: 'wide' is not"),
         (["--training.optimizer.beta1", "high"], "training.optimizer.beta1: 'high' is not"),
         (["--training.optimizer.learn_rate", "fast"], "training.optimizer.learn_rate must be a number"),
-        (["--training.optimizer.@optimizers", "SGD.v1"], "[training.optimizer] has an unknown key"),
+        (["--training.optimizer.@optimizers", "SGD.v1"], "[training.optimizer] has 5 unknown keys: 'beta1', 'beta2'"),
         (["--training.optimizer", '{"@optimizers": "SGD.v1", "learn_rate": 0.1}'], "the optimizer is SGD"),
         (
             ["--training.optimizer.learn_rate", '{"@schedules": "constant.v1", "rate": 0.1}'],

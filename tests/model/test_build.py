@@ -153,7 +153,7 @@ def test_equal_seeds_give_equal_weights_and_another_seed_others(build: Build) ->
             {"generator": {**GENERATOR, "embedding": 12}},
             r"\[model\.generator\] has an unknown key 'embedding'.*Valid are feed_forward, heads, layers, width",
         ),
-        ({"generator": {"layers": 1}}, r"\[model\.generator\] lacks the key 'width'"),
+        ({"generator": {"layers": 1}}, r"\[model\.generator\] lacks the keys 'width', 'feed_forward', 'heads'"),
         (
             {"generator": {**GENERATOR, "heads": 0}},
             r"\[model\.generator\] heads must be a whole number from 1 .*got 0",
@@ -169,6 +169,13 @@ def test_a_wrong_setting_is_refused_by_its_name(build: Build, settings: dict[str
 def test_the_nearest_valid_key_is_named() -> None:
     with pytest.raises(ValueError, match=r"\[x\] has an unknown key 'epochs': did you mean 'max_epochs'\?"):
         check_keys(["epochs"], valid=["max_steps", "max_epochs"], required=[], where="[x]")
+
+
+def test_all_unknown_and_all_missing_keys_are_named() -> None:
+    with pytest.raises(ValueError, match=r"2 unknown keys: 'epochs' .*'max_epochs'\?\), 'x'\."):
+        check_keys(["epochs", "x"], valid=["max_steps", "max_epochs"], required=[], where="[x]")
+    with pytest.raises(ValueError, match=r"\[x\] lacks the keys 'a', 'b'"):
+        check_keys([], valid=["a", "b"], required=["a", "b"], where="[x]")
 
 
 def test_a_loss_weighs_as_much_as_it_is_told_to(build: Build) -> None:
