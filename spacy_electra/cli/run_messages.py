@@ -70,11 +70,17 @@ def announce(settings: PretrainingConfig, context: RunContext, state: State, out
 
 
 def conclude(ended: RunResult, output: Path) -> None:
-    """Print the result of a run."""
+    """Print the result of a run, shares in percent as in the table above it."""
     scores = ended.evaluation.scores if ended.evaluation else {}
-    told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-    msg.good(f"{ended.state.step:,} steps in {ended.state.seconds / 60:.1f} minutes: {told}")
+    told = ", ".join(f"{name} {in_words(name, value)}" for name, value in scores.items())
+    held_out = f"; on held-out rows {told}" if told else ""
+    msg.good(f"{ended.state.step:,} steps in {ended.state.seconds / 60:.1f} minutes{held_out}")
     print(f"The pipeline's `name` is {output / LAST / 'discriminator'}")
+
+
+def in_words(score: str, value: float) -> str:
+    """A score as a loss, or as a share in percent."""
+    return f"{value:.3f}" if score.endswith("loss") else f"{100 * value:.1f} %"
 
 
 def resume_command(output: Path, *, gpu_id: int, code: Path | None, processes: int) -> str:

@@ -116,6 +116,13 @@ def test_the_config_is_kept_as_given_and_beside_it_what_auto_chose(run_dir: Path
     assert resolved["machine"]["threads"] == torch.get_num_threads()
 
 
+def test_the_last_line_gives_the_held_out_scores_and_shares_in_percent(train: Train, tmp_path: Path) -> None:
+    printed = " ".join(train(tmp_path / "run").split())
+    scores = metrics(tmp_path / "run")[-1]["scores"]
+    assert f"on held-out rows loss {scores['loss']:.3f}, " in printed
+    assert f"auc {100 * scores['auc']:.1f} %" in printed
+
+
 def test_another_seed_gives_another_run(train: Train, run_dir: Path, tmp_path: Path) -> None:
     train(tmp_path / "run", "--system.seed", 1)
     assert metrics(tmp_path / "run")[0]["losses"] != metrics(run_dir)[0]["losses"]
