@@ -29,6 +29,7 @@ def main(
     group: int = typer.Option(1, min=1, help="Sentences of one document to put into a Doc"),
     held_out: Path | None = typer.Option(None, help="Second .spacy file that takes one document in --every"),
     every: int = typer.Option(10, min=2, help="Share of --held-out, chosen by a hash of the document's id"),
+    limit: int | None = typer.Option(None, min=1, help="Keep that many documents of those not held out, by their hash"),
 ) -> None:
     """Convert a treebank for `spacy train`."""
     sentences = list(read_sentences(source))
@@ -40,12 +41,25 @@ def main(
         kept_out = [one for one in sentences if is_held_out(one.document, every=every)]
         sentences = [one for one in sentences if not is_held_out(one.document, every=every)]
         write(kept_out, held_out, group=group, has_entities=has_entities)
+    if limit is not None:
+        sentences = some_documents(sentences, limit)
     write(sentences, target, group=group, has_entities=has_entities)
+
+
+def some_documents(sentences: list[Sentence], most: int) -> list[Sentence]:
+    """The sentences of `most` documents in their order, by hash; a larger number keeps those of a smaller one."""
+    kept = set(sorted({one.document for one in sentences}, key=hash_of)[:most])
+    return [one for one in sentences if one.document in kept]
 
 
 def is_held_out(identifier: str, *, every: int) -> bool:
     """Whether a document belongs to the held-out part: the same on every machine, whatever else is in the file."""
-    return int.from_bytes(hashlib.sha256(identifier.encode("utf8")).digest()[:8], "big") % every == 0
+    return hash_of(identifier) % every == 0
+
+
+def hash_of(identifier: str) -> int:
+    """A number from a document's id that looks random."""
+    return int.from_bytes(hashlib.sha256(identifier.encode("utf8")).digest()[:8], "big")
 
 
 def write(sentences: list[Sentence], target: Path, *, group: int, has_entities: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import spacy
 from clear import check_place
-from convert_conllu import is_held_out, make_docs, write
+from convert_conllu import is_held_out, make_docs, some_documents, write
 from convert_iob import main as convert_iob
 from convert_iob import write as write_iob
 from convert_textcat import Labelled, few_of_each, first_there, read_labelled
@@ -111,6 +111,13 @@ def test_about_one_document_in_ten_is_held_out_and_always_the_same() -> None:
     chosen = [number for number in range(2000) if is_held_out(f"document-{number}", every=10)]
     assert 160 < len(chosen) < 240
     assert chosen == [number for number in range(2000) if is_held_out(f"document-{number}", every=10)]
+
+
+def test_a_limit_keeps_whole_documents_and_a_larger_one_the_same_and_more(treebank: Path) -> None:
+    sentences = list(read_sentences(treebank))
+    kept = [[one.id for one in some_documents(sentences, most)] for most in (1, 2, 3)]
+    assert kept[0] in (["doc-1-1", "doc-1-2"], ["doc-2-1"])
+    assert kept[1] == kept[2] == ["doc-1-1", "doc-1-2", "doc-2-1"]
 
 
 def test_jsonl_is_read(tmp_path: Path) -> None:

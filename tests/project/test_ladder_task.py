@@ -20,6 +20,7 @@ def changed(folder: Path, old: str, new: str) -> Path:
 def test_the_tasks_of_the_project_are_there() -> None:
     assert {path.stem for path in TASKS} == {
         "software",
+        "software-few",
         "ewt",
         "sst2",
         "banking77",
