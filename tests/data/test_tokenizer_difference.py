@@ -36,6 +36,7 @@ def made(folder: Path, pieces: list[str] = PIECES, **settings: Any) -> WordPiece
             {},
             "piece 5 'a' against 'j', piece 6 'b' against 'i', piece 7 'c' against 'h', 10 pieces in all",
         ),
+        ([*PIECES[:5], *"zyxwba"], {}, "15 pieces against 11 pieces, 7 pieces in both"),
         (PIECES, {"do_lower_case": False, "strip_accents": True}, "uncased against cased"),
         (PIECES, {"strip_accents": False}, "accents lost against accents kept"),
         (PIECES, {"tokenize_chinese_chars": False}, "another normalizer"),

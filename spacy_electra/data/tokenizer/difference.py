@@ -1,7 +1,7 @@
 """Describe how two tokenizers differ, and check that a store was made with a given tokenizer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,22 @@ def _differences(theirs: WordPiece, ours: WordPiece) -> Iterator[str]:
     for one, other in zip(_facts(theirs), _facts(ours), strict=True):
         if one != other:
             yield f"{one} against {other}"
-    pairs = list(zip(theirs.vocabulary, ours.vocabulary, strict=False))
+    yield from _pieces(theirs.vocabulary, ours.vocabulary)
+    states = [_behaviour(json.loads(tokenizer.to_json())) for tokenizer in (theirs, ours)]
+    yield from (f"another {part}" for part in states[0] if states[0][part] != states[1][part])
+
+
+def _pieces(theirs: Sequence[str], ours: Sequence[str]) -> Iterator[str]:
+    """The first pieces with other numbers, or how many are in both where the numbers say nothing."""
+    pairs = list(zip(theirs, ours, strict=False))
     others = [number for number, (one, other) in enumerate(pairs) if one != other]
+    if len(others) > _SHOWN and set(theirs) != set(ours):
+        yield f"{len(set(theirs) & set(ours)):,} pieces in both"
+        return
     for number in others[:_SHOWN]:
         yield "piece {} {!r} against {!r}".format(number, *pairs[number])
     if len(others) > _SHOWN:
         yield f"{len(others):,} pieces in all"
-    states = [_behaviour(json.loads(tokenizer.to_json())) for tokenizer in (theirs, ours)]
-    yield from (f"another {part}" for part in states[0] if states[0][part] != states[1][part])
 
 
 def _facts(tokenizer: WordPiece) -> list[str]:
