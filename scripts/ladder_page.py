@@ -33,9 +33,10 @@ What a pipeline scores on each of the ways that a user of spaCy could go, with t
 
 | rung | what it is |
 |---|---|
-| cnn | spaCy's CNN, as `spacy init config --optimize efficiency` writes it |
-| cnn-floret | the same with floret vectors of the raw text; a text classifier reads the CNN as well as counting words |
-| cnn-pretrain | the same after `spacy pretrain` on the raw text, the text classifier as in cnn-floret |
+| cnn | spaCy's CNN, as `spacy init config --optimize efficiency` writes it; a text classifier only counts words |
+| cnn-ensemble | the same, but the text classifier reads the CNN as well, as in `--optimize accuracy`, without vectors |
+| cnn-floret | cnn-ensemble with floret vectors of the raw text |
+| cnn-pretrain | cnn-ensemble after `spacy pretrain` on the raw text |
 | random | our transformer from random weights, all of them trained |
 | mlm | our transformer, pretrained from nothing as a masked language model |
 | electra | our transformer, pretrained from nothing by ELECTRA |

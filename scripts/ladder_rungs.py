@@ -1,8 +1,9 @@
 """The rungs of a ladder: for each the config that `spacy train` reads, and what has to be prepared for it.
 
 cnn            spaCy's CNN, `spacy init config --optimize efficiency`
-cnn-floret     the same with floret vectors of the raw text
-cnn-pretrain   the same after `spacy pretrain` on it
+cnn-ensemble   the same, but a text classifier reads the CNN as well as counting words
+cnn-floret     that with floret vectors of the raw text
+cnn-pretrain   that after `spacy pretrain` on it
 random         ours, random weights
 mlm, electra   ours, from nothing by a masked language model, and by ELECTRA
 start          ours, a ready encoder as it is
@@ -72,6 +73,8 @@ def _spacy_s_own(
     if name == "cnn":
         return cnn_config(components, lang=lang), None, None
     config = reading_config(components, lang=lang)
+    if name == "cnn-ensemble":
+        return config, None, None
     if name == "cnn-floret":
         config["components"]["tok2vec"]["model"]["embed"]["include_static_vectors"] = True
         return config, "--paths.vectors", preparations.vectors()

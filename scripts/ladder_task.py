@@ -22,8 +22,8 @@ from spacy_electra.model.keys import check_keys
 from spacy_electra.training.schema import Section, read_section
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNGS = ("cnn", "cnn-floret", "cnn-pretrain", "random", "mlm", "electra", "start", "start-electra")
-SPACY_S_OWN = RUNGS[:3]
+SPACY_S_OWN = ("cnn", "cnn-ensemble", "cnn-floret", "cnn-pretrain")
+RUNGS = (*SPACY_S_OWN, "random", "mlm", "electra", "start", "start-electra")
 PLACES = ("data", "assets", "made")
 
 

@@ -187,7 +187,10 @@ def test_a_missing_folder_of_data_is_named(tmp_path: Path) -> None:
 def test_every_rung_has_a_config_of_its_own_or_weights_of_its_own(preparations: Preparations) -> None:
     rungs = [make_rung(name, preparations.task, preparations) for name in RUNGS]
     assert len({rung.fingerprint(seed=0, documents=DOCUMENTS) for rung in rungs}) == len(RUNGS)
-    cnn, floret, pretrain = (spacy.util.load_config_from_str(rung.config) for rung in rungs[:3])
+    cnn, ensemble, floret, pretrain = (spacy.util.load_config_from_str(rung.config) for rung in rungs[:4])
+    assert cnn["components"]["textcat"]["model"]["@architectures"] == "spacy.TextCatBOW.v3"
+    assert ensemble["components"]["textcat"] == floret["components"]["textcat"]
+    assert ensemble["components"]["tok2vec"] == cnn["components"]["tok2vec"]
     assert cnn["components"]["tok2vec"]["model"]["embed"]["include_static_vectors"] is False
     assert floret["components"]["tok2vec"]["model"]["embed"]["include_static_vectors"] is True
     assert floret["components"]["tok2vec"]["model"]["encode"] == cnn["components"]["tok2vec"]["model"]["encode"]

@@ -71,3 +71,8 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
 def test_a_text_without_the_marks_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match="The text needs a line '<!-- results"):
         with_results(text, tmp_path)
+
+
+def test_a_classifier_alone_is_not_called_a_cnn(tmp_path: Path) -> None:
+    write(tmp_path, "a", replace(RESULT, scores={"cats_macro_f": 0.8}), scores=("cats_macro_f",))
+    assert cells(make_table(tmp_path)[2])[1] == "spaCy, words counted"
