@@ -28,7 +28,8 @@ MINUTES, SPEED = "minutes", "speed"  # the plots
 INTRODUCTION = f"""\
 # Results
 
-What a pipeline scores on each of the ways that a user of spaCy could go, with the same data, seeds and evaluation.
+What a pipeline scores on each of the ways that a user of spaCy could go, called rungs, with the same data, seeds and
+evaluation.
 `scripts/ladder_page.py` writes this page from `results/`, which `scripts/ladder.py` fills: change nothing by hand.
 
 | rung | what it is |
@@ -44,10 +45,10 @@ What a pipeline scores on each of the ways that a user of spaCy could go, with t
 | start-electra | the mean of it and of what ELECTRA on the raw and the labelled text makes of it |
 
 Scores are percent, mean ± standard deviation over seeds of fine-tuning, which share vectors and pretrained weights.
-Minutes and words are those of one thread of the processor. *Text* is cutting the raw text and learning a vocabulary,
-*pretraining* learning vectors or weights from it, *fine-tuning* `spacy train` with its looks at the documents that stop
-it. Words are read by `nlp.pipe` over the texts that are scored. Differences of more than two pooled standard deviations
-are {MARK}bold{MARK}.
+Minutes and words are those of one thread of the processor. *Text* is the time to learn a vocabulary and
+tokenize the raw text, *pretraining* that to learn vectors or weights from it, *fine-tuning* that of `spacy train`,
+with its evaluations on the dev documents. Words are read by `nlp.pipe` over the texts that are scored. Differences of
+more than two pooled standard deviations are {MARK}bold{MARK}.
 
 ```bash
 pip install -e ".[ladder]"  # floret, for cnn-floret

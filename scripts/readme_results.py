@@ -4,6 +4,7 @@ Example: python scripts/readme_results.py docs/results README.md
 """
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -31,7 +32,7 @@ PIPELINES = {
     "random": "random weights",
     "electra": "ELECTRA from nothing",
     "start": "the included encoder",
-    "start-electra": "after ELECTRA on own text",
+    "start-electra": "mean of it and of ELECTRA on own text",
 }
 
 COUNTS_ALONE = {"cnn": "spaCy, words counted"}  # where nothing but a text classifier is trained
@@ -74,12 +75,18 @@ def _rows(table: Table) -> list[list[str]]:
             names[rung],
             str(len(table.rungs[rung])),
             *(_cell(table, rung, score) for score in SHORT),
-            f"{statistics.fmean(one.cpu_minutes_pretraining for one in table.rungs[rung]):.0f}",
-            f"{statistics.fmean(one.cpu_minutes_fine_tuning for one in table.rungs[rung]):.0f}",
+            _minutes(one.cpu_minutes_pretraining for one in table.rungs[rung]),
+            _minutes(one.cpu_minutes_fine_tuning for one in table.rungs[rung]),
             f"{statistics.fmean(one.words_per_cpu_second for one in table.rungs[rung]):,.0f}",
         ]
         for rung in rungs
     ]
+
+
+def _minutes(found: Iterable[float]) -> str:
+    """The mean, with a decimal where it would be less than one."""
+    mean = statistics.fmean(found)
+    return f"{mean:.1f}" if 0 < mean < 1 else f"{mean:.0f}"
 
 
 def _cell(table: Table, rung: str, score: str) -> str:

@@ -303,7 +303,7 @@ def test_another_vocabulary_is_refused_when_a_run_goes_on(
     electra("tokenize", corpus_path, tmp_path / "store", "--tokenizer", tmp_path / "t")
     paths = ["--paths.train", tmp_path / "store", "--paths.tokenizer", tmp_path / "t"]
     told = refused(run_dir, "--resume", *paths)
-    assert "was begun with another vocabulary than paths.tokenizer (120 pieces against 90 pieces, piece " in told
+    assert "was begun with another vocabulary than paths.tokenizer (120 pieces against 90 pieces, " in told
 
 
 def test_what_auto_chose_is_used_again(train: Train, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_store_of_another_vocabulary_is_refused(
 ) -> None:
     electra("train-tokenizer", corpus_path, tmp_path / "other", "--vocab-size", 90)
     told = refused("--paths.tokenizer", tmp_path / "other")
-    assert "was made with another vocabulary than the one given (120 pieces against 90 pieces, piece " in told
+    assert "was made with another vocabulary than the one given (120 pieces against 90 pieces, " in told
     assert "tokenize --overwrite" in told
 
 
