@@ -46,7 +46,7 @@ def average_cli(
     answer = average_of(models, shares)
     write_halves(answer, out_dir)
     msg.good(f"Averaged {len(models)} models, {count(answer.discriminator) / 1e6:.1f} M parameters, into {out_dir}")
-    print(f"The pipeline's `name` is {out_dir / 'discriminator'}")
+    print(f"The pipeline's `name` is {out_dir if answer.generator is None else out_dir / 'discriminator'}")
 
 
 def average_of(models: Sequence[Halves], shares: Sequence[float]) -> Halves:

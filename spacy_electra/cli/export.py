@@ -8,6 +8,7 @@ from wasabi import msg
 
 from spacy_electra.cli.errors import clear_errors
 from spacy_electra.cli.folder_kinds import MODEL, check_kind
+from spacy_electra.cli.halves import check_no_model, remove_halves
 from spacy_electra.cli.outputs import check_folder
 from spacy_electra.cli.runs import model_folder
 from spacy_electra.model.files.huggingface import replaced_model, write_encoder
@@ -32,8 +33,7 @@ def export_cli(
       python -m spacy electra export training/pretrain models/electra-software --layers 4
     """
     check_kind(out_dir, MODEL)
-    if (out_dir / "config.json").exists() and not overwrite:
-        raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
+    check_no_model(out_dir, overwrite=overwrite)
     check_folder(out_dir)
     if onnx:
         check_packages()
@@ -44,6 +44,7 @@ def export_cli(
         write_encoder(encoder, tokenizer, folder)
         if onnx:
             save_onnx(encoder, folder)
+    remove_halves(out_dir)
     count = sum(parameter.numel() for parameter in encoder.parameters())
     msg.good(f"Wrote an encoder of {encoder.shape.layers} layers, {count / 1e6:.1f} M parameters, {out_dir}")
     if onnx:

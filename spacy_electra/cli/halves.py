@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from spacy_electra.cli.folder_kinds import TOKENIZER_KIND, kind_of
 from spacy_electra.data.atomic_folder import replaced_folder
 from spacy_electra.data.tokenizer.files import STALE
 from spacy_electra.data.tokenizer.wordpiece import WordPiece
@@ -78,19 +79,30 @@ def write_halves(model: Halves, out_dir: Path) -> None:
     if model.generator is None:
         with replaced_model(out_dir) as folder:
             write_saved(model.discriminator, model.tokenizer, folder)
-        for name in HALVES:  # which would be read first
-            if (out_dir / name / CONFIG).is_file():
-                shutil.rmtree(out_dir / name)
+        remove_halves(out_dir)
         return
     with replaced_folder(out_dir, last=HALVES[0], gone=PLAIN) as folder:
         for name, half in zip(HALVES, (model.discriminator, model.generator), strict=True):
             write_saved(half, model.tokenizer, folder / name)
 
 
+def remove_halves(out_dir: Path) -> None:
+    """Remove what would be read before the plain model in this folder."""
+    for name in HALVES:
+        if (out_dir / name / CONFIG).is_file():
+            shutil.rmtree(out_dir / name)
+
+
 def check_no_model(out_dir: Path, *, overwrite: bool) -> None:
-    """Raise ValueError if the folder holds a model and `overwrite` is false."""
-    if not overwrite and any((out_dir / name / CONFIG).exists() for name in ("", *HALVES)):
+    """Raise ValueError if the folder holds a model or a tokenizer and `overwrite` is false."""
+    if overwrite:
+        return
+    if any((out_dir / name / CONFIG).exists() for name in ("", *HALVES)):
         raise ValueError(f"{out_dir} holds a model already: add --overwrite, or give another folder.")
+    if kind_of(out_dir) == TOKENIZER_KIND:
+        raise ValueError(
+            f"{out_dir} holds a tokenizer, which the model would replace: add --overwrite, or give another folder."
+        )
 
 
 def count(saved: SavedModel) -> int:

@@ -148,6 +148,8 @@ def check_outputs(out_dir: Path | None, json_path: Path | None, *, overwrite: bo
     if json_path is not None:
         if out_dir is not None and json_path.resolve() == out_dir.resolve():
             raise ValueError(f"--json {json_path} is OUT_DIR, a folder: give the path of a file.")
+        if out_dir is not None and out_dir.resolve() in json_path.resolve().parents:
+            raise ValueError(f"--json {json_path} is inside OUT_DIR, which the pipeline replaces: give another path.")
         check_json(json_path)
 
 

@@ -172,8 +172,10 @@ class TorchShim(Shim):
         with replaced_weights(self.module, weights) if weights else nullcontext():
             if weights:
                 self.version = object()
-            yield
-        self.version = own
+            try:
+                yield
+            finally:
+                self.version = own
 
     def after_step(self) -> None:
         """Called after each step that was asked for, even without gradients; for subclasses."""

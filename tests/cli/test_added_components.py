@@ -8,6 +8,7 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
+from spacy.util import fix_random_seed
 
 from spacy_electra.cli.configs import pipeline_config
 
@@ -31,6 +32,7 @@ def nlp(run_dir: Path) -> Language:
         "tok2vec": listener,
     }
     nlp.add_pipe("ner", config={"model": model})
+    fix_random_seed(0)
     example = Example.from_dict(nlp.make_doc(TEXT), {"entities": [(4, 10, "THING")], "tags": TAGS})
     optimizer = nlp.initialize(lambda: [example])
     optimizer.learn_rate = 0.005

@@ -68,7 +68,9 @@ def test_encoders_alone_give_one_plain_folder(electra: Invoke, one: Path, other:
     out = tmp_path / "out"
     for folder in (one, other):
         shutil.rmtree(folder / "generator")
-    electra("average", one / "discriminator", other / "discriminator", one / "discriminator", out, "--weights", "1,2,1")
+    folders = (one / "discriminator", other / "discriminator", one / "discriminator")
+    printed = " ".join(electra("average", *folders, out, "--weights", "1,2,1").split())
+    assert printed.endswith(f"The pipeline's `name` is {out}")
     whole(ElectraForPreTraining, out)
     torch.testing.assert_close(weights(out)[FIRST_LAYER], weights(one / "discriminator")[FIRST_LAYER] + 0.5)
 

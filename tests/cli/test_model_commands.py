@@ -17,6 +17,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from spacy_electra.cli.configs import config_text, encoder_config, pipeline_config
 from spacy_electra.cli.runs import config_beside, model_folder
+from spacy_electra.model.files.hub import find_discriminator
+from spacy_electra.model.files.saved_model import read_model
 
 Invoke = Callable[..., Any]
 
@@ -133,6 +135,18 @@ def test_export_to_onnx_gives_the_vectors_of_hugging_face(electra: Invoke, tmp_p
 def test_export_replaces_a_model_only_when_asked(electra: Invoke, complaint: Invoke, tmp_path: Path, run_dir: Path):
     electra("export", run_dir, tmp_path / "out")
     assert "holds a model already" in complaint("export", run_dir, tmp_path / "out")
+    shutil.copytree(run_dir / "model-last", tmp_path / "halves")
+    assert "holds a model already" in complaint("export", run_dir, tmp_path / "halves", "--layers", "1")
+    electra("export", run_dir, tmp_path / "halves", "--layers", "1", "--overwrite")
+    assert read_model(find_discriminator(str(tmp_path / "halves"))).shape.layers == 1
+
+
+def test_export_replaces_a_tokenizer_only_when_asked(electra: Invoke, complaint: Invoke, tmp_path: Path, run_dir: Path):
+    shutil.copytree(run_dir / "tokenizer", tmp_path / "tok")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "tok").iterdir()}
+    assert "holds a tokenizer, which the model would replace" in complaint("export", run_dir, tmp_path / "tok")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tok").iterdir()} == before
+    electra("export", run_dir, tmp_path / "tok", "--overwrite")
     electra("export", run_dir, tmp_path / "out", "--overwrite", "--best")
 
 

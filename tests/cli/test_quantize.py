@@ -174,6 +174,7 @@ def test_documents_that_are_none_are_told_with_their_file(
         ("mine", ["--overwrite"], "holds something, but no pipeline"),
         ("out", ["--json", "mine"], "is a folder: give the path of a file"),
         ("out", ["--json", "out"], "is OUT_DIR, a folder: give the path of a file"),
+        ("out", ["--json", "out/found.json"], "is inside OUT_DIR, which the pipeline replaces"),
         ("out", ["--scores", "ents_f, tag_acc"], "no score 'ents_f'"),
     ],
 )
@@ -183,7 +184,7 @@ def test_outputs_that_cannot_be_are_told_before_anything_is_scored(
     (tmp_path / "file").write_text("mine", encoding="utf8")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.cfg").write_text("mine", encoding="utf8")
-    given = [str(tmp_path / option) if option in ("mine", "out") else option for option in options]
+    given = [str(tmp_path / option) if option.startswith(("mine", "out")) else option for option in options]
     assert told in complaint("quantize", pipeline, data, tmp_path / out, *given)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
     assert (tmp_path / "mine" / "config.cfg").read_text(encoding="utf8") == "mine"

@@ -87,6 +87,18 @@ def test_predictions_and_bytes_are_those_of_the_averages_while_they_are_used(pre
     assert shim.to_bytes() == saved_last
 
 
+def test_an_interruption_while_averages_are_used_leaves_the_own_weights():
+    shim = TorchShim(nn.Linear(2, 1), forward=run, precision="bf16")
+    optimizer = adamw_v1(0.5, L2=0.0, use_averages=True)
+    learn(shim, optimizer, 3)
+    x = torch.ones(1, 2, dtype=torch.bfloat16)
+    last = shim.predict(x).item()
+    with pytest.raises(KeyboardInterrupt), shim.use_params(optimizer.averages):  # noqa: PT012
+        assert shim.predict(x).item() != last
+        raise KeyboardInterrupt
+    assert shim.predict(x).item() == last
+
+
 def test_weights_of_other_layers_change_nothing(shim):
     before = shim.to_bytes()
     with shim.use_params({(shim.id + 1, "weight"): torch.zeros(1, 2).numpy()}):
